@@ -1,0 +1,42 @@
+/** One tokenised example. `labels[i]` is the target of the prediction made at i − 1 (so `labels[0]` never counts); −100 is unsupervised. */
+export interface Example {
+  readonly ids: Int32Array;
+  readonly labels: Int32Array;
+  /** Scales the loss of every supervised token of this example. */
+  readonly weight: number;
+}
+
+/**
+ * Examples merged by their common prefixes. Nodes stand in depth-first order; query q sees key k iff
+ * `k <= q < subtreeEnd[k]` (and, in windowed layers, `positions[q] - positions[k] < window`).
+ */
+export interface TokenTrie {
+  /** [nodes] token id. */
+  readonly tokens: Uint32Array;
+  /** [nodes] depth, 0 at a root. */
+  readonly positions: Uint32Array;
+  /** [nodes] one past the last descendant. */
+  readonly subtreeEnd: Uint32Array;
+  /** [edges] node whose logits predict the target; ascending. No (row, target) pair stands twice. */
+  readonly edgeRow: Uint32Array;
+  /** [edges] */
+  readonly edgeTarget: Uint32Array;
+  /** [edges] sum of the weights of the examples' tokens that meet here. */
+  readonly edgeWeight: Float64Array;
+  /** For each example: the node of each of its tokens. */
+  readonly nodeOf: readonly Uint32Array[];
+  /** For each example: the edge that predicts token i, −1 where unsupervised and at i = 0. */
+  readonly edgeOf: readonly Int32Array[];
+}
+
+/** Which key blocks a query block needs, and the transpose. An entry is `block << 1 | masked`; blocks that see nothing are left out. */
+export interface BlockLists {
+  /** Rows in a block. */
+  readonly block: number;
+  /** [query blocks + 1] offsets into keyBlocks. */
+  readonly keyStart: Uint32Array;
+  readonly keyBlocks: Uint32Array;
+  /** [key blocks + 1] offsets into queryBlocks. */
+  readonly queryStart: Uint32Array;
+  readonly queryBlocks: Uint32Array;
+}
