@@ -1,0 +1,163 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import type { ByteSource } from './bytes.js';
+import { hasFile, type JsonFile, openFile, readJsonInside, resolveInside } from './files.js';
+import { readHeader, type TensorInfo } from './safetensors.js';
+
+const WEIGHTS = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+const MAX_CONFIG_BYTES = 4_000_000;
+const MAX_INDEX_BYTES = 64_000_000;
+const FLOAT_DTYPES = ['F32', 'F16', 'BF16'];
+
+/** A tensor and the file it lies in; read it with readTensor(tensor.source, tensor) or piece by piece. */
+export interface CheckpointTensor extends TensorInfo {
+  readonly source: ByteSource;
+}
+
+/** What a model asks of a checkpoint; `modelLayout` of models/index.ts makes one from config.json. */
+export interface CheckpointLayout<Config> {
+  readonly config: Config;
+  /** Every tensor the model needs; when tied, `embedding` but not `head`. */
+  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
+  readonly embedding: string;
+  readonly head: string;
+  readonly tied: boolean;
+}
+
+export interface Checkpoint<Config> {
+  readonly dir: string;
+  readonly config: Config;
+  /** By name: all the files hold, all the model needs among them. */
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** [vocabulary, hidden]; the same tensor as `head` when the embeddings are tied. */
+  readonly embedding: CheckpointTensor;
+  readonly head: CheckpointTensor;
+  /** Whether there is a tokenizer.json; without one, data are rows of input_ids. */
+  readonly hasTokenizer: boolean;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a Hugging Face model directory (config.json and model.safetensors, or model.safetensors.index.json and its
+ * shards) and checks that each tensor the model needs is there, is a float and has its shape; reads headers only.
+ * Throws InputError naming file and tensor or key. `layoutOf` gets config.json and generation_config.json (null when
+ * there is none).
+ */
+export async function openCheckpoint<Config>(
+  dir: string,
+  layoutOf: (config: JsonFile, generation: JsonFile | null) => CheckpointLayout<Config>,
+): Promise<Checkpoint<Config>> {
+  await checkDirectory(dir);
+  const config = await readJsonInside(dir, 'config.json', MAX_CONFIG_BYTES);
+  refuseQuantised(config);
+  const generation = (await hasFile(dir, 'generation_config.json'))
+    ? await readJsonInside(dir, 'generation_config.json', MAX_CONFIG_BYTES)
+    : null;
+  const layout = layoutOf(config, generation);
+  const sources: ByteSource[] = [];
+  const close = async () => {
+    await Promise.all(sources.map((source) => source.close()));
+  };
+  try {
+    const tensors = await openWeights(dir, sources);
+    if (layout.tied) tie(dir, tensors, layout);
+    for (const { name, shape } of layout.tensors) checkTensor(dir, tensors.get(name), name, shape);
+    const embedding = tensors.get(layout.embedding) as CheckpointTensor;
+    const head = layout.tied ? embedding : (tensors.get(layout.head) as CheckpointTensor);
+    const hasTokenizer = await hasFile(dir, 'tokenizer.json');
+    return { dir, config: layout.config, tensors, embedding, head, hasTokenizer, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function checkDirectory(dir: string): Promise<void> {
+  const info = await stat(dir).catch(() => null);
+  if (!info) throw new InputError(`model directory ${dir} does not exist`);
+  if (!info.isDirectory()) throw new InputError(`${dir} is not a directory; give the one that holds config.json`);
+  if (await hasFile(dir, 'config.json')) return;
+  const hint = (await hasFile(dir, 'adapter_config.json')) ? '; it is an adapter, which goes on top of a model' : '';
+  throw new InputError(`${dir} is not a model directory: it has no config.json${hint}`);
+}
+
+function refuseQuantised({ path, value }: JsonFile): void {
+  for (const key of ['quantization_config', 'quantization'])
+    if (typeof value === 'object' && value !== null && (value as Record<string, unknown>)[key])
+      throw new InputError(
+        `${path}: ${key} says the weights are quantised, which is not read yet; give the unquantised model`,
+      );
+}
+
+async function openWeights(dir: string, sources: ByteSource[]): Promise<Map<string, CheckpointTensor>> {
+  const tensors = new Map<string, CheckpointTensor>();
+  if (await hasFile(dir, WEIGHTS)) {
+    for (const tensor of await openShard(dir, WEIGHTS, sources)) tensors.set(tensor.name, tensor);
+    return tensors;
+  }
+  if (!(await hasFile(dir, INDEX))) {
+    const pickled = (await hasFile(dir, 'pytorch_model.bin')) || (await hasFile(dir, 'pytorch_model.bin.index.json'));
+    const hint = pickled ? '; its pytorch_model.bin must be converted to safetensors first' : '';
+    throw new InputError(`${dir} has no weights: neither ${WEIGHTS} nor ${INDEX} is there${hint}`);
+  }
+  const index = await readIndex(dir);
+  for (const [shard, names] of index) {
+    const held = new Map((await openShard(dir, shard, sources)).map((tensor) => [tensor.name, tensor]));
+    for (const name of names) {
+      const tensor = held.get(name);
+      if (!tensor) throw new InputError(`${join(dir, shard)} lacks tensor ${name}, which ${INDEX} says it holds`);
+      tensors.set(name, tensor);
+    }
+  }
+  return tensors;
+}
+
+/** The names of the tensors of each shard. */
+async function readIndex(dir: string): Promise<Map<string, string[]>> {
+  const { path, value } = await readJsonInside(dir, INDEX, MAX_INDEX_BYTES);
+  const weightMap = (value as { weight_map?: unknown } | null)?.weight_map;
+  if (typeof weightMap !== 'object' || weightMap === null) throw new InputError(`${path} has no weight_map`);
+  const shards = new Map<string, string[]>();
+  for (const [name, shard] of Object.entries(weightMap)) {
+    if (typeof shard !== 'string') throw new InputError(`${path}: weight_map gives tensor ${name} no file name`);
+    const names = shards.get(shard);
+    if (names) names.push(name);
+    else shards.set(shard, [name]);
+  }
+  return shards;
+}
+
+/** Tensors of one file, and those its metadata gives a second name (safetensors.torch.save_model does, of shared ones). */
+async function openShard(dir: string, name: string, sources: ByteSource[]): Promise<CheckpointTensor[]> {
+  const source = await openFile(await resolveInside(dir, name), join(dir, name));
+  sources.push(source);
+  const { tensors, metadata } = await readHeader(source);
+  const found = [...tensors.values()].map((tensor) => ({ ...tensor, source }));
+  for (const [alias, stored] of metadata) {
+    const tensor = tensors.get(stored);
+    if (tensor && !tensors.has(alias)) found.push({ ...tensor, name: alias, source });
+  }
+  return found;
+}
+
+/** A tied model may store either of its two tensors, or both. */
+function tie<Config>(dir: string, tensors: Map<string, CheckpointTensor>, layout: CheckpointLayout<Config>): void {
+  const { embedding, head } = layout;
+  const tensor = tensors.get(embedding) ?? tensors.get(head);
+  if (!tensor) throw new InputError(`${dir}: the weights hold neither ${embedding} nor ${head}`);
+  tensors.set(embedding, tensor);
+  tensors.set(head, tensor);
+}
+
+function checkTensor(dir: string, tensor: CheckpointTensor | undefined, name: string, shape: readonly number[]): void {
+  if (!tensor) throw new InputError(`${dir}: the weights lack tensor ${name}, which config.json calls for`);
+  const file = tensor.source.name;
+  if (!FLOAT_DTYPES.includes(tensor.dtype))
+    throw new InputError(`${file}: tensor ${tensor.name} has dtype ${tensor.dtype}; only F32, F16 and BF16 are read`);
+  if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i]))
+    throw new InputError(
+      `${file}: tensor ${tensor.name} has shape [${tensor.shape.join(', ')}], config.json calls for [${shape.join(', ')}]`,
+    );
+}

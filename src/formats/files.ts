@@ -1,0 +1,167 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, sep } from 'node:path';
+import { InputError } from '../errors.js';
+import type { ByteSource } from './bytes.js';
+
+/** The most that one read or write system call takes. */
+const MAX_TRANSFER = 2 ** 31 - 1;
+
+/** A parsed JSON file with its path for error messages. */
+export interface JsonFile {
+  readonly path: string;
+  readonly value: unknown;
+}
+
+/**
+ * Opens a regular file for positional reads; messages call it `name`. Throws InputError when it is missing, unreadable
+ * or not a file.
+ */
+export async function openFile(path: string, name = path): Promise<ByteSource> {
+  // stat first: opening a named pipe would wait for a writer.
+  const info = await stat(path).catch((error) => fail(name, error));
+  if (!info.isFile()) throw new InputError(`${name} is not a file`);
+  const handle = await open(path, 'r').catch((error) => fail(name, error));
+  return {
+    name,
+    size: info.size,
+    async read(position, into) {
+      checkRange(name, info.size, position, into.length);
+      for (let done = 0; done < into.length; ) {
+        const length = Math.min(into.length - done, MAX_TRANSFER);
+        const { bytesRead } = await handle
+          .read(into, done, length, position + done)
+          .catch((error) => fail(name, error));
+        if (bytesRead === 0) throw truncated(name, position, into.length, position + done);
+        done += bytesRead;
+      }
+    },
+    close: () => handle.close(),
+  };
+}
+
+/** A ByteSource over bytes that are in memory already. */
+export function bufferSource(name: string, bytes: Uint8Array): ByteSource {
+  return {
+    name,
+    size: bytes.length,
+    async read(position, into) {
+      checkRange(name, bytes.length, position, into.length);
+      into.set(bytes.subarray(position, position + into.length));
+    },
+    async close() {},
+  };
+}
+
+function checkRange(name: string, size: number, position: number, length: number): void {
+  if (position + length > size) throw truncated(name, position, length, size);
+}
+
+function truncated(name: string, position: number, length: number, size: number): InputError {
+  return new InputError(`${name} is truncated: bytes ${position} to ${position + length} wanted, it ends at ${size}`);
+}
+
+/**
+ * Writes a file that appears whole or not at all: a temporary file in the same directory, fsync, rename, fsync of the
+ * directory. On failure the temporary file is removed and an older file of that name stays as it was. Throws
+ * InputError for what the user can mend (no space, no permission), else what the iterable threw.
+ */
+export async function writeFileAtomic(
+  path: string,
+  data: string | Uint8Array | AsyncIterable<Uint8Array>,
+): Promise<void> {
+  const directory = dirname(path);
+  const temporary = join(directory, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  const handle = await open(temporary, 'wx').catch((error) => fail(path, error));
+  try {
+    try {
+      if (typeof data === 'string' || data instanceof Uint8Array) await append(path, handle, data);
+      else for await (const chunk of data) await append(path, handle, chunk);
+      await handle.sync().catch((error) => fail(path, error));
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path).catch((error) => fail(path, error));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(directory);
+}
+
+async function append(path: string, handle: FileHandle, chunk: string | Uint8Array): Promise<void> {
+  await handle.writeFile(chunk).catch((error) => fail(path, error));
+}
+
+/** Makes a rename durable; not every system can open or sync a directory, and then the rename stands anyway. */
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r').catch(() => null);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
+}
+
+/**
+ * The real path of the file `name` of an untrusted directory. Refused are absolute names and names with `..`, `\` or
+ * NUL; and, once symbolic links are resolved, anything that does not lie inside the (resolved) directory. One exception:
+ * when the directory is a snapshot in a Hugging Face hub cache (`models--X--Y/snapshots/REVISION[/…]`), a link may lead
+ * into `blobs/` of that same repository, where the cache keeps its files. Throws InputError, also when the file is
+ * missing.
+ */
+export async function resolveInside(directory: string, name: string): Promise<string> {
+  const leaves = () => new InputError(`${directory}: file name ${JSON.stringify(name)} leads outside the directory`);
+  if (name === '' || isAbsolute(name) || /[\\\0]/.test(name) || /^[a-z]:/i.test(name)) throw leaves();
+  if (name.split('/').includes('..')) throw leaves();
+  const path = join(directory, name);
+  const root = await realpath(directory).catch((error) => fail(directory, error));
+  const target = await realpath(path).catch((error) => fail(path, error));
+  const allowed = [root];
+  const parts = root.split(sep);
+  const snapshots = parts.lastIndexOf('snapshots');
+  if (parts[snapshots - 1]?.startsWith('models--') && snapshots < parts.length - 1)
+    allowed.push([...parts.slice(0, snapshots), 'blobs'].join(sep));
+  if (!allowed.some((folder) => target.startsWith(folder.endsWith(sep) ? folder : folder + sep))) throw leaves();
+  return target;
+}
+
+/** Whether a directory holds a file `name` (a constant of ours): which of several layouts it has, what is optional. */
+export async function hasFile(directory: string, name: string): Promise<boolean> {
+  return stat(join(directory, name)).then(
+    (info) => info.isFile(),
+    () => false,
+  );
+}
+
+/** Parses a JSON file of an untrusted directory; InputError when it is missing, over `limit` bytes or not JSON. */
+export async function readJsonInside(directory: string, name: string, limit: number): Promise<JsonFile> {
+  const path = join(directory, name);
+  const target = await resolveInside(directory, name);
+  const info = await stat(target).catch((error) => fail(path, error));
+  if (!info.isFile()) throw new InputError(`${path} is not a file`);
+  if (info.size > limit) throw new InputError(`${path} has ${info.size} bytes, more than the ${limit} a ${name} may`);
+  const text = await readFile(target, 'utf8').catch((error) => fail(path, error));
+  try {
+    return { path, value: JSON.parse(text) };
+  } catch (error) {
+    throw new InputError(`${path} is not JSON: ${(error as Error).message}`);
+  }
+}
+
+const REASONS: Record<string, string> = {
+  ENOENT: 'does not exist',
+  ENOTDIR: 'does not exist: a part of the path is a file',
+  ELOOP: 'is a symbolic link that leads to itself',
+  EISDIR: 'is a directory',
+  EACCES: 'may not be accessed: no permission',
+  EPERM: 'may not be accessed: no permission',
+  EROFS: 'cannot be written: the file system is read-only',
+  ENOSPC: 'cannot be written: the disk is full',
+  EDQUOT: 'cannot be written: the disk quota is used up',
+  EMFILE: 'cannot be opened: too many files are open',
+  ENAMETOOLONG: 'has too long a name',
+  EIO: 'cannot be read or written: input/output error of the device',
+};
+
+function fail(path: string, error: NodeJS.ErrnoException): never {
+  const reason = REASONS[error.code ?? ''];
+  throw reason ? new InputError(`${path} ${reason}`) : error;
+}

@@ -1,0 +1,179 @@
+// LoRA adapters as directories of PEFT: https://huggingface.co/docs/peft/developer_guides/checkpoint
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import {
+  type Adapter,
+  type AdapterConfig,
+  type LoraPair,
+  peftConfigJson,
+  peftTensorName,
+  peftTensors,
+} from './adapter.js';
+import type { ByteSource } from './bytes.js';
+import { hasFile, type JsonFile, openFile, readJsonInside, resolveInside, writeFileAtomic } from './files.js';
+import { readHeader, readTensor, type SafetensorsHeader, toFloat32 } from './safetensors.js';
+import { writeSafetensors } from './safetensors-file.js';
+
+const CONFIG = 'adapter_config.json';
+const WEIGHTS = 'adapter_model.safetensors';
+const MAX_CONFIG_BYTES = 4_000_000;
+
+/** Keys of LoraConfig that change what an adapter computes and that lexalign does not know: only "off" is read. */
+const UNSUPPORTED = [
+  'alora_invocation_tokens',
+  'alpha_pattern',
+  'fan_in_fan_out',
+  'layer_replication',
+  'layers_pattern',
+  'layers_to_transform',
+  'lora_bias',
+  'megatron_config',
+  'modules_to_save',
+  'rank_pattern',
+  'target_parameters',
+  'trainable_token_indices',
+  'use_dora',
+  'use_qalora',
+];
+
+/** Initialisations that leave the base model as it is; pissa, olora, corda and loftq do not. */
+const PLAIN_INITIALISATIONS: unknown[] = [undefined, null, true, false, 'gaussian', 'eva', 'orthogonal'];
+
+/**
+ * Reads a PEFT LoRA adapter (adapter_config.json, adapter_model.safetensors of F32, F16 or BF16) for a model whose
+ * linear layers are `modules`, by module path (`linearShapes` of models/tensors.ts). Throws InputError naming file and
+ * key or tensor for what is not LoRA on those layers, or on some decoder layers only.
+ */
+export async function readAdapter(
+  dir: string,
+  modules: ReadonlyMap<string, { readonly out: number; readonly in: number }>,
+): Promise<Adapter> {
+  const file = await readJsonInside(dir, CONFIG, MAX_CONFIG_BYTES);
+  const { targets, ...settings } = parseConfig(file);
+  if (!(await hasFile(dir, WEIGHTS))) {
+    const pickled = await hasFile(dir, 'adapter_model.bin');
+    throw new InputError(
+      `${dir} has no ${WEIGHTS}${pickled ? '; its adapter_model.bin must be converted to safetensors first' : ''}`,
+    );
+  }
+  const source = await openFile(await resolveInside(dir, WEIGHTS), join(dir, WEIGHTS));
+  try {
+    const header = await readHeader(source);
+    const paths = targets ? matchTargets(file.path, targets, [...modules.keys()]) : storedPaths(header);
+    checkNames(source, header, paths, modules);
+    const tensors = new Map<string, LoraPair>();
+    for (const path of paths) {
+      const shape = modules.get(path)!;
+      const A = await readMatrix(source, header, peftTensorName(path, 'A'), [settings.r, shape.in]);
+      const B = await readMatrix(source, header, peftTensorName(path, 'B'), [shape.out, settings.r]);
+      tensors.set(path, { A, B });
+    }
+    const targetModules = moduleNames(file.path, paths, [...modules.keys()]);
+    return { config: { ...settings, targetModules }, tensors };
+  } finally {
+    await source.close();
+  }
+}
+
+/** The settings, and the entries of `target_modules`; null where the stored tensors say which modules it means. */
+function parseConfig({ path, value }: JsonFile): Omit<AdapterConfig, 'targetModules'> & { targets: string[] | null } {
+  if (typeof value !== 'object' || value === null) throw new InputError(`${path} is not a JSON object`);
+  const json = value as Record<string, unknown>;
+  const refuse = (key: string, must: string) =>
+    new InputError(`${path}: ${key} is ${JSON.stringify(json[key]) ?? 'missing'}; it must be ${must}`);
+  if (json.peft_type !== 'LORA') throw refuse('peft_type', '"LORA", the only adapters read');
+  if ((json.bias ?? 'none') !== 'none') throw refuse('bias', '"none": trained biases are not read');
+  for (const key of UNSUPPORTED)
+    if (!isOff(json[key])) throw new InputError(`${path}: ${key} is set; adapters that use it are not read`);
+  if (!PLAIN_INITIALISATIONS.includes(json.init_lora_weights))
+    throw refuse('init_lora_weights', 'true: other initialisations change the base model');
+  const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: useRslora = false } = json;
+  if (!Number.isSafeInteger(r) || (r as number) < 1) throw refuse('r', 'a positive integer');
+  if (typeof alpha !== 'number' || !(alpha > 0)) throw refuse('lora_alpha', 'a number above 0');
+  if (typeof dropout !== 'number' || !(dropout >= 0 && dropout < 1))
+    throw refuse('lora_dropout', 'a number from 0 to below 1');
+  if (typeof useRslora !== 'boolean') throw refuse('use_rslora', 'true or false');
+  return { r: r as number, alpha, dropout, useRslora, targets: parseTargets(json.target_modules, refuse) };
+}
+
+function isOff(value: unknown): boolean {
+  return !value || (typeof value === 'object' && Object.keys(value).length === 0);
+}
+
+function parseTargets(targets: unknown, refuse: (key: string, must: string) => InputError): string[] | null {
+  // A string is "all-linear" or a regular expression. An untrusted one isn't run: the stored tensors say the same.
+  if (targets === undefined || targets === null || typeof targets === 'string') return null;
+  if (!Array.isArray(targets) || targets.length === 0 || !targets.every((target) => typeof target === 'string'))
+    throw refuse('target_modules', 'a list of module names or a string');
+  return targets;
+}
+
+/** The module paths that are a target or end in `.target`, as in PEFT. */
+function matchTargets(file: string, targets: string[], paths: string[]): string[] {
+  const matches = (path: string, target: string) => path === target || path.endsWith(`.${target}`);
+  const lost = targets.find((target) => !paths.some((path) => matches(path, target)));
+  if (lost !== undefined)
+    throw new InputError(`${file}: target_modules has ${lost}, which is none of the model's linear layers`);
+  return paths.filter((path) => targets.some((target) => matches(path, target)));
+}
+
+const TENSOR_NAME = /^base_model\.model\.(.+)\.lora_[AB]\.weight$/;
+
+function storedPaths({ tensors }: SafetensorsHeader): string[] {
+  const paths = [...tensors.keys()].map((name) => TENSOR_NAME.exec(name)?.[1]);
+  return [...new Set(paths.filter((path) => path !== undefined))];
+}
+
+function checkNames(
+  source: ByteSource,
+  { tensors }: SafetensorsHeader,
+  paths: readonly string[],
+  modules: ReadonlyMap<string, unknown>,
+): void {
+  if (paths.length === 0) throw new InputError(`${source.name} holds no LoRA tensors`);
+  const known = new Set(paths.filter((path) => modules.has(path)));
+  for (const name of tensors.keys()) {
+    const path = TENSOR_NAME.exec(name)?.[1];
+    if (path === undefined || !known.has(path))
+      throw new InputError(`${source.name}: tensor ${name} belongs to no linear layer of the model that it may adapt`);
+  }
+}
+
+async function readMatrix(
+  source: ByteSource,
+  { tensors }: SafetensorsHeader,
+  name: string,
+  [rows, columns]: readonly [number, number],
+): Promise<Float32Array> {
+  const info = tensors.get(name);
+  if (!info) throw new InputError(`${source.name} lacks tensor ${name}`);
+  if (info.shape.length !== 2 || info.shape[0] !== rows || info.shape[1] !== columns)
+    throw new InputError(
+      `${source.name}: tensor ${name} has shape [${info.shape.join(', ')}], model and r call for [${rows}, ${columns}]`,
+    );
+  if (!['F32', 'F16', 'BF16'].includes(info.dtype))
+    throw new InputError(`${source.name}: tensor ${name} has dtype ${info.dtype}; only F32, F16 and BF16 are read`);
+  return toFloat32(info.dtype, await readTensor(source, info));
+}
+
+/** Last names of the adapted modules, sorted; each must be adapted in every decoder layer. */
+function moduleNames(file: string, adapted: readonly string[], all: readonly string[]): string[] {
+  const lastName = (path: string) => path.slice(path.lastIndexOf('.') + 1);
+  const names = new Set(adapted.map(lastName));
+  const set = new Set(adapted);
+  const bare = all.find((path) => names.has(lastName(path)) && !set.has(path));
+  if (bare) throw new InputError(`${file}: ${bare} is not adapted; adapters on some decoder layers only are not read`);
+  return [...names].sort();
+}
+
+/**
+ * Writes an adapter that PEFT loads, in F32, each file whole or not at all, weights before configuration; makes the
+ * directory. `baseModelName` is the hub id or directory of the base model.
+ */
+export async function writeAdapter(dir: string, adapter: Adapter, baseModelName: string | null): Promise<void> {
+  await mkdir(dir, { recursive: true });
+  await writeSafetensors(join(dir, WEIGHTS), peftTensors(adapter));
+  await writeFileAtomic(join(dir, CONFIG), peftConfigJson(adapter.config, baseModelName));
+}
