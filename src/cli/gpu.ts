@@ -1,0 +1,142 @@
+import { create, globals } from 'webgpu';
+import { InputError } from '../errors.js';
+import { type AdapterKind, adapterKind, chooseAdapter } from '../gpu/adapter.js';
+import { hasVulkanLoader, needsRelaunch, relaunch, runsUnderLoader } from './software-driver.js';
+import { visibleGpus } from './system-gpus.js';
+
+export interface AdapterOptions {
+  /** auto, gpu, cpu, or a part of an adapter's name; by default LEXALIGN_DEVICE, else auto. */
+  wish?: string;
+  /** Leaves bounds checks and safe integer division in the shaders. */
+  debug?: boolean;
+}
+
+export interface OpenAdapter {
+  readonly gpu: GPU;
+  readonly adapter: GPUAdapter;
+  readonly kind: AdapterKind;
+  /** One line that says which device runs, and through which driver. */
+  readonly describe: string;
+  /** Lets go of Dawn's instance, so that the process can end. Destroy the device first. */
+  release(): void;
+}
+
+/** Dawn's instances in use: promises of a collected one never settle. */
+const instances = new Set<GPU>();
+
+const backend = { darwin: 'Metal', win32: 'Direct3D 12' }[process.platform as string] ?? 'Vulkan';
+
+/** Runs `use` with an instance of Dawn that lives until it has settled. */
+async function withInstance<T>(options: { name?: string }, use: (gpu: GPU) => Promise<T>): Promise<T> {
+  const gpu = createInstance(options);
+  instances.add(gpu);
+  try {
+    return await use(gpu);
+  } finally {
+    instances.delete(gpu);
+  }
+}
+
+function createInstance(options: { debug?: boolean; name?: string }): GPU {
+  Object.assign(globalThis, globals);
+  const enabled = [
+    'allow_unsafe_apis',
+    'vulkan_enable_f16_on_nvidia',
+    'disable_workgroup_init',
+    ...(options.debug ? [] : ['disable_robustness', 'disable_polyfills_on_integer_div_and_mod']),
+  ];
+  return create([
+    `enable-dawn-features=${enabled.join(',')}`,
+    'disable-dawn-features=timestamp_quantization,lazy_clear_resource_on_first_use',
+    ...(options.name ? [`adapter=${options.name}`] : []),
+  ]);
+}
+
+/**
+ * Names of all adapters that the backend offers, fastest first. Dawn tells them only in the error about an adapter
+ * that doesn't exist.
+ */
+export async function listAdapterNames(): Promise<string[]> {
+  if (!hasVulkanLoader() && !runsUnderLoader()) return [];
+  try {
+    await withInstance({ name: '\u0001none' }, (gpu) => gpu.requestAdapter({ powerPreference: 'high-performance' }));
+    return [];
+  } catch (error) {
+    const names = [...String(error).matchAll(/^ \* backend: '[^']*', name: '(.*)'$/gm)].map((match) => match[1]);
+    return [...new Set(names)];
+  }
+}
+
+/** Every adapter that the backend offers, with the name that `--device` takes. */
+export async function listAdapters(): Promise<{ name: string; kind: AdapterKind; adapter: GPUAdapter }[]> {
+  const found = [];
+  for (const name of await listAdapterNames()) {
+    const adapter = await withInstance({ name }, (gpu) => gpu.requestAdapter());
+    if (adapter) found.push({ name, kind: adapterKind(adapter.info), adapter });
+  }
+  return found;
+}
+
+/** The wish of the command line, else of the environment, else auto. */
+export function deviceWish(option?: string): string {
+  return option || process.env.LEXALIGN_DEVICE || 'auto';
+}
+
+/**
+ * For a command that computes: runs it on the private software driver where that is what `wish` comes to here.
+ * @returns the exit code of that run, or null when the command is to go on in this process
+ */
+export async function runOnSoftwareDriver(argv: readonly string[], wish?: string): Promise<number | null> {
+  const nativeGpu = () => withInstance({}, async (gpu) => (await chooseAdapter(gpu, 'gpu')) !== null);
+  const driver = await needsRelaunch(deviceWish(wish), nativeGpu);
+  return driver && relaunch(driver, argv);
+}
+
+async function findByName(part: string): Promise<string> {
+  const names = await listAdapterNames();
+  const name = names.find((candidate) => candidate.toLowerCase().includes(part.toLowerCase()));
+  if (name) return name;
+  const offered = names.length ? names.map((candidate) => `"${candidate}"`).join(', ') : 'none';
+  throw new InputError(`--device ${part}: no adapter has that in its name (found: ${offered}); see lexalign doctor.`);
+}
+
+/** Why there is no adapter of the wished kind, and the mend, in one sentence. */
+export function explainNoAdapter(wish: string, gpus: readonly string[] = visibleGpus()): string {
+  if (wish === 'cpu')
+    return 'No software driver for --device cpu was found: run `npm run setup`, or install mesa-vulkan-drivers.';
+  if (gpus.length)
+    return (
+      `The system has a GPU, ${gpus.join(', ')}, but ${backend} does not offer it: install the vendor's ${backend} ` +
+      'driver (in a container, pass it through), or add --device cpu to compute on the CPU.'
+    );
+  if (wish === 'gpu')
+    return `--device gpu: ${backend} offers no GPU; install its driver, or use --device cpu to compute on the CPU.`;
+  return `No ${backend} device was found: run \`npm run setup\` and see \`npx lexalign doctor\`.`;
+}
+
+function describeAdapter(info: GPUAdapterInfo, wish: string): string {
+  const name = [info.device || info.vendor, info.description].filter(Boolean).join(', ');
+  if (adapterKind(info) === 'gpu') return `Device: ${name} (GPU, ${backend})`;
+  const reason = wish === 'auto' ? 'no GPU found, so the CPU' : 'CPU';
+  return `Device: ${name} (${reason} through a software ${backend} driver)`;
+}
+
+/**
+ * Opens Dawn and picks the adapter. With `auto`, a CPU driver is taken only where the system shows no GPU at all, or
+ * where this process was started on the software driver.
+ * @throws InputError when there is no adapter of the wished kind
+ */
+export async function openAdapter(options: AdapterOptions = {}): Promise<OpenAdapter> {
+  const wish = deviceWish(options.wish);
+  if (!hasVulkanLoader() && !runsUnderLoader()) throw new InputError(explainNoAdapter(wish));
+  const kindWish = wish === 'gpu' || wish === 'cpu' ? wish : 'auto';
+  const named = wish === 'auto' || wish === kindWish ? undefined : await findByName(wish);
+  const gpu = createInstance({ debug: options.debug, name: named });
+  const adapter = await chooseAdapter(gpu, kindWish);
+  if (!adapter) throw new InputError(explainNoAdapter(wish));
+  const kind = adapterKind(adapter.info);
+  if (wish === 'auto' && kind === 'cpu' && !runsUnderLoader() && visibleGpus().length)
+    throw new InputError(explainNoAdapter(wish));
+  instances.add(gpu);
+  return { gpu, adapter, kind, describe: describeAdapter(adapter.info, wish), release: () => instances.delete(gpu) };
+}
