@@ -224,10 +224,11 @@ export async function installDriver(say: (line: string) => void): Promise<Softwa
   if (reason) throw new InputError(reason);
   const final = driverDirectory();
   const parent = dirname(final);
-  await mkdir(parent, { recursive: true });
-  await removeAbandoned(parent);
-  const work = await mkdtemp(join(parent, 'making-'));
+  let work = '';
   try {
+    await mkdir(parent, { recursive: true });
+    await removeAbandoned(parent);
+    work = await mkdtemp(join(parent, 'making-'));
     say('Setting up a software Vulkan driver for this user (a download of about 60 MB) …');
     const root = await unpackMesa(work, await debianMirror(await readSystem()));
     const made = join(work, 'driver');
@@ -248,6 +249,6 @@ export async function installDriver(say: (line: string) => void): Promise<Softwa
         'the apt sources, then run `npm run setup` again.',
     );
   } finally {
-    await rm(work, { recursive: true, force: true });
+    if (work) await rm(work, { recursive: true, force: true });
   }
 }
