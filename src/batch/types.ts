@@ -1,3 +1,9 @@
+/** The label of a token that is not to be learnt, as in PyTorch's cross-entropy. */
+export const unsupervised = -100;
+
+/** In `TokenTrie.nodeOf`: the token predicts nothing in its example, nor does any after it, so no node is kept for it. */
+export const noNode = 0xffffffff;
+
 /** One tokenised example. `labels[i]` is the target of the prediction made at i − 1 (so `labels[0]` never counts); −100 is unsupervised. */
 export interface Example {
   readonly ids: Int32Array;
@@ -23,7 +29,7 @@ export interface TokenTrie {
   readonly edgeTarget: Uint32Array;
   /** [edges] sum of the weights of the examples' tokens that meet here. */
   readonly edgeWeight: Float64Array;
-  /** For each example: the node of each of its tokens. */
+  /** For each example: the node of each of its tokens; `noNode` behind the last token that predicts a target. */
   readonly nodeOf: readonly Uint32Array[];
   /** For each example: the edge that predicts token i, −1 where unsupervised and at i = 0. */
   readonly edgeOf: readonly Int32Array[];

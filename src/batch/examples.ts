@@ -1,0 +1,202 @@
+import { InputError } from '../errors.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import type { Row } from './rows.js';
+import { type Example, unsupervised } from './types.js';
+
+/** What a row longer than the limit meets: an error, a cut at its end, or being left out. */
+export type Overlong = 'error' | 'truncate' | 'drop';
+
+export interface ExampleOptions {
+  /** Null when the model directory has none: then only rows of `input_ids` are taken. */
+  readonly tokenizer: Tokenizer | null;
+  /** The model's vocabulary size. */
+  readonly vocabSize: number;
+  /** Tokens. */
+  readonly maxLength: number;
+  readonly overlong: Overlong;
+}
+
+export interface ExampleStats {
+  /** Rows read. */
+  readonly rows: number;
+  /** Tokens of the kept examples that count in the loss. */
+  readonly supervisedTokens: number;
+  /** Tokens of the kept examples. */
+  readonly tokens: number;
+  /** Rows cut at `maxLength` and kept. */
+  readonly truncated: number;
+  /** Rows left out: overlong, or without supervised tokens once cut. */
+  readonly dropped: number;
+}
+
+/**
+ * Tokenises rows. Throws InputError for a row without supervised tokens, an id outside the vocabulary, overlong rows
+ * under 'error' (after reading all, so that it can say how many), and when nothing is left.
+ */
+export async function buildExamples(
+  rows: AsyncIterable<Row> | Iterable<Row>,
+  options: ExampleOptions,
+): Promise<{ examples: Example[]; stats: ExampleStats }> {
+  const { maxLength, overlong } = options;
+  const examples: Example[] = [];
+  let read = 0;
+  let supervisedTokens = 0;
+  let tokens = 0;
+  let truncated = 0;
+  let dropped = 0;
+  let long = 0;
+  let longest = { length: 0, where: '' };
+  for await (const row of rows) {
+    read++;
+    let example = buildExample(row, options.tokenizer, options.vocabSize);
+    if (example.ids.length > maxLength) {
+      long++;
+      if (example.ids.length > longest.length) longest = { length: example.ids.length, where: row.where };
+      if (overlong === 'error') continue;
+      const cut = { ids: example.ids.slice(0, maxLength), labels: example.labels.slice(0, maxLength) };
+      if (overlong === 'drop' || countSupervised(cut.labels) === 0) {
+        dropped++;
+        continue;
+      }
+      truncated++;
+      example = { ...cut, weight: example.weight };
+    }
+    examples.push(example);
+    supervisedTokens += countSupervised(example.labels);
+    tokens += example.ids.length;
+  }
+  if (long > 0 && overlong === 'error') {
+    throw new InputError(
+      `${long} of ${read} rows ${long === 1 ? 'is' : 'are'} longer than --max-length ${maxLength} tokens ` +
+        `(the longest has ${longest.length}: ${longest.where}): raise it, or pass --overlong truncate or --overlong drop`,
+    );
+  }
+  if (examples.length === 0) {
+    throw new InputError(read === 0 ? 'the data has no rows' : `all ${read} rows were dropped: raise --max-length`);
+  }
+  return { examples, stats: { rows: read, supervisedTokens, tokens, truncated, dropped } };
+}
+
+/** Tokenises one row, at its full length. Throws InputError as `buildExamples` does. */
+export function buildExample(row: Row, tokenizer: Tokenizer | null, vocabSize: number): Example {
+  let example: Example;
+  if (row.kind === 'ids') {
+    example = { ids: row.ids, labels: row.labels, weight: row.weight };
+  } else {
+    if (tokenizer === null) {
+      throw new InputError(
+        `${row.where} is text, but the model has no tokenizer.json: add it, or use rows of input_ids`,
+      );
+    }
+    const pieces = row.kind === 'messages' ? messagePieces(row, tokenizer) : textPieces(row, tokenizer);
+    example = joinPieces(pieces, row.weight);
+  }
+  for (const list of [example.ids, example.labels]) {
+    for (const id of list) {
+      if (id >= vocabSize) {
+        throw new InputError(`${row.where} has token id ${id}, outside the model's vocabulary of ${vocabSize}`);
+      }
+    }
+  }
+  if (countSupervised(example.labels) === 0) {
+    const mend = {
+      ids: 'labels other than -100',
+      messages: 'an assistant turn',
+      text: 'text',
+      completion: 'a completion',
+    };
+    throw new InputError(`${row.where} has no supervised tokens: it needs ${mend[row.kind]} after the first token`);
+  }
+  return example;
+}
+
+/** Tokens whose prediction counts; the first token of a sequence is never predicted. */
+export function countSupervised(labels: Int32Array): number {
+  let count = 0;
+  for (let i = 1; i < labels.length; i++) if (labels[i] !== unsupervised) count++;
+  return count;
+}
+
+interface Piece {
+  readonly ids: ArrayLike<number>;
+  readonly supervised: boolean;
+}
+
+/** [BOS] + prompt, completion, EOS, tokenised apart; the prompt is masked. Of plain text all is supervised. */
+function textPieces(row: Row & { kind: 'text' | 'completion' }, tokenizer: Tokenizer): Piece[] {
+  if (tokenizer.eosId === null) {
+    throw new InputError(`${tokenizer.name}: tokenizer_config.json names no eos_token, which ends every row: add it`);
+  }
+  const eos = { ids: [tokenizer.eosId], supervised: true };
+  if (row.kind === 'text') return [{ ids: tokenizer.encode(row.text, { specials: true }), supervised: true }, eos];
+  return [
+    { ids: tokenizer.encode(row.prompt, { specials: true }), supervised: false },
+    { ids: tokenizer.encode(row.completion, { specials: false }), supervised: true },
+    eos,
+  ];
+}
+
+/**
+ * The conversation as the chat template writes it, every assistant turn supervised: what the template adds between the
+ * generation prompt before the turn and the end of the turn, up to its end-of-turn token (blanks after that token are
+ * never generated, so they are not learnt). Tokenised apart at these seams, as at generation. BOS only where the
+ * template writes it.
+ */
+function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): Piece[] {
+  const { messages } = row;
+  if (!tokenizer.hasChatTemplate) {
+    throw new InputError(
+      `${row.where} has messages, but ${tokenizer.name} has no chat template: use prompt and completion`,
+    );
+  }
+  const render = (count: number, addGenerationPrompt: boolean): string => {
+    try {
+      return tokenizer.applyChatTemplate(messages.slice(0, count), { addGenerationPrompt });
+    } catch (error) {
+      throw error instanceof InputError ? new InputError(`${row.where}: ${error.message}`) : error;
+    }
+  };
+  const pieces: Piece[] = [];
+  const add = (text: string, supervised: boolean): void => {
+    if (text === '') return;
+    const ids = pieces.length === 0 ? tokenizer.encode(text, { specials: false }) : tokenizer.encodeContinuation(text);
+    pieces.push({ ids, supervised });
+  };
+  let done = '';
+  let masked = '';
+  for (const [turn, { role }] of messages.entries()) {
+    if (role !== 'assistant') continue;
+    const before = render(turn, true);
+    const through = render(turn + 1, false);
+    if (!before.startsWith(done) || !through.startsWith(before)) {
+      throw new InputError(
+        `${row.where}: the chat template of ${tokenizer.name} rewrites earlier text when message ${turn + 1} is added, ` +
+          'so its turns cannot be told apart: use one assistant turn a row, or prompt and completion',
+      );
+    }
+    add(masked + before.slice(done.length), false);
+    const answer = through.slice(before.length);
+    const trimmed = answer.trimEnd();
+    const ids = tokenizer.encodeContinuation(trimmed);
+    const closed = ids.length > 0 && tokenizer.specialIds.has(ids[ids.length - 1]);
+    if (closed) pieces.push({ ids, supervised: true });
+    else add(answer, true);
+    masked = closed ? answer.slice(trimmed.length) : '';
+    done = through;
+  }
+  add(masked, false);
+  return pieces;
+}
+
+function joinPieces(pieces: readonly Piece[], weight: number): Example {
+  const length = pieces.reduce((sum, piece) => sum + piece.ids.length, 0);
+  const ids = new Int32Array(length);
+  const labels = new Int32Array(length).fill(unsupervised);
+  let at = 0;
+  for (const piece of pieces) {
+    ids.set(piece.ids, at);
+    if (piece.supervised) labels.set(piece.ids, at);
+    at += piece.ids.length;
+  }
+  return { ids, labels, weight };
+}

@@ -1,0 +1,118 @@
+import { InputError } from '../errors.js';
+import { unsupervised } from './types.js';
+
+interface RowOrigin {
+  /** Where it stands, for error messages: "train.jsonl, line 3". */
+  readonly where: string;
+  /** Scales the loss of the row's supervised tokens. */
+  readonly weight: number;
+}
+
+/** One data row, as written. */
+export type Row = RowOrigin &
+  (
+    | { readonly kind: 'completion'; readonly prompt: string; readonly completion: string }
+    | { readonly kind: 'messages'; readonly messages: readonly { readonly role: string; readonly content: string }[] }
+    | { readonly kind: 'text'; readonly text: string }
+    | { readonly kind: 'ids'; readonly ids: Int32Array; readonly labels: Int32Array }
+  );
+
+const shapes =
+  '{"prompt", "completion"}, {"messages"}, {"text"} or {"input_ids", "labels"}, each with an optional "weight"';
+
+/** Parses the lines of a JSONL file; blank lines are skipped. `name` is the file's name in errors. */
+export async function* parseRows(
+  lines: AsyncIterable<string> | Iterable<string>,
+  name: string,
+): AsyncGenerator<Row, void, undefined> {
+  let number = 0;
+  for await (const line of lines) {
+    number++;
+    if (line.trim() !== '') yield parseRow(line, `${name}, line ${number}`);
+  }
+}
+
+/**
+ * Parses one line. Exactly one of the four shapes has to be there; other keys are left alone, as TRL does. Without
+ * `labels` every id of `input_ids` is supervised. Throws InputError that begins with `where`.
+ */
+export function parseRow(line: string, where: string): Row {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (error) {
+    throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
+  }
+  if (!isObject(value)) throw new InputError(`${where} is not a JSON object: a row is ${shapes}`);
+  const { prompt, completion, messages, text, input_ids: ids, labels } = value;
+  const present = [
+    ['prompt', 'completion'].some((key) => value[key] !== undefined),
+    messages !== undefined,
+    text !== undefined,
+    ids !== undefined,
+  ].filter(Boolean).length;
+  if (present !== 1) {
+    throw new InputError(
+      `${where} has ${present === 0 ? 'none' : 'more than one'} of the known shapes: a row is ${shapes}`,
+    );
+  }
+  const origin = { where, weight: parseWeight(value.weight, where) };
+  if (messages !== undefined) return { ...origin, kind: 'messages', messages: parseMessages(messages, where) };
+  if (text !== undefined) return { ...origin, kind: 'text', text: parseText(text, 'text', where) };
+  if (ids !== undefined) {
+    const parsed = parseIds(ids, 'input_ids', 0, where);
+    if (labels === undefined) return { ...origin, kind: 'ids', ids: parsed, labels: parsed };
+    const targets = parseIds(labels, 'labels', unsupervised, where);
+    if (targets.length !== parsed.length) {
+      throw new InputError(
+        `${where} has ${parsed.length} input_ids but ${targets.length} labels: make them equally long`,
+      );
+    }
+    return { ...origin, kind: 'ids', ids: parsed, labels: targets };
+  }
+  return {
+    ...origin,
+    kind: 'completion',
+    prompt: parseText(prompt, 'prompt', where),
+    completion: parseText(completion, 'completion', where),
+  };
+}
+
+function parseWeight(value: unknown, where: string): number {
+  if (value === undefined || value === null) return 1;
+  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
+  throw new InputError(`${where}: "weight" is ${JSON.stringify(value)}, not a finite number above 0`);
+}
+
+function parseText(value: unknown, key: string, where: string): string {
+  if (typeof value === 'string') return value;
+  throw new InputError(`${where}: "${key}" is ${value === undefined ? 'missing' : 'not a string'}`);
+}
+
+function parseMessages(value: unknown, where: string): { role: string; content: string }[] {
+  if (!Array.isArray(value) || value.length === 0)
+    throw new InputError(`${where}: "messages" is not a list of messages`);
+  return value.map((message, i) => {
+    if (!isObject(message) || typeof message.role !== 'string' || typeof message.content !== 'string') {
+      throw new InputError(`${where}: message ${i + 1} is not {"role", "content"} with strings`);
+    }
+    return { role: message.role, content: message.content };
+  });
+}
+
+/** A list of token ids; `least` is the one number below 0 allowed (−100 in labels), or 0. */
+function parseIds(value: unknown, key: string, least: number, where: string): Int32Array {
+  if (!Array.isArray(value) || value.length === 0)
+    throw new InputError(`${where}: "${key}" is not a list of token ids`);
+  for (const id of value) {
+    if (!Number.isInteger(id) || (id < 0 && id !== least) || id > 0x7fffffff) {
+      const also = least < 0 ? ` or ${least}` : '';
+      throw new InputError(`${where}: "${key}" holds ${JSON.stringify(id)}, not a token id${also}`);
+    }
+  }
+  return Int32Array.from(value);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

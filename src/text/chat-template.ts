@@ -1,0 +1,133 @@
+import { Environment, Interpreter, Template } from '@huggingface/jinja';
+import { InputError } from '../errors.js';
+
+export interface Message {
+  readonly role: string;
+  readonly content: string;
+}
+
+/** A compiled chat template of a checkpoint. */
+export interface ChatTemplate {
+  /** The text depends on the date of the day (`strftime_now`). */
+  readonly usesDate: boolean;
+  render(messages: readonly Message[], addGenerationPrompt: boolean, now?: Date): string;
+}
+
+// A template is untrusted text. The interpreter has no way to JavaScript objects, files or the network: it sees the
+// strings, lists and three functions set below. What is left to bound is time and memory, see BoundedInterpreter.
+const maxTemplateCharacters = 1 << 20;
+const maxRange = 100_000;
+/** Evaluated nodes, characters and list items one rendering may cost, beyond its share of the messages' own length. */
+const baseBudget = 20_000_000;
+
+// The library's own declarations do not resolve under NodeNext, so what is used of it is declared here.
+interface JinjaInterpreter {
+  run(program: unknown): { readonly value: unknown };
+  evaluate(statement: unknown, environment: unknown): { readonly value: unknown };
+}
+const JinjaInterpreter: new (environment: unknown) => JinjaInterpreter = Interpreter;
+
+/** Charges every evaluated node one unit, and the length of the string or list it gives. */
+class BoundedInterpreter extends JinjaInterpreter {
+  #budget: number;
+
+  constructor(environment: unknown, budget: number) {
+    super(environment);
+    this.#budget = budget;
+  }
+
+  override evaluate(statement: unknown, environment: unknown): { readonly value: unknown } {
+    const result = super.evaluate(statement, environment);
+    const { value } = result;
+    this.#budget -= 1 + (typeof value === 'string' || Array.isArray(value) ? value.length : 0);
+    if (this.#budget < 0) throw new Error('it takes too many steps or too much memory');
+    return result;
+  }
+}
+
+/**
+ * Compiles a Jinja chat template. `where` names its file and key in errors; `specialTokens` are the values of
+ * `bos_token`, `eos_token`, … the template may print. Throws InputError when it can't be parsed or rendered, calls
+ * `raise_exception`, or exceeds the bounds above.
+ */
+export function compileChatTemplate(
+  source: string,
+  where: string,
+  specialTokens: Readonly<Record<string, string>>,
+): ChatTemplate {
+  if (source.length > maxTemplateCharacters) throw new InputError(`${where} is longer than 1 MiB: not a chat template`);
+  const fail = (error: unknown): never => {
+    throw new InputError(`${where} can't be rendered: ${error instanceof Error ? error.message : String(error)}`);
+  };
+  let parsed: unknown;
+  try {
+    parsed = new Template(source).parsed;
+  } catch (error) {
+    return fail(error);
+  }
+  return {
+    usesDate: source.includes('strftime_now'),
+    render(messages, addGenerationPrompt, now = new Date()) {
+      const environment = new Environment();
+      const variables: Record<string, unknown> = {
+        true: true,
+        false: false,
+        none: null,
+        True: true,
+        False: false,
+        None: null,
+        range: boundedRange,
+        raise_exception: (message: unknown) => {
+          throw new Error(String(message));
+        },
+        strftime_now: (format: unknown) => formatDate(now, String(format)),
+        ...specialTokens,
+        messages,
+        add_generation_prompt: addGenerationPrompt,
+      };
+      for (const [name, value] of Object.entries(variables)) environment.set(name, value);
+      const characters = messages.reduce((sum, message) => sum + message.content.length, 0);
+      try {
+        return String(new BoundedInterpreter(environment, baseBudget + 100 * characters).run(parsed).value);
+      } catch (error) {
+        return fail(error);
+      }
+    },
+  };
+}
+
+function boundedRange(first: number, second?: number, step = 1): number[] {
+  const [start, stop] = second === undefined ? [0, first] : [first, second];
+  const count = Math.max(0, Math.ceil((stop - start) / step));
+  if (!(count <= maxRange)) throw new Error(`range() of ${count} items`);
+  return Array.from({ length: count }, (_, i) => start + i * step);
+}
+
+const months = 'January February March April May June July August September October November December'.split(' ');
+
+/** Python's strftime in the C locale, for the directives that templates use; others stay as they are. */
+function formatDate(date: Date, format: string): string {
+  const two = (n: number) => String(n).padStart(2, '0');
+  return format.replace(/%[YmdbBHMS%]/g, (directive) => {
+    switch (directive[1]) {
+      case 'Y':
+        return String(date.getFullYear());
+      case 'm':
+        return two(date.getMonth() + 1);
+      case 'd':
+        return two(date.getDate());
+      case 'b':
+        return months[date.getMonth()].slice(0, 3);
+      case 'B':
+        return months[date.getMonth()];
+      case 'H':
+        return two(date.getHours());
+      case 'M':
+        return two(date.getMinutes());
+      case 'S':
+        return two(date.getSeconds());
+      default:
+        return '%';
+    }
+  });
+}

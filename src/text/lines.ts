@@ -1,0 +1,62 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { InputError } from '../errors.js';
+
+/** 16 MiB: far above any row, far below what memory holds. */
+export const maxLineBytes = 2 ** 24;
+
+/**
+ * The lines of a UTF-8 file, without their ends and without a byte order mark, read as a stream. Throws InputError for
+ * a file that can't be read, a line over `limit` bytes and bytes that aren't UTF-8.
+ */
+export async function* readLines(file: string, limit = maxLineBytes): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false });
+  let parts: Uint8Array[] = [];
+  let length = 0;
+  let number = 1;
+  const add = (part: Uint8Array) => {
+    length += part.length;
+    if (length > limit) throw new InputError(`${file}, line ${number} is longer than ${limit} bytes: split the row`);
+    parts.push(part);
+  };
+  const end = (): string => {
+    let line: string;
+    try {
+      line = decoder.decode(parts.length === 1 ? parts[0] : Buffer.concat(parts));
+    } catch {
+      throw new InputError(`${file}, line ${number} is not UTF-8 text: save the file as UTF-8`);
+    }
+    parts = [];
+    length = 0;
+    number++;
+    return line.endsWith('\r') ? line.slice(0, -1) : line;
+  };
+  for await (const chunk of readChunks(file)) {
+    let start = 0;
+    for (let stop = chunk.indexOf(10); stop >= 0; stop = chunk.indexOf(10, start)) {
+      add(chunk.subarray(start, stop));
+      yield end();
+      start = stop + 1;
+    }
+    if (start < chunk.length) add(chunk.subarray(start));
+  }
+  if (length > 0) yield end();
+}
+
+/** SHA-256 of a file's bytes, hex. */
+export async function digestFile(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of readChunks(file)) hash.update(chunk);
+  return hash.digest('hex');
+}
+
+async function* readChunks(file: string): AsyncGenerator<Uint8Array> {
+  const stream: AsyncIterable<Uint8Array> = createReadStream(file, { highWaterMark: 2 ** 18 });
+  try {
+    yield* stream;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    throw new InputError(code === 'ENOENT' ? `${file} does not exist` : `${file} can't be read: ${message}`);
+  }
+}

@@ -1,0 +1,251 @@
+import { createHash } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { InputError } from '../errors.js';
+import { type ChatTemplate, compileChatTemplate, type Message } from './chat-template.js';
+import { createStreamDecoder, type StreamDecoder } from './stream-decoder.js';
+
+export interface Tokenizer {
+  /** The directory it came from, for error messages. */
+  readonly name: string;
+  /** One past the highest token id; a model's own vocabulary may be padded beyond. */
+  readonly vocabSize: number;
+  /** Token put before every text by the tokenizer's own rule; null for none. */
+  readonly bosId: number | null;
+  readonly eosId: number | null;
+  /** Ids of tokens that mark structure, such as ends of turns; skipped by decode on demand. */
+  readonly specialIds: ReadonlySet<number>;
+  readonly hasChatTemplate: boolean;
+  /** SHA-256 (hex) of all that decides what `encode` and `applyChatTemplate` give; the day's date where a template prints it. */
+  readonly digest: string;
+  /** Token ids; `specials` puts BOS first where the tokenizer wants one, never EOS. Special tokens spelled out in the text are recognised. */
+  encode(text: string, options: { specials: boolean }): Int32Array;
+  /** As `encode` without specials, for text that goes on after other text: its leading space isn't doubled where a tokenizer puts one before every text (Llama 2). */
+  encodeContinuation(text: string): Int32Array;
+  /** Text as the tokens spell it (no clean-up of spaces); ids without a token give nothing. */
+  decode(ids: ArrayLike<number>, options: { skipSpecials: boolean }): string;
+  /** Text of one token, for display. */
+  tokenText(id: number): string;
+  streamDecoder(options?: { skipSpecials: boolean }): StreamDecoder;
+  /** Throws InputError when there is no chat template or it refuses the messages. */
+  applyChatTemplate(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string;
+}
+
+const maxFileBytes = 200 * 2 ** 20;
+const maxTokenId = 2 ** 24;
+
+type Json = Record<string, unknown>;
+
+// The library's own declarations do not resolve under NodeNext, so what is used of it is declared here.
+interface HubTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { readonly ids: readonly (number | undefined)[] };
+  decode(ids: readonly number[], options: { clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
+  get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>;
+}
+const HubTokenizer: new (definition: unknown, config: unknown) => HubTokenizer = HuggingFaceTokenizer;
+
+/** Reads a Hugging Face tokenizer directory; throws InputError when it has no `tokenizer.json`. */
+export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  const tokenizer = await tryLoadTokenizer(directory);
+  if (tokenizer === null) {
+    throw new InputError(
+      `${directory} has no tokenizer.json: add the model's tokenizer files, or use rows of input_ids`,
+    );
+  }
+  return tokenizer;
+}
+
+/**
+ * Reads `tokenizer.json` and, where present, `tokenizer_config.json`, `special_tokens_map.json` and
+ * `chat_template.jinja`; null when there is no `tokenizer.json`. Each file may have 200 MiB. Regular expressions in
+ * `tokenizer.json` are run as they are: a hostile one can take time, nothing else.
+ */
+export async function tryLoadTokenizer(directory: string): Promise<Tokenizer | null> {
+  const hash = createHash('sha256');
+  const readText = async (name: string): Promise<string | null> => {
+    const bytes = await readSmallFile(join(directory, name));
+    if (bytes !== null) hash.update(`${name}\0${bytes.length}\0`).update(bytes);
+    return bytes?.toString('utf8') ?? null;
+  };
+  const readJson = async (name: string): Promise<Json | null> => {
+    const text = await readText(name);
+    return text === null ? null : parseObject(text, join(directory, name));
+  };
+  const file = join(directory, 'tokenizer.json');
+  const definition = await readJson('tokenizer.json');
+  if (definition === null) return null;
+  const config = (await readJson('tokenizer_config.json')) ?? {};
+  const specialsMap = (await readJson('special_tokens_map.json')) ?? {};
+  const templateFile = await readText('chat_template.jinja');
+
+  const tokens: Record<string, string> = {};
+  for (const key of ['bos_token', 'eos_token', 'unk_token', 'pad_token']) {
+    const token = tokenContent(key in config ? config[key] : specialsMap[key]);
+    if (token !== null) tokens[key] = token;
+  }
+  let template: ChatTemplate | null = null;
+  if (templateFile !== null) {
+    template = compileChatTemplate(templateFile, join(directory, 'chat_template.jinja'), tokens);
+  } else {
+    const where = `${join(directory, 'tokenizer_config.json')}, key chat_template`;
+    const source = selectTemplate(config.chat_template, where);
+    if (source !== null) template = compileChatTemplate(source, where, tokens);
+  }
+  if (template?.usesDate) hash.update(new Date().toDateString());
+  return createTokenizer(directory, file, definition, config, tokens, template, hash.digest('hex'));
+}
+
+function createTokenizer(
+  directory: string,
+  file: string,
+  definition: Json,
+  config: Json,
+  tokens: Readonly<Record<string, string>>,
+  template: ChatTemplate | null,
+  digest: string,
+): Tokenizer {
+  const ids = checkVocabulary(definition, file);
+  let hub: HubTokenizer;
+  try {
+    const optional = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+    hub = new HubTokenizer({ ...optional, ...definition }, config);
+  } catch (error) {
+    throw new InputError(`${file} can't be used: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const encodePlain = (text: string): Int32Array => {
+    const encoded = hub.encode(text, { add_special_tokens: false }).ids;
+    const result = new Int32Array(encoded.length);
+    for (let i = 0; i < encoded.length; i++) {
+      const id = encoded[i];
+      if (id === undefined)
+        throw new InputError(`${file} has no token for a part of ${JSON.stringify(text.slice(0, 40))}`);
+      result[i] = id;
+    }
+    return result;
+  };
+  const idOf = (key: string): number | null => {
+    if (tokens[key] === undefined) return null;
+    const id = hub.token_to_id(tokens[key]);
+    if (id === undefined)
+      throw new InputError(`${directory}: ${key} ${JSON.stringify(tokens[key])} is not in tokenizer.json`);
+    return id;
+  };
+  const specialIds = new Set<number>();
+  for (const [id, token] of hub.get_added_tokens_decoder()) if (token.special) specialIds.add(id);
+  const bosId = findBos(hub, config, idOf('bos_token'));
+  const prepends = JSON.stringify(definition.normalizer ?? null).includes('"type":"Prepend"');
+
+  const decode = (list: ArrayLike<number>, skipSpecials: boolean): string => {
+    const known = Array.from(list).filter(
+      (id) => hub.id_to_token(id) !== undefined && !(skipSpecials && specialIds.has(id)),
+    );
+    return known.length === 0 ? '' : hub.decode(known, { clean_up_tokenization_spaces: false });
+  };
+  return {
+    name: directory,
+    vocabSize: ids,
+    bosId,
+    eosId: idOf('eos_token'),
+    specialIds,
+    hasChatTemplate: template !== null,
+    digest,
+    encode(text, { specials }) {
+      const plain = encodePlain(text);
+      return specials && bosId !== null ? Int32Array.of(bosId, ...plain) : plain;
+    },
+    encodeContinuation: (text) => encodePlain(prepends && text.startsWith(' ') ? text.slice(1) : text),
+    decode: (list, { skipSpecials }) => decode(list, skipSpecials),
+    tokenText: (id) => decode([id], false),
+    streamDecoder: ({ skipSpecials } = { skipSpecials: true }) =>
+      createStreamDecoder((list) => decode(list, skipSpecials)),
+    applyChatTemplate(messages, { addGenerationPrompt }) {
+      if (template === null)
+        throw new InputError(`${directory} has no chat template: use rows of prompt and completion`);
+      return template.render(messages, addGenerationPrompt);
+    },
+  };
+}
+
+/** The post-processor's first token, unless `add_bos_token` of the config says otherwise. */
+function findBos(hub: HubTokenizer, config: Json, bosToken: number | null): number | null {
+  if (config.add_bos_token === false) return null;
+  const plain = hub.encode('a', { add_special_tokens: false }).ids;
+  const full = hub.encode('a', { add_special_tokens: true }).ids;
+  if (full.length > plain.length && full[0] !== plain[0]) return full[0] ?? null;
+  return config.add_bos_token === true ? bosToken : null;
+}
+
+/** Checks ids, so that a file can't make the library allocate by them; returns one past the highest. */
+function checkVocabulary(definition: Json, file: string): number {
+  const model = definition.model;
+  if (!isObject(model)) throw new InputError(`${file} has no "model": not a tokenizer.json`);
+  let end = 0;
+  const check = (id: unknown, token: unknown) => {
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= maxTokenId) {
+      throw new InputError(
+        `${file}: token ${JSON.stringify(token)} has id ${JSON.stringify(id)}, not one of 0 to 2^24 - 1`,
+      );
+    }
+    end = Math.max(end, id + 1);
+  };
+  if (Array.isArray(model.vocab)) end = model.vocab.length;
+  else if (isObject(model.vocab)) for (const token in model.vocab) check(model.vocab[token], token);
+  else throw new InputError(`${file}: "model" has no "vocab"`);
+  const added = definition.added_tokens ?? [];
+  if (!Array.isArray(added)) throw new InputError(`${file}: "added_tokens" is not a list`);
+  for (const token of added) {
+    if (!isObject(token) || typeof token.content !== 'string' || token.content === '') {
+      throw new InputError(`${file}: an entry of "added_tokens" has no content`);
+    }
+    check(token.id, token.content);
+  }
+  return end;
+}
+
+/** A template string, or the one named `default` of a list of `{name, template}`. */
+function selectTemplate(value: unknown, where: string): string | null {
+  if (value === undefined || value === null) return null;
+  if (typeof value === 'string') return value;
+  if (Array.isArray(value)) {
+    const named = value.filter((entry) => isObject(entry) && typeof entry.template === 'string');
+    const chosen = named.find((entry) => entry.name === 'default') ?? named[0];
+    if (chosen !== undefined) return chosen.template;
+  }
+  throw new InputError(`${where} is neither a template nor a list of named templates`);
+}
+
+/** A special token is written as its text or as `{content}`. */
+function tokenContent(value: unknown): string | null {
+  if (typeof value === 'string') return value;
+  return isObject(value) && typeof value.content === 'string' ? value.content : null;
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function parseObject(text: string, file: string): Json {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InputError(`${file} is not valid JSON: ${(error as Error).message}`);
+  }
+  if (!isObject(value)) throw new InputError(`${file} is not a JSON object`);
+  return value;
+}
+
+async function readSmallFile(file: string): Promise<Buffer | null> {
+  try {
+    const { size } = await stat(file);
+    if (size > maxFileBytes) throw new InputError(`${file} has ${size} bytes, more than the 200 MiB allowed`);
+    return await readFile(file);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+    throw error instanceof InputError ? error : new InputError(`${file} can't be read: ${(error as Error).message}`);
+  }
+}
