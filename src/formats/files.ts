@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, sep } from 'node:path';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
@@ -89,6 +89,11 @@ export async function writeFileAtomic(
   await syncDirectory(directory);
 }
 
+/** Makes a directory and those above it; none of it need be new. Throws InputError. */
+export async function makeDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true }).catch((error) => fail(path, error));
+}
+
 async function append(path: string, handle: FileHandle, chunk: string | Uint8Array): Promise<void> {
   await handle.writeFile(chunk).catch((error) => fail(path, error));
 }
@@ -150,6 +155,7 @@ const REASONS: Record<string, string> = {
   ENOENT: 'does not exist',
   ENOTDIR: 'does not exist: a part of the path is a file',
   ELOOP: 'is a symbolic link that leads to itself',
+  EEXIST: 'is a file, not a directory',
   EISDIR: 'is a directory',
   EACCES: 'may not be accessed: no permission',
   EPERM: 'may not be accessed: no permission',

@@ -1,6 +1,5 @@
 // LoRA adapters as directories of PEFT: https://huggingface.co/docs/peft/developer_guides/checkpoint
 
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import {
@@ -12,7 +11,15 @@ import {
   peftTensors,
 } from './adapter.js';
 import type { ByteSource } from './bytes.js';
-import { hasFile, type JsonFile, openFile, readJsonInside, resolveInside, writeFileAtomic } from './files.js';
+import {
+  hasFile,
+  type JsonFile,
+  makeDirectory,
+  openFile,
+  readJsonInside,
+  resolveInside,
+  writeFileAtomic,
+} from './files.js';
 import { readHeader, readTensor, type SafetensorsHeader, toFloat32 } from './safetensors.js';
 import { writeSafetensors } from './safetensors-file.js';
 
@@ -91,7 +98,8 @@ function parseConfig({ path, value }: JsonFile): Omit<AdapterConfig, 'targetModu
     throw refuse('init_lora_weights', 'true: other initialisations change the base model');
   const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: useRslora = false } = json;
   if (!Number.isSafeInteger(r) || (r as number) < 1) throw refuse('r', 'a positive integer');
-  if (typeof alpha !== 'number' || !(alpha > 0)) throw refuse('lora_alpha', 'a number above 0');
+  if (typeof alpha !== 'number' || !(alpha > 0 && Number.isFinite(alpha)))
+    throw refuse('lora_alpha', 'a number above 0');
   if (typeof dropout !== 'number' || !(dropout >= 0 && dropout < 1))
     throw refuse('lora_dropout', 'a number from 0 to below 1');
   if (typeof useRslora !== 'boolean') throw refuse('use_rslora', 'true or false');
@@ -173,7 +181,7 @@ function moduleNames(file: string, adapted: readonly string[], all: readonly str
  * directory. `baseModelName` is the hub id or directory of the base model.
  */
 export async function writeAdapter(dir: string, adapter: Adapter, baseModelName: string | null): Promise<void> {
-  await mkdir(dir, { recursive: true });
+  await makeDirectory(dir);
   await writeSafetensors(join(dir, WEIGHTS), peftTensors(adapter));
   await writeFileAtomic(join(dir, CONFIG), peftConfigJson(adapter.config, baseModelName));
 }
