@@ -115,10 +115,11 @@ export function explainNoAdapter(wish: string, gpus: readonly string[] = visible
 }
 
 function describeAdapter(info: GPUAdapterInfo, wish: string): string {
-  const name = [info.device || info.vendor, info.description].filter(Boolean).join(', ');
-  if (adapterKind(info) === 'gpu') return `Device: ${name} (GPU, ${backend})`;
-  const reason = wish === 'auto' ? 'no GPU found, so the CPU' : 'CPU';
-  return `Device: ${name} (${reason} through a software ${backend} driver)`;
+  if (adapterKind(info) === 'cpu') {
+    const reason = wish === 'auto' ? 'no GPU found, so the CPU' : 'the CPU';
+    return `Device: ${info.description || info.device} (${reason} through a software ${backend} driver)`;
+  }
+  return `Device: ${[info.device || info.vendor, info.description].filter(Boolean).join(', ')} (GPU, ${backend})`;
 }
 
 /**

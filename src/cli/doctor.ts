@@ -1,0 +1,159 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { adapterKind } from '../gpu/adapter.js';
+import { deviceWish, explainNoAdapter, listAdapterNames, openAdapter } from './gpu.js';
+import { hasVulkanLoader, installedDriver, runsUnderLoader } from './software-driver.js';
+import { visibleGpus } from './system-gpus.js';
+
+/** Result of a tier's self-test: its matmul and attention against the CPU. */
+export interface TierCheck {
+  readonly tier: string;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+export interface DoctorOptions {
+  device?: string;
+  /** Prints the report as JSON (true) or writes it to a file. */
+  json?: boolean | string;
+  /** Self-tests of the tiers on the adapter that would be used. */
+  checkTiers?: (adapter: GPUAdapter) => Promise<TierCheck[]>;
+}
+
+interface MatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+const features = ['shader-f16', 'subgroups', 'subgroup-size-control', 'timestamp-query'];
+const matrixFeature = 'chromium-experimental-subgroup-matrix';
+const limits = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupsPerDimension',
+] as const;
+
+function webgpuVersion(): string {
+  const file = createRequire(import.meta.url).resolve('webgpu/package.json');
+  return JSON.parse(readFileSync(file, 'utf8')).version;
+}
+
+function describeConfigs(info: GPUAdapterInfo): string[] {
+  const configs = (info as { subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs ?? [];
+  return [...configs].map((c) => `${c.M}x${c.N}x${c.K} ${c.componentType} -> ${c.resultComponentType}`);
+}
+
+function describeAdapter(adapter: GPUAdapter) {
+  const { info } = adapter;
+  return {
+    kind: adapterKind(info),
+    vendor: info.vendor,
+    architecture: info.architecture,
+    device: info.device,
+    driver: info.description,
+    subgroupSize: [info.subgroupMinSize, info.subgroupMaxSize],
+    features: [...features, matrixFeature].filter((name) => adapter.features.has(name)),
+    subgroupMatrices: describeConfigs(info),
+    limits: Object.fromEntries(limits.map((name) => [name, adapter.limits[name]])),
+  };
+}
+
+async function examine(options: DoctorOptions) {
+  const problems: string[] = [];
+  const gpus = visibleGpus();
+  let adapter: ReturnType<typeof describeAdapter> | null = null;
+  let tiers: TierCheck[] = [];
+  const wish = deviceWish(options.device);
+  const opened = await openAdapter({ wish }).catch((error: Error) => {
+    problems.push(error.message);
+    return null;
+  });
+  if (opened) {
+    adapter = describeAdapter(opened.adapter);
+    if (!adapter.features.includes('shader-f16'))
+      problems.push('The adapter has no 16-bit floats (shader-f16): only the f32 tier runs; update its driver.');
+    if (opened.kind === 'cpu' && gpus.length && wish !== 'cpu') problems.push(explainNoAdapter('auto', gpus));
+    tiers = (await options.checkTiers?.(opened.adapter)) ?? [];
+    for (const { tier, ok, detail } of tiers) if (!ok) problems.push(`The ${tier} tier fails its self-test: ${detail}`);
+    opened.release();
+  }
+  return {
+    node: process.version,
+    webgpu: webgpuVersion(),
+    system: `${process.platform} ${process.arch}`,
+    vulkanLoader: hasVulkanLoader() || runsUnderLoader(),
+    softwareDriver: installedDriver(),
+    runsOnSoftwareDriver: runsUnderLoader(),
+    visibleGpus: gpus,
+    adapters: await listAdapterNames(),
+    device: opened?.describe ?? null,
+    adapter,
+    tiers,
+    problems,
+  };
+}
+
+type Report = Awaited<ReturnType<typeof examine>>;
+
+function formatBytes(bytes: number): string {
+  if (bytes < 2 ** 20) return `${bytes / 1024} KiB`;
+  return bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}
+
+function formatReport(report: Report): string {
+  const lines: [string, string][] = [
+    ['node', `${report.node}, webgpu ${report.webgpu}, ${report.system}`],
+    ['GPUs seen', report.visibleGpus.join(', ') || (process.platform === 'linux' ? 'none' : 'asked of the adapter')],
+    ['adapters', report.adapters.join(', ') || 'none'],
+    [
+      'software driver',
+      report.softwareDriver
+        ? `Mesa ${report.softwareDriver.version}, in ${report.softwareDriver.directory}`
+        : 'not installed',
+    ],
+  ];
+  const { adapter } = report;
+  if (adapter) {
+    const has = (name: string) => `${name} ${adapter.features.includes(name) ? 'yes' : 'no'}`;
+    const [smallest, largest] = adapter.subgroupSize;
+    lines.push(
+      ['kind', adapter.kind === 'gpu' ? 'GPU' : 'CPU (software driver)'],
+      ['vendor', [adapter.vendor, adapter.architecture].filter(Boolean).join(', ')],
+      ['device', adapter.device],
+      ['driver', adapter.driver],
+      ['features', features.map(has).join(', ')],
+      ['subgroups', smallest === largest ? `${smallest} lanes` : `${smallest} to ${largest} lanes`],
+      ['matrices', adapter.subgroupMatrices.join('; ') || 'none'],
+      ['largest buffer', formatBytes(adapter.limits.maxBufferSize)],
+      ['largest binding', formatBytes(adapter.limits.maxStorageBufferBindingSize)],
+      [
+        'workgroup',
+        `${formatBytes(adapter.limits.maxComputeWorkgroupStorageSize)} of memory, up to \
+${adapter.limits.maxComputeInvocationsPerWorkgroup} invocations`,
+      ],
+      ['bindings', `${adapter.limits.maxStorageBuffersPerShaderStage} storage buffers a shader`],
+    );
+  }
+  for (const { tier, ok, detail } of report.tiers) lines.push([`tier ${tier}`, `${ok ? 'ok' : 'FAILS'}: ${detail}`]);
+  const table = lines.map(([name, value]) => `${name.padEnd(16)} ${value}`);
+  const verdict = report.device ?? 'No device can be used.';
+  return [...table, '', verdict, ...report.problems.filter((problem) => problem !== verdict)].join('\n');
+}
+
+/**
+ * Prints what this machine offers: versions, adapters, features, limits, what is missing and the mend.
+ * @returns the exit code: 0 when an adapter can be used, else 1
+ */
+export async function doctor(options: DoctorOptions = {}): Promise<number> {
+  const report = await examine(options);
+  const json = JSON.stringify(report, null, 2);
+  if (typeof options.json === 'string' && options.json) writeFileSync(options.json, `${json}\n`);
+  console.log(options.json === true || options.json === '' ? json : formatReport(report));
+  return report.adapter ? 0 : 1;
+}
