@@ -1,0 +1,50 @@
+// c[m, n] = alpha · (Σ_k x[m, k] · w(n, k) + Σ_r u[m, r] · v(n, r)) + bias[n] + residual[m, n]
+// FORM 'nt': w is [n, k], v is [n, r] (x·Wᵀ). FORM 'nn': w is [k, n], v is [r, n] (dy·W).
+// X, W, C: element types (u and v are of W's). LORA, BIAS, RESIDUAL, ACCUMULATE (c += …): switches.
+// COUNT: how many rows are live. k, r and n are multiples of 4; rows of w past its end are zeros.
+@group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
+@group(0) @binding(1) var<storage, read> w: array<vec4<${W}>>;
+@group(0) @binding(2) var<storage, read_write> c: array<vec4<${C}>>;
+#if LORA
+@group(0) @binding(3) var<storage, read> u: array<vec4<${W}>>;
+@group(0) @binding(4) var<storage, read> v: array<vec4<${W}>>;
+#endif
+#if BIAS
+@group(0) @binding(${3 + 2 * LORA}) var<storage, read> bias: array<vec4f>;
+#endif
+#if RESIDUAL
+@group(0) @binding(${3 + 2 * LORA + BIAS}) var<storage, read> residual: array<vec4f>;
+#endif
+struct Params {
+  m: u32,       // rows this dispatch may cover
+  n: u32,
+  k: u32,
+  r: u32,       // 0 without an adapter
+  firstRow: u32, // live rows are counted from here
+  xRow: u32,    // row of x and u that is row 0
+  cRow: u32,    // row of c that is row 0
+  alpha: f32,
+}
+@group(1) @binding(0) var<uniform> p: Params;
+#include "batch.wgsl"
+
+fn liveRows() -> u32 {
+  let count = ${COUNT};
+  return min(count - min(count, p.firstRow), p.m);
+}
+
+// Four neighbouring columns of a row: quad = n / 4.
+fn store(row: u32, quad: u32, sum: vec4f) {
+  let at = (p.cRow + row) * (p.n / 4u) + quad;
+  var value = sum * p.alpha;
+#if BIAS
+  value += bias[quad];
+#endif
+#if RESIDUAL
+  value += residual[at];
+#endif
+#if ACCUMULATE
+  value += vec4f(c[at]);
+#endif
+  c[at] = vec4<${C}>(value);
+}

@@ -1,0 +1,71 @@
+// Gradient of one LoRA matrix, a product over rows: both are "skinny × wide":
+//   dA[i, j] = Σ_m du[m, i] · x[m, j]          (LAYOUT 'a': [rank, wide])
+//   dB[j, i] = Σ_m dy[m, j] · u[m, i]          (LAYOUT 'b': [wide, rank])
+// forward: rows are split over workgroups in z ("split-K"); each writes alpha times its sum to partial[z].
+// reduce:  gradient += Σ_z partial[z].
+// An invocation holds 16 ranks × 4 columns. TYPE of skinny, WIDE of wide. rank: a multiple of 4; wide % 4 = 0.
+#if forward
+@group(0) @binding(0) var<storage, read> skinny: array<vec4<${TYPE}>>;    // [rows, rank]
+@group(0) @binding(1) var<storage, read> wide: array<vec4<${WIDE}>>;      // [rows, columns]
+@group(0) @binding(2) var<storage, read_write> partial: array<f32>;       // [splits, rank · columns]
+struct Params { rank: u32, columns: u32, rowsPerSplit: u32, alpha: f32 }
+#else
+@group(0) @binding(0) var<storage, read> partial: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> gradient: array<vec4f>;
+struct Params { quads: u32, splits: u32 }
+#endif
+@group(1) @binding(0) var<uniform> p: Params;
+#include "batch.wgsl"
+#include "fold.wgsl"
+
+#if forward
+@compute @workgroup_size(${WG})
+fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
+  let columns = p.columns / 4u;
+  let quad = wg.x * ${WG}u + li;
+  let at = min(quad, columns - 1u);
+  let width = p.rank / 4u;
+  let first = wg.y * 4u;
+#for i in 0..4
+  let r${i} = min(first + ${i}u, width - 1u);
+#endfor
+#for i in 0..16
+  var c${i} = vec4f(0.0);
+#endfor
+  let end = min(batch.rows, (wg.z + 1u) * p.rowsPerSplit);
+  for (var m = wg.z * p.rowsPerSplit; m < end; m++) {
+    let b = vec4f(wide[m * columns + at]);
+#for i in 0..4
+    {
+      let a = vec4f(skinny[m * width + r${i}]);
+#for e in 0..4
+      c${i * 4 + e} = fma(vec4f(a[${e}]), b, c${i * 4 + e});
+#endfor
+    }
+#endfor
+  }
+  if (quad >= columns) { return; }
+  let base = wg.z * p.rank * p.columns;
+#for i in 0..16
+  if (first * 4u + ${i}u < p.rank) {
+    let value = c${i} * p.alpha;
+#for e in 0..4
+#if LAYOUT == 'a'
+    partial[base + (first * 4u + ${i}u) * p.columns + quad * 4u + ${e}u] = value[${e}];
+#else
+    partial[base + (quad * 4u + ${e}u) * p.rank + first * 4u + ${i}u] = value[${e}];
+#endif
+#endfor
+  }
+#endfor
+}
+#else
+@compute @workgroup_size(64)
+fn reduce(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
+  let i = folded(wg) * 64u + li;
+  if (i >= p.quads) { return; }
+  var sum = gradient[i];
+  for (var s = 0u; s < p.splits; s++) { sum += partial[s * p.quads + i]; }
+  gradient[i] = sum;
+}
+#endif

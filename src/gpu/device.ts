@@ -1,0 +1,130 @@
+import { InputError } from '../errors.js';
+
+/** What a device offers, as kernels and programs choose by it. */
+export interface DeviceFeatures {
+  readonly f16: boolean;
+  readonly timestamps: boolean;
+  /** Native vector lanes run one after another on cores: prefer few big invocations over shared tiles. */
+  readonly cpu: boolean;
+}
+
+const wantedFeatures = [
+  'shader-f16',
+  'subgroups',
+  'subgroup-size-control',
+  'timestamp-query',
+  'chromium-experimental-subgroup-matrix',
+];
+
+const wantedLimits = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+] as const;
+
+/**
+ * A GPUDevice that keeps count of its buffers and turns what WebGPU reports out of band (uncaptured errors, device
+ * loss) into errors of the step: call `check()` after waiting for work.
+ */
+export class Device {
+  readonly gpu: GPUDevice;
+  readonly info: GPUAdapterInfo;
+  readonly features: DeviceFeatures;
+  /** Bytes of all live buffers made through this device. */
+  allocatedBytes = 0;
+  #error: Error | null = null;
+  #destroyed = false;
+
+  private constructor(gpu: GPUDevice, info: GPUAdapterInfo, cpu: boolean) {
+    this.gpu = gpu;
+    this.info = info;
+    this.features = { f16: gpu.features.has('shader-f16'), timestamps: gpu.features.has('timestamp-query'), cpu };
+    gpu.addEventListener('uncapturederror', (event) => {
+      this.#error ??= describeError((event as GPUUncapturedErrorEvent).error);
+    });
+    gpu.lost.then((lost) => {
+      if (!this.#destroyed)
+        this.#error ??= new InputError(
+          `The GPU device was lost (${lost.message || lost.reason}); restart from the last checkpoint.`,
+        );
+    });
+  }
+
+  /** Opens a device with every feature and limit of the adapter that lexalign can use. */
+  static async open(adapter: GPUAdapter, options: { cpu: boolean }): Promise<Device> {
+    const features = wantedFeatures.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
+    const limits: Record<string, number> = {};
+    for (const name of wantedLimits) limits[name] = adapter.limits[name];
+    const gpu = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
+    return new Device(gpu, adapter.info, options.cpu);
+  }
+
+  /** Largest range one storage binding may cover, bytes; a multiple of 256. */
+  get maxBinding(): number {
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.gpu.limits;
+    return Math.floor(Math.min(maxStorageBufferBindingSize, maxBufferSize) / 256) * 256;
+  }
+
+  /** A buffer for storage, copies and clears. Contents are undefined until written. */
+  createBuffer(
+    bytes: number,
+    label: string,
+    usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
+  ): GPUBuffer {
+    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    this.allocatedBytes += size;
+    return this.gpu.createBuffer({ label, size, usage });
+  }
+
+  destroyBuffer(buffer: GPUBuffer): void {
+    this.allocatedBytes -= buffer.size;
+    buffer.destroy();
+  }
+
+  /** Throws the first error that WebGPU reported since the last check. */
+  check(): void {
+    const error = this.#error;
+    this.#error = null;
+    if (error) throw error;
+  }
+
+  /** Waits until everything submitted so far has run, then throws what went wrong on the way. */
+  async finish(): Promise<void> {
+    await this.gpu.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  /** Bytes [offset, offset + bytes) of a buffer, after everything submitted so far. */
+  async read(buffer: GPUBuffer, offset = 0, bytes = buffer.size - offset): Promise<ArrayBuffer> {
+    const size = Math.ceil(bytes / 4) * 4;
+    const staging = this.gpu.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    try {
+      const encoder = this.gpu.createCommandEncoder();
+      encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+      this.gpu.queue.submit([encoder.finish()]);
+      await staging.mapAsync(GPUMapMode.READ).catch((reason) => {
+        this.check();
+        throw reason;
+      });
+      this.check();
+      return staging.getMappedRange().slice(0, bytes);
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  destroy(): void {
+    this.#destroyed = true;
+    this.gpu.destroy();
+  }
+}
+
+function describeError(error: GPUError): Error {
+  if (error.constructor.name === 'GPUOutOfMemoryError') {
+    return new InputError('The device ran out of memory; lower --micro-batch-tokens or --max-length.');
+  }
+  return new Error(`WebGPU: ${error.message}`);
+}

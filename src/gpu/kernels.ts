@@ -1,0 +1,110 @@
+import type { Device } from './device.js';
+import { type Defines, specialise } from './shader.js';
+
+/** Text of a file under kernels/, by path relative to it ("rms-norm.wgsl", "include/batch.wgsl"). */
+export type KernelSource = (path: string) => string;
+
+/** One pass (entry point) of a kernel file, specialised. */
+export interface KernelKey {
+  /** File name without ".wgsl"; the same word as the operation's. */
+  readonly kernel: string;
+  /** Entry point; the preprocessor sees its name as 1. */
+  readonly pass: string;
+  readonly defines: Defines;
+}
+
+export type ScalarType = 'u32' | 'i32' | 'f32';
+
+/** A specialised kernel: what it binds, and its pipeline once compiled. */
+export interface Kernel {
+  readonly name: string;
+  /** Storage bindings in binding order. */
+  readonly bindings: readonly { name: string; writable: boolean }[];
+  /** Fields of `struct Params`, in order. */
+  readonly params: readonly { name: string; type: ScalarType }[];
+  readonly layouts: readonly GPUBindGroupLayout[];
+  readonly usesBatch: boolean;
+  readonly pipeline: Promise<GPUComputePipeline>;
+}
+
+/**
+ * Specialises, compiles and keeps kernels. A kernel file declares its tensors as
+ * `var<storage, read|read_write> NAME: …` in group 0, its scalars as `struct Params { … }` with
+ * `@group(1) @binding(0) var<uniform> p: Params`, and includes "batch.wgsl" for what changes from batch to batch
+ * (`@group(1) @binding(1)`). Layouts follow from the text, so callers bind by name.
+ */
+export class KernelCache {
+  readonly #device: Device;
+  readonly #source: KernelSource;
+  readonly #kernels = new Map<string, Kernel>();
+
+  constructor(device: Device, source: KernelSource) {
+    this.#device = device;
+    this.#source = source;
+  }
+
+  /** The kernel for a key; starts compiling it (on Dawn's threads) when it is new. */
+  get(key: KernelKey): Kernel {
+    const id = `${key.kernel}/${key.pass} ${JSON.stringify(Object.entries(key.defines).sort(([a], [b]) => (a < b ? -1 : 1)))}`;
+    let kernel = this.#kernels.get(id);
+    if (!kernel) {
+      kernel = this.#compile(id, key);
+      this.#kernels.set(id, kernel);
+    }
+    return kernel;
+  }
+
+  #compile(id: string, key: KernelKey): Kernel {
+    const file = this.#source(`${key.kernel}.wgsl`);
+    const passes = Object.fromEntries([...file.matchAll(/\bfn (\w+)\(@builtin/g)].map((m) => [m[1], 0]));
+    const code = specialise(file, { ...passes, ...key.defines, [key.pass]: 1 }, (name) =>
+      this.#source(`include/${name}`),
+    );
+    const gpu = this.#device.gpu;
+    const bindings = [...code.matchAll(/@group\(0\) @binding\((\d+)\) var<storage, (read|read_write)> (\w+)/g)]
+      .map((m) => ({ binding: Number(m[1]), name: m[3], writable: m[2] === 'read_write' }))
+      .sort((a, b) => a.binding - b.binding);
+    bindings.forEach((b, i) => {
+      if (b.binding !== i) throw new Error(`kernel ${key.kernel}/${key.pass}: bindings must count from 0`);
+    });
+    const params = [...(/struct Params \{([^}]*)\}/.exec(code)?.[1] ?? '').matchAll(/(\w+): (u32|i32|f32)/g)].map(
+      (m) => ({
+        name: m[1],
+        type: m[2] as ScalarType,
+      }),
+    );
+    const usesBatch = /var<uniform> batch\b/.test(code);
+    const visibility = GPUShaderStage.COMPUTE;
+    const layouts = [
+      gpu.createBindGroupLayout({
+        entries: bindings.map((b) => ({
+          binding: b.binding,
+          visibility,
+          buffer: { type: b.writable ? 'storage' : 'read-only-storage' },
+        })),
+      }),
+      gpu.createBindGroupLayout({
+        entries: [
+          ...(params.length ? [{ binding: 0, visibility, buffer: { type: 'uniform' as const } }] : []),
+          ...(usesBatch ? [{ binding: 1, visibility, buffer: { type: 'uniform' as const } }] : []),
+        ],
+      }),
+    ];
+    const module = gpu.createShaderModule({ label: id, code });
+    const pipeline = gpu
+      .createComputePipelineAsync({
+        label: id,
+        layout: gpu.createPipelineLayout({ bindGroupLayouts: layouts }),
+        compute: { module, entryPoint: key.pass },
+      })
+      .catch(async (reason) => {
+        const { messages } = await module.getCompilationInfo();
+        const text = messages
+          .filter((m) => m.type === 'error')
+          .map((m) => `${m.lineNum}: ${m.message} — ${code.split('\n')[m.lineNum - 1]}`);
+        throw new Error(`kernel ${id} does not compile: ${text.join('\n') || (reason as Error).message}`);
+      });
+    pipeline.catch(() => {}); // awaited, and so reported, by the program that uses it
+    return { name: `${key.kernel}/${key.pass}`, bindings, params, layouts, usesBatch, pipeline };
+  }
+}

@@ -1,0 +1,282 @@
+import type { Device } from './device.js';
+import type { Kernel, KernelCache, KernelKey } from './kernels.js';
+import { type MemoryPlan, planMemory } from './memory-plan.js';
+import { type DType, Tensor } from './tensor.js';
+
+/** One dispatch as an operation records it. Tensors and params go by the names that the kernel file declares. */
+export interface Dispatch extends KernelKey {
+  /** Shown by the profile, e.g. "layers.3.q_proj". */
+  readonly label: string;
+  readonly tensors: Readonly<Record<string, Tensor>>;
+  readonly params?: Readonly<Record<string, number>>;
+  readonly workgroups: readonly [number, number?, number?];
+  /** Floating-point operations and bytes moved at full capacity, for the profile. */
+  readonly flops?: number;
+  readonly bytes?: number;
+}
+
+type Command = { kind: 'dispatch'; dispatch: Dispatch; kernel: Kernel } | { kind: 'clear'; tensor: Tensor };
+
+/** Records a program: nothing is allocated or run until `realise`. */
+export class Recorder {
+  readonly #kernels: KernelCache;
+  readonly #commands: Command[] = [];
+  readonly #kept = new Set<Tensor>();
+
+  constructor(kernels: KernelCache) {
+    this.#kernels = kernels;
+  }
+
+  /** Names a transient tensor; memory comes from the plan. */
+  tensor(label: string, dtype: DType, shape: readonly number[]): Tensor {
+    return new Tensor(label, dtype, shape);
+  }
+
+  /** Keeps a transient tensor alive to the program's end, so that its contents can be read afterwards. */
+  keep(tensor: Tensor): Tensor {
+    this.#kept.add(tensor);
+    return tensor;
+  }
+
+  dispatch(dispatch: Dispatch): void {
+    const kernel = this.#kernels.get(dispatch);
+    for (const { name } of kernel.bindings) {
+      if (!dispatch.tensors[name]) throw new Error(`${kernel.name}: no tensor for ${name}`);
+    }
+    for (const name of Object.keys(dispatch.tensors)) {
+      if (!kernel.bindings.some((b) => b.name === name)) throw new Error(`${kernel.name} has no binding ${name}`);
+    }
+    for (const { name } of kernel.params) {
+      if (!Number.isFinite(dispatch.params?.[name])) throw new Error(`${kernel.name}: no value for parameter ${name}`);
+    }
+    if (dispatch.workgroups.some((n) => n !== undefined && n > 65535))
+      throw new Error(`${kernel.name}: more than 65535 workgroups in a dimension`);
+    this.#commands.push({ kind: 'dispatch', dispatch, kernel });
+  }
+
+  /** Sets every byte of a tensor to zero. */
+  clear(tensor: Tensor): void {
+    this.#commands.push({ kind: 'clear', tensor });
+  }
+
+  /** Memory that the transient tensors will take. */
+  plan(): MemoryPlan {
+    const lives = new Map<Tensor, { first: number; last: number }>();
+    this.#commands.forEach((command, step) => {
+      for (const tensor of command.kind === 'clear' ? [command.tensor] : Object.values(command.dispatch.tensors)) {
+        if (tensor.buffer) continue;
+        const life = lives.get(tensor);
+        if (life) life.last = step;
+        else lives.set(tensor, { first: step, last: step });
+      }
+    });
+    for (const tensor of this.#kept) lives.get(tensor)!.last = this.#commands.length;
+    return planMemory([...lives].map(([tensor, { first, last }]) => ({ tensor, first, last })));
+  }
+
+  /** Allocates from the pool, makes bind groups, and waits for the pipelines. */
+  async realise(device: Device, pool: BufferPool, batch: GPUBuffer): Promise<Program> {
+    const plan = this.plan();
+    const buffers = pool.acquire(plan.slots);
+    const rangeOf = (tensor: Tensor): GPUBufferBinding => {
+      if (tensor.buffer) return { buffer: tensor.buffer, offset: tensor.offset, size: tensor.bytes };
+      return { buffer: buffers[plan.slotOf.get(tensor)!], size: tensor.bytes };
+    };
+    const dispatches = this.#commands.filter((c) => c.kind === 'dispatch');
+    const align = Math.max(64, device.gpu.limits.minUniformBufferOffsetAlignment);
+    const data = new DataView(new ArrayBuffer(Math.max(1, dispatches.length) * align));
+    const uniforms = device.createBuffer(data.byteLength, 'params', GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
+    const groups = new Map<string, GPUBindGroup>();
+    let index = 0;
+    const steps: Step[] = [];
+    for (const command of this.#commands) {
+      if (command.kind === 'clear') {
+        const range = rangeOf(command.tensor);
+        steps.push({ kind: 'clear', buffer: range.buffer, offset: range.offset ?? 0, size: command.tensor.bytes });
+        continue;
+      }
+      const { dispatch, kernel } = command;
+      const offset = index++ * align;
+      kernel.params.forEach(({ name, type }, i) => {
+        const value = dispatch.params![name];
+        if (type === 'f32') data.setFloat32(offset + 4 * i, value, true);
+        else if (type === 'u32') data.setUint32(offset + 4 * i, value, true);
+        else data.setInt32(offset + 4 * i, value, true);
+      });
+      const entries: GPUBindGroupEntry[] = [];
+      if (kernel.params.length)
+        entries.push({
+          binding: 0,
+          resource: { buffer: uniforms, offset, size: Math.ceil(kernel.params.length / 4) * 16 },
+        });
+      if (kernel.usesBatch) entries.push({ binding: 1, resource: { buffer: batch } });
+      const shared = kernel.params.length ? null : `${kernel.name} ${kernel.usesBatch}`;
+      const scalars =
+        (shared && groups.get(shared)) || device.gpu.createBindGroup({ layout: kernel.layouts[1], entries });
+      if (shared) groups.set(shared, scalars);
+      const tensors = device.gpu.createBindGroup({
+        label: dispatch.label,
+        layout: kernel.layouts[0],
+        entries: kernel.bindings.map(({ name }, binding) => ({ binding, resource: rangeOf(dispatch.tensors[name]) })),
+      });
+      steps.push({ kind: 'dispatch', pipeline: await kernel.pipeline, tensors, scalars, dispatch });
+    }
+    device.gpu.queue.writeBuffer(uniforms, 0, data.buffer as ArrayBuffer);
+    return new Program(device, steps, plan, rangeOf, uniforms);
+  }
+}
+
+type Step =
+  | { kind: 'clear'; buffer: GPUBuffer; offset: number; size: number }
+  | {
+      kind: 'dispatch';
+      pipeline: GPUComputePipeline;
+      tensors: GPUBindGroup;
+      scalars: GPUBindGroup;
+      dispatch: Dispatch;
+    };
+
+/** A recorded list of dispatches, replayed as often as wanted without allocating. */
+export class Program {
+  readonly plan: MemoryPlan;
+  readonly #device: Device;
+  readonly #steps: readonly Step[];
+  readonly #rangeOf: (tensor: Tensor) => GPUBufferBinding;
+  readonly #uniforms: GPUBuffer;
+
+  constructor(
+    device: Device,
+    steps: readonly Step[],
+    plan: MemoryPlan,
+    rangeOf: (tensor: Tensor) => GPUBufferBinding,
+    uniforms: GPUBuffer,
+  ) {
+    this.#device = device;
+    this.#steps = steps;
+    this.plan = plan;
+    this.#rangeOf = rangeOf;
+    this.#uniforms = uniforms;
+  }
+
+  get dispatches(): readonly Dispatch[] {
+    return this.#steps.flatMap((s) => (s.kind === 'dispatch' ? [s.dispatch] : []));
+  }
+
+  /** Submits the whole program; returns at once. */
+  run(): void {
+    const encoder = this.#device.gpu.createCommandEncoder();
+    let pass: GPUComputePassEncoder | null = null;
+    for (const step of this.#steps) {
+      if (step.kind === 'clear') {
+        pass?.end();
+        pass = null;
+        encoder.clearBuffer(step.buffer, step.offset, step.size);
+        continue;
+      }
+      pass ??= encoder.beginComputePass();
+      encode(pass, step);
+    }
+    pass?.end();
+    this.#device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /** Runs once with a timestamp around every dispatch; nanoseconds, in the order of `dispatches`. */
+  async time(): Promise<number[]> {
+    const { gpu } = this.#device;
+    const perSet = 2048;
+    const count = this.dispatches.length;
+    const sets = Array.from({ length: Math.ceil(count / perSet) }, () =>
+      gpu.createQuerySet({ type: 'timestamp', count: 2 * perSet }),
+    );
+    const resolved = this.#device.createBuffer(
+      sets.length * perSet * 16,
+      'timestamps',
+      GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+    );
+    const encoder = gpu.createCommandEncoder();
+    let index = 0;
+    for (const step of this.#steps) {
+      if (step.kind === 'clear') {
+        encoder.clearBuffer(step.buffer, step.offset, step.size);
+        continue;
+      }
+      const at = (index % perSet) * 2;
+      const pass = encoder.beginComputePass({
+        timestampWrites: {
+          querySet: sets[Math.floor(index / perSet)],
+          beginningOfPassWriteIndex: at,
+          endOfPassWriteIndex: at + 1,
+        },
+      });
+      encode(pass, step);
+      pass.end();
+      index++;
+    }
+    for (const [i, set] of sets.entries()) {
+      encoder.resolveQuerySet(set, 0, Math.min(perSet, count - i * perSet) * 2, resolved, i * perSet * 16);
+    }
+    gpu.queue.submit([encoder.finish()]);
+    const ticks = new BigUint64Array(await this.#device.read(resolved, 0, count * 16));
+    this.#device.destroyBuffer(resolved);
+    for (const set of sets) set.destroy();
+    return Array.from({ length: count }, (_, i) => Number(ticks[2 * i + 1] - ticks[2 * i]));
+  }
+
+  /** Contents of a tensor after everything submitted so far; transient ones only if they were kept. */
+  async read(tensor: Tensor): Promise<ArrayBuffer> {
+    const range = this.#rangeOf(tensor);
+    return this.#device.read(range.buffer, range.offset ?? 0, tensor.elements * (tensor.dtype === 'f16' ? 2 : 4));
+  }
+
+  destroy(): void {
+    this.#device.destroyBuffer(this.#uniforms);
+  }
+}
+
+function encode(pass: GPUComputePassEncoder, step: Step & { kind: 'dispatch' }): void {
+  pass.setPipeline(step.pipeline);
+  pass.setBindGroup(0, step.tensors);
+  pass.setBindGroup(1, step.scalars);
+  pass.dispatchWorkgroups(...(step.dispatch.workgroups as [number, number, number]));
+}
+
+/**
+ * Buffers for transient tensors, shared by all programs of a run: programs never overlap and carry nothing over in
+ * them, so the largest program's plan is the run's. Realise the largest first and the pool never grows.
+ */
+export class BufferPool {
+  readonly #device: Device;
+  /** By falling size. */
+  #buffers: GPUBuffer[] = [];
+
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  get bytes(): number {
+    return this.#buffers.reduce((sum, b) => sum + b.size, 0);
+  }
+
+  /** One distinct buffer for each slot, at least as large as it. */
+  acquire(slots: readonly number[]): GPUBuffer[] {
+    const order = slots.map((_, i) => i).sort((a, b) => slots[b] - slots[a]);
+    const taken: GPUBuffer[] = new Array(slots.length);
+    const free = [...this.#buffers];
+    for (const slot of order) {
+      const fits = free.findLastIndex((b) => b.size >= slots[slot]);
+      taken[slot] = fits >= 0 ? free.splice(fits, 1)[0] : this.#grow(slots[slot]);
+    }
+    return taken;
+  }
+
+  #grow(bytes: number): GPUBuffer {
+    const buffer = this.#device.createBuffer(bytes, 'transient');
+    this.#buffers = [...this.#buffers, buffer].sort((a, b) => b.size - a.size);
+    return buffer;
+  }
+
+  destroy(): void {
+    for (const buffer of this.#buffers) this.#device.destroyBuffer(buffer);
+    this.#buffers = [];
+  }
+}

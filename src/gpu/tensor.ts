@@ -1,0 +1,63 @@
+import type { Device } from './device.js';
+
+export type DType = 'f32' | 'f16' | 'u32' | 'i32';
+
+export const bytesOf: Readonly<Record<DType, number>> = { f32: 4, f16: 2, u32: 4, i32: 4 };
+
+/**
+ * A dense row-major array on the device. Without a buffer it is transient: a name for memory that the memory plan
+ * assigns for as long as a program needs it.
+ */
+export class Tensor {
+  readonly label: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Null: transient. */
+  readonly buffer: GPUBuffer | null;
+  /** Bytes into the buffer. */
+  readonly offset: number;
+
+  constructor(label: string, dtype: DType, shape: readonly number[], buffer: GPUBuffer | null = null, offset = 0) {
+    this.label = label;
+    this.dtype = dtype;
+    this.shape = shape;
+    this.buffer = buffer;
+    this.offset = offset;
+  }
+
+  get elements(): number {
+    return this.shape.reduce((a, b) => a * b, 1);
+  }
+
+  /** Bytes, rounded up to whole words. */
+  get bytes(): number {
+    return Math.ceil((this.elements * bytesOf[this.dtype]) / 16) * 16;
+  }
+}
+
+/** A tensor with a buffer of its own, for what outlives a program: weights, adapters, inputs. */
+export function createTensor(device: Device, label: string, dtype: DType, shape: readonly number[]): Tensor {
+  const size = Math.ceil((shape.reduce((a, b) => a * b, 1) * bytesOf[dtype]) / 16) * 16;
+  return new Tensor(label, dtype, shape, device.createBuffer(size, label));
+}
+
+/** Writes the start of a persistent tensor; elements past `data` keep what they hold. */
+export function upload(
+  device: Device,
+  tensor: Tensor,
+  data: Uint32Array | Int32Array | Float32Array | Uint16Array,
+): void {
+  if (!tensor.buffer) throw new Error(`upload: ${tensor.label} is transient`);
+  if (data.byteLength > tensor.bytes)
+    throw new Error(`upload: ${data.byteLength} bytes into ${tensor.label} of ${tensor.bytes}`);
+  const whole = data.byteLength % 4 === 0;
+  const bytes = whole ? data : new Uint16Array([...(data as Uint16Array), 0]);
+  if (bytes.byteLength > 0)
+    device.gpu.queue.writeBuffer(
+      tensor.buffer,
+      tensor.offset,
+      bytes.buffer as ArrayBuffer,
+      bytes.byteOffset,
+      bytes.byteLength,
+    );
+}

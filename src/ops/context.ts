@@ -1,0 +1,18 @@
+import type { Recorder } from '../gpu/program.js';
+
+/** What an operation needs to know to record itself. */
+export interface OpContext {
+  readonly recorder: Recorder;
+  /** Element type of matmul operands and saved activations: f16 where the tier has it. */
+  readonly operand: 'f16' | 'f32';
+  /** The device's shaders run on CPU cores: matmuls take the form without workgroup memory. */
+  readonly cpu: boolean;
+}
+
+/** Workgroups for a one-dimensional grid, folded as kernels/include/fold.wgsl unfolds it. */
+export function grid(workgroups: number): [number, number] {
+  return workgroups <= 32768 ? [Math.max(1, workgroups), 1] : [32768, Math.ceil(workgroups / 32768)];
+}
+
+/** Which count of the batch tells how many rows are live: trie nodes, or rows with an edge. */
+export type RowCount = 'batch.rows' | 'batch.logitRows';

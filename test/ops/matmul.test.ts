@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { matmul } from '../../src/ops/matmul.js';
+import { OpRun, openTestGpu, rounded, type TestGpu, tiers, tolerance } from '../gpu.js';
+import { matmulNN, matmulNT } from '../reference/matmul.js';
+import { randomNormal, relativeError } from '../reference/random.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+const shapes = [
+  { m: 1, n: 4, k: 4, rank: 0 },
+  { m: 17, n: 68, k: 36, rank: 4 },
+  { m: 3, n: 132, k: 20, rank: 8 },
+  { m: 70, n: 300, k: 100, rank: 12 },
+];
+
+describe.each(tiers)('matmul, %s', (tier) => {
+  describe.each([true, false])('cpu form %s', (cpu) => {
+    it.each(shapes)('x·wᵀ with adapter, bias and residual: %o', async ({ m, n, k, rank }) => {
+      const live = Math.max(1, m - 2);
+      const x = rounded(tier, randomNormal(m * k, 1));
+      const w = rounded(tier, randomNormal(n * k, 2, 1 / Math.sqrt(k)));
+      const bias = rounded('f32', randomNormal(n, 3));
+      const residual = rounded('f32', randomNormal(m * n, 4));
+      const u = rounded(tier, randomNormal(m * rank, 5));
+      const v = rounded(tier, randomNormal(n * rank, 6));
+      const op = new OpRun(gpu, tier, { cpu });
+      const c = op.output('c', 'f32', [m, n]);
+      matmul(op.ctx, {
+        label: 'test',
+        form: 'nt',
+        x: op.input('x', tier, [m, k], x),
+        w: op.input('w', tier, [n, k], w),
+        c,
+        n,
+        k,
+        lora: rank ? { u: op.input('u', tier, [m, rank], u), v: op.input('v', tier, [n, rank], v), rank } : undefined,
+        bias: op.input('bias', 'f32', [n], bias),
+        residual: op.input('residual', 'f32', [m, n], residual),
+        alpha: 0.5,
+        count: 'batch.rows',
+      });
+      await op.run({ rows: live });
+      const base = matmulNT(x, w, m, n, k);
+      const lora = rank ? matmulNT(u, v, m, n, rank) : new Float64Array(m * n);
+      const expected = base.map((value, i) => 0.5 * (value + lora[i]) + bias[i % n] + residual[i]);
+      const actual = await op.read(c);
+      expect(relativeError(actual.subarray(0, live * n), expected.subarray(0, live * n))).toBeLessThan(1e-5);
+      expect(actual.subarray(live * n).every(Number.isNaN)).toBe(true);
+    });
+
+    it.each(shapes)('dy·w with adapter, accumulated, and in operand type: %o', async ({ m, n, k, rank }) => {
+      const dy = rounded(tier, randomNormal(m * k, 1));
+      const w = rounded(tier, randomNormal(k * n, 2, 1 / Math.sqrt(k)));
+      const du = rounded(tier, randomNormal(m * rank, 5));
+      const a = rounded(tier, randomNormal(rank * n, 6));
+      const start = rounded(tier, randomNormal(m * n, 7));
+      const op = new OpRun(gpu, tier, { cpu });
+      const c = op.input('c', tier, [m, n], start);
+      matmul(op.ctx, {
+        label: 'test',
+        form: 'nn',
+        x: op.input('dy', tier, [m, k], dy),
+        w: op.input('w', tier, [k, n], w),
+        c,
+        n,
+        k,
+        lora: rank ? { u: op.input('du', tier, [m, rank], du), v: op.input('a', tier, [rank, n], a), rank } : undefined,
+        accumulate: true,
+        count: 'batch.rows',
+      });
+      await op.run({ rows: m });
+      const base = matmulNN(dy, w, m, k, n);
+      const lora = rank ? matmulNN(du, a, m, rank, n) : new Float64Array(m * n);
+      const expected = base.map((value, i) => value + lora[i] + start[i]);
+      expect(relativeError(await op.read(c), expected)).toBeLessThan(tolerance[tier]);
+    });
+  });
+});
