@@ -17,8 +17,10 @@ export interface ChatTemplate {
 // strings, lists and three functions set below. What is left to bound is time and memory, see BoundedInterpreter.
 const maxTemplateCharacters = 1 << 20;
 const maxRange = 100_000;
-/** Evaluated nodes, characters and list items one rendering may cost, beyond its share of the messages' own length. */
+/** What one rendering may cost, beyond its share of the messages' own length: some 100 MB or a few seconds at worst. */
 const baseBudget = 20_000_000;
+/** Cost of an evaluated node; a character or list item of its result costs 1. */
+const stepCost = 50;
 
 // The library's own declarations do not resolve under NodeNext, so what is used of it is declared here.
 interface JinjaInterpreter {
@@ -27,7 +29,7 @@ interface JinjaInterpreter {
 }
 const JinjaInterpreter: new (environment: unknown) => JinjaInterpreter = Interpreter;
 
-/** Charges every evaluated node one unit, and the length of the string or list it gives. */
+/** Charges every evaluated node a step, and the length of the string or list it gives. */
 class BoundedInterpreter extends JinjaInterpreter {
   #budget: number;
 
@@ -39,7 +41,7 @@ class BoundedInterpreter extends JinjaInterpreter {
   override evaluate(statement: unknown, environment: unknown): { readonly value: unknown } {
     const result = super.evaluate(statement, environment);
     const { value } = result;
-    this.#budget -= 1 + (typeof value === 'string' || Array.isArray(value) ? value.length : 0);
+    this.#budget -= stepCost + (typeof value === 'string' || Array.isArray(value) ? value.length : 0);
     if (this.#budget < 0) throw new Error('it takes too many steps or too much memory');
     return result;
   }

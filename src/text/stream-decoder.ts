@@ -15,6 +15,7 @@ export function createStreamDecoder(decode: (ids: readonly number[]) => string):
   let pending: number[] = [];
   const take = (text: string): string => {
     const increment = text.slice(decode(given).length);
+    if (increment === '') return '';
     given = pending;
     pending = [];
     return increment;
@@ -25,8 +26,6 @@ export function createStreamDecoder(decode: (ids: readonly number[]) => string):
       const text = decode([...given, ...pending]);
       return text.endsWith('\uFFFD') ? '' : take(text);
     },
-    finish() {
-      return pending.length === 0 ? '' : take(decode([...given, ...pending]));
-    },
+    finish: () => take(decode([...given, ...pending])),
   };
 }

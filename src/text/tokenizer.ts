@@ -182,6 +182,12 @@ function findBos(hub: HubTokenizer, config: Json, bosToken: number | null): numb
 function checkVocabulary(definition: Json, file: string): number {
   const model = definition.model;
   if (!isObject(model)) throw new InputError(`${file} has no "model": not a tokenizer.json`);
+  const { type = 'BPE' } = model;
+  if (typeof type !== 'string' || !['BPE', 'Unigram', 'WordPiece'].includes(type)) {
+    throw new InputError(
+      `${file}: model type ${JSON.stringify(type)} is not supported, only BPE, Unigram and WordPiece`,
+    );
+  }
   let end = 0;
   const check = (id: unknown, token: unknown) => {
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= maxTokenId) {

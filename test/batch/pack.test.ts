@@ -61,7 +61,6 @@ describe('packMicroBatches', () => {
     for (const [batchSize, limit] of [
       [6000, 4096],
       [6000, 1024],
-      [1500, 2048],
     ]) {
       let nodes = 0;
       let padded = 0;

@@ -1,0 +1,163 @@
+import { readFile } from 'node:fs/promises';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { buildExample, buildExamples, type ExampleOptions } from '../../src/batch/examples.js';
+import { parseRow, parseRows } from '../../src/batch/rows.js';
+import { unsupervised } from '../../src/batch/types.js';
+import { InputError } from '../../src/errors.js';
+import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
+import { itWith, lexiBase, makeTokenizer, sharedPath } from '../text/shared.js';
+
+const turn = (role: string, content: string) => ({ role, content });
+const chat = [turn('system', 'Be brief.'), turn('user', 'red'), turn('assistant', ' danger, blood')];
+const longChat = [...chat, turn('user', 'blue'), turn('assistant', 'sky'), turn('user', 'unanswered')];
+
+let lexi: Tokenizer;
+beforeAll(async () => {
+  lexi = await loadTokenizer(lexiBase);
+});
+
+/** The text of an example with its supervised stretches in « ». */
+function mark(row: unknown, tokenizer = lexi): string {
+  const { ids, labels } = buildExample(parseRow(JSON.stringify(row), 'f, line 1'), tokenizer, 9000);
+  let text = '';
+  for (let start = 0; start < ids.length; ) {
+    let end = start;
+    while (end < ids.length && (labels[end] === unsupervised) === (labels[start] === unsupervised)) end++;
+    const piece = tokenizer.decode(ids.subarray(start, end), { skipSpecials: false });
+    text += labels[start] === unsupervised ? piece : `«${piece}»`;
+    if (labels[start] !== unsupervised) expect(labels.subarray(start, end)).toEqual(ids.subarray(start, end));
+    start = end;
+  }
+  return text;
+}
+
+describe('buildExample', () => {
+  it('masks prompts and ends completions with EOS, tokenised apart', () => {
+    const row = { prompt: 'Words related to red:', completion: ' danger', weight: 3 };
+    expect(mark(row)).toBe('Words related to red:« danger<|im_end|>»');
+    const { ids, weight } = buildExample(parseRow(JSON.stringify(row), 'f'), lexi, 8192);
+    const apart = [row.prompt, row.completion].flatMap((text) => [...lexi.encode(text, { specials: false })]);
+    expect([...ids]).toEqual([...apart, 8191]);
+    expect(weight).toBe(3);
+    // "dan" + "ger" stays two pieces, though together they would be one token.
+    expect(mark({ prompt: ' dan', completion: 'ger' })).toBe(' dan«ger<|im_end|>»');
+  });
+
+  it('supervises all of plain text', () => {
+    expect(mark({ text: 'red danger' })).toBe('«red danger<|im_end|>»');
+  });
+
+  it('supervises every assistant turn up to its end token', () => {
+    const head = '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n';
+    expect(mark({ messages: chat })).toBe(`${head}« danger, blood<|im_end|>»\n`);
+    expect(mark({ messages: longChat })).toBe(
+      `${head}« danger, blood<|im_end|>»\n<|im_start|>user\nblue<|im_end|>\n<|im_start|>assistant\n«sky<|im_end|>»\n`,
+    );
+  });
+
+  it('puts BOS first where the tokenizer wants one, but not before a chat template', async () => {
+    const config = { add_bos_token: true, bos_token: '<|endoftext|>' };
+    const withBos = await loadTokenizer(await makeTokenizer({ config }));
+    expect(mark({ prompt: 'a', completion: ' b' }, withBos)).toBe('<|endoftext|>a« b<|im_end|>»');
+    expect(mark({ text: 'a' }, withBos)).toBe('«<|endoftext|>a<|im_end|>»');
+    expect(mark({ messages: chat }, withBos).startsWith('<|im_start|>')).toBe(true);
+  });
+
+  const itOfficial = itWith('tokenizers/chat-templates');
+  const official = async (name: string, addedTokens: string[]) => {
+    const template = await readFile(sharedPath(`tokenizers/chat-templates/${name}.jinja`), 'utf8');
+    return loadTokenizer(await makeTokenizer({ addedTokens, files: { 'chat_template.jinja': template } }));
+  };
+
+  itOfficial('finds the turns of the official templates', async () => {
+    const llamaTokens = ['<|eot_id|>', '<|start_header_id|>', '<|end_header_id|>'];
+    for (const name of ['meta-llama-Llama-3.1-8B-Instruct', 'meta-llama-Llama-3.2-3B-Instruct']) {
+      const marked = mark({ messages: longChat }, await official(name, llamaTokens));
+      expect(marked.match(/«[^»]*»/g)).toEqual(['«danger, blood<|eot_id|>»', '«sky<|eot_id|>»']);
+      expect(marked).toContain('<|start_header_id|>assistant<|end_header_id|>\n\n«sky');
+    }
+    const qwen2 = mark({ messages: longChat }, await official('Qwen-Qwen2.5-7B-Instruct', []));
+    expect(qwen2.match(/«[^»]*»/g)).toEqual(['« danger, blood<|im_end|>»', '«sky<|im_end|>»']);
+    const qwen3 = await official('Qwen-Qwen3-0.6B', []);
+    const short = [turn('user', 'red'), turn('assistant', 'danger')];
+    expect(mark({ messages: short }, qwen3)).toContain('assistant\n«<think>\n\n</think>\n\ndanger<|im_end|>»\n');
+    // Qwen3 drops the thoughts of earlier turns, so their text changes once a turn follows.
+    expect(() => mark({ messages: longChat }, qwen3)).toThrow(/f, line 1: the chat template .* rewrites earlier text/);
+  });
+
+  it.each([
+    [{ messages: [turn('user', 'a')] }, /f, line 1 has no supervised tokens: it needs an assistant turn/],
+    [{ input_ids: [1, 2], labels: [2, -100] }, /f, line 1 has no supervised tokens/],
+    [{ input_ids: [1] }, /no supervised tokens/],
+    [{ text: '' }, /no supervised tokens/],
+    [{ input_ids: [1, 9000] }, /f, line 1 has token id 9000, outside the model's vocabulary of 9000/],
+    [{ input_ids: [1, 2], labels: [1, 12345] }, /token id 12345/],
+  ])('refuses %j', (row, message) => {
+    expect(() => mark(row)).toThrow(message);
+    expect(() => mark(row)).toThrow(InputError);
+  });
+
+  it('needs a tokenizer for text, a chat template for messages and an EOS for completions', async () => {
+    const row = parseRow('{"text": "a"}', 'f, line 1');
+    expect(() => buildExample(row, null, 10)).toThrow(/f, line 1 is text, but the model has no tokenizer\.json/);
+    const ids = parseRow('{"input_ids": [1, 2]}', 'f');
+    expect([...buildExample(ids, null, 10).labels]).toEqual([1, 2]);
+    const plain = await loadTokenizer(await makeTokenizer({ config: { chat_template: null, eos_token: null } }));
+    expect(() => mark({ messages: chat }, plain)).toThrow(/f, line 1 has messages, but .* has no chat template/);
+    expect(() => mark({ prompt: 'a', completion: 'b' }, plain)).toThrow(/names no eos_token/);
+    const strict = await makeTokenizer({ config: { chat_template: '{{ raise_exception("no such role") }}' } });
+    expect(() => mark({ messages: chat }, strict as unknown as Tokenizer)).toThrow();
+    expect(await loadTokenizer(strict).then((t) => () => mark({ messages: chat }, t))).toThrow(
+      /f, line 1: .*no such role/,
+    );
+  });
+});
+
+describe('buildExamples', () => {
+  const rows = ['[1,2,3]', '[1,2,3,4,5]', '[1,2,3,4,5,6]'].map((ids) => `{"input_ids": ${ids}}`);
+  rows.push('{"input_ids": [1,2,3,4,5,6,7], "labels": [-100,-100,-100,-100,-100,6,7]}');
+  const build = (options: Partial<ExampleOptions>, lines = rows) =>
+    buildExamples(parseRows(lines, 'f'), {
+      tokenizer: null,
+      vocabSize: 10,
+      maxLength: 4,
+      overlong: 'error',
+      ...options,
+    });
+
+  it('says how many rows are too long and what to do', async () => {
+    await expect(build({})).rejects.toThrow(
+      '3 of 4 rows are longer than --max-length 4 tokens (the longest has 7: f, line 4): raise it, or pass --overlong truncate or --overlong drop',
+    );
+  });
+
+  it('drops or truncates by option, and counts', async () => {
+    expect((await build({ overlong: 'drop' })).stats).toEqual({
+      rows: 4,
+      supervisedTokens: 2,
+      tokens: 3,
+      truncated: 0,
+      dropped: 3,
+    });
+    const { examples, stats } = await build({ overlong: 'truncate' });
+    expect(stats).toEqual({ rows: 4, supervisedTokens: 8, tokens: 11, truncated: 2, dropped: 1 });
+    expect(examples.map((one) => one.ids.length)).toEqual([3, 4, 4]);
+  });
+
+  it('refuses data of which nothing is left', async () => {
+    await expect(build({}, [''])).rejects.toThrow('the data has no rows');
+    await expect(build({ maxLength: 2, overlong: 'drop' })).rejects.toThrow(
+      'all 4 rows were dropped: raise --max-length',
+    );
+  });
+
+  it('tokenises 1,000 chat rows in a few seconds', async () => {
+    const line = (i: number) => JSON.stringify({ messages: [chat[0], turn('user', `cue ${i}`), chat[2]] });
+    const start = performance.now();
+    await build(
+      { tokenizer: lexi, vocabSize: 8192, maxLength: 99 },
+      Array.from({ length: 1000 }, (_, i) => line(i)),
+    );
+    expect(performance.now() - start).toBeLessThan(5000);
+  });
+});

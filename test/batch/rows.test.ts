@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest';
+import { parseRow, parseRows, type Row } from '../../src/batch/rows.js';
+import { InputError } from '../../src/errors.js';
+
+describe('parseRow', () => {
+  it.each([
+    [
+      '{"prompt": "red", "completion": " danger"}',
+      { kind: 'completion', prompt: 'red', completion: ' danger', weight: 1 },
+    ],
+    ['{"text": "a", "weight": 2.5, "source": "x"}', { kind: 'text', text: 'a', weight: 2.5 }],
+    [
+      '{"messages": [{"role": "user", "content": "a", "name": "n"}]}',
+      { kind: 'messages', messages: [{ role: 'user', content: 'a' }] },
+    ],
+    [
+      '{"input_ids": [1, 2], "labels": [-100, 3]}',
+      { kind: 'ids', ids: Int32Array.of(1, 2), labels: Int32Array.of(-100, 3) },
+    ],
+    ['{"input_ids": [1, 2]}', { kind: 'ids', labels: Int32Array.of(1, 2) }],
+  ])('reads %s', (line, row) => {
+    expect(parseRow(line, 'f')).toMatchObject(row);
+  });
+
+  it.each([
+    ['{"prompt": ', /^f, line 2 is not valid JSON/],
+    ['3', /^f, line 2 is not a JSON object/],
+    ['{"question": "a"}', /^f, line 2 has none of the known shapes: a row is \{"prompt"/],
+    ['{"text": "a", "messages": []}', /more than one of the known shapes/],
+    ['{"prompt": "a"}', /"completion" is missing/],
+    ['{"prompt": ["a"], "completion": "b"}', /"prompt" is not a string/],
+    ['{"messages": []}', /"messages" is not a list of messages/],
+    ['{"messages": [{"role": "user"}]}', /message 1 is not/],
+    ['{"input_ids": [1, 2], "labels": [1]}', /2 input_ids but 1 labels/],
+    ['{"input_ids": [1, 2.5], "labels": [1, 1]}', /"input_ids" holds 2.5, not a token id$/],
+    ['{"input_ids": [1, -100], "labels": [1, 1]}', /"input_ids" holds -100/],
+    ['{"input_ids": [1, 2], "labels": [1, -1]}', /"labels" holds -1, not a token id or -100/],
+    ['{"input_ids": [1, "2"]}', /"input_ids" holds "2"/],
+    ['{"input_ids": [], "labels": []}', /"input_ids" is not a list/],
+    ['{"text": "a", "weight": 0}', /"weight" is 0, not a finite number above 0/],
+    ['{"text": "a", "weight": -1}', /"weight" is -1/],
+    ['{"text": "a", "weight": 1e999}', /"weight"/],
+    ['{"text": "a", "weight": "2"}', /"weight" is "2"/],
+  ])('refuses %s', (line, message) => {
+    expect(() => parseRow(line, 'f, line 2')).toThrow(InputError);
+    expect(() => parseRow(line, 'f, line 2')).toThrow(message);
+  });
+});
+
+describe('parseRows', () => {
+  it('skips blank lines and counts them', async () => {
+    const rows: Row[] = [];
+    for await (const row of parseRows(['{"text": "a"}', '', '{"text": "b"}'], 'train.jsonl')) rows.push(row);
+    expect(rows.map((row) => row.where)).toEqual(['train.jsonl, line 1', 'train.jsonl, line 3']);
+    const bad = parseRows(['', '', 'x'], 'train.jsonl');
+    await expect(bad.next()).rejects.toThrow(/^train\.jsonl, line 3 is not valid JSON/);
+  });
+});

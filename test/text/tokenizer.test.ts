@@ -1,0 +1,126 @@
+import { mkdtemp, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.js';
+import { loadTokenizer, type Tokenizer, tryLoadTokenizer } from '../../src/text/tokenizer.js';
+import { itWith, lexiBase, makeTokenizer, sharedPath } from './shared.js';
+
+const sample = 'Hello world, 你好 😀🏽 once\n\n  upon';
+
+function stream(tokenizer: Tokenizer, ids: Int32Array): string[] {
+  const decoder = tokenizer.streamDecoder();
+  const pieces = Array.from(ids, (id) => decoder.push(id));
+  return [...pieces, decoder.finish()];
+}
+
+describe('loadTokenizer', () => {
+  it('reads lexi-base and gives the ids its makers got', async () => {
+    const tokenizer = await loadTokenizer(lexiBase);
+    const { ids } = JSON.parse(await readFile(join(lexiBase, 'golden.json'), 'utf8'));
+    const text = tokenizer.decode(ids, { skipSpecials: false });
+    expect(text).toBe(
+      '<|im_start|>user\nList words related to hospital.<|im_end|>\n<|im_start|>assistant\ndoctor, 医院',
+    );
+    expect([...tokenizer.encode(text, { specials: true })]).toEqual(ids);
+    expect(tokenizer).toMatchObject({ vocabSize: 8192, bosId: null, eosId: 8191, hasChatTemplate: true });
+    expect([...tokenizer.specialIds]).toEqual([8189, 8190, 8191]);
+    expect(tokenizer.decode(ids.slice(0, 4), { skipSpecials: true })).toBe('user\nList');
+    expect(tokenizer.tokenText(8191)).toBe('<|im_end|>');
+    expect(tokenizer.decode([], { skipSpecials: true })).toBe('');
+    expect(tokenizer.decode([9000, ids[1]], { skipSpecials: true })).toBe('user');
+    expect(tokenizer.applyChatTemplate([{ role: 'user', content: 'hi' }], { addGenerationPrompt: true })).toBe(
+      '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n',
+    );
+  });
+
+  it('keeps text whole, streamed or not', async () => {
+    const tokenizer = await loadTokenizer(lexiBase);
+    const ids = tokenizer.encode(sample, { specials: false });
+    expect(tokenizer.decode(ids, { skipSpecials: true })).toBe(sample);
+    const pieces = stream(tokenizer, ids);
+    expect(pieces.join('')).toBe(sample);
+    expect(pieces.join('|')).not.toContain('\uFFFD');
+    const cut = tokenizer.encode('医院😀', { specials: false });
+    expect(stream(tokenizer, cut.slice(0, -1)).join('')).toMatch(/^医院\uFFFD+$/);
+  });
+
+  itWith('tokenizers/qwen2.5')('reads a tokenizer of 151k entries', async () => {
+    const tokenizer = await loadTokenizer(sharedPath('tokenizers/qwen2.5'));
+    expect([...tokenizer.encode('Hello world', { specials: true })]).toEqual([9707, 1879]);
+    expect(tokenizer).toMatchObject({ vocabSize: 151665, bosId: null, eosId: 151645 });
+    expect(stream(tokenizer, tokenizer.encode(sample, { specials: true })).join('')).toBe(sample);
+    const turns = [{ role: 'user', content: 'hi' }];
+    const text = tokenizer.applyChatTemplate(turns, { addGenerationPrompt: true });
+    expect(text).toContain('You are Qwen');
+    expect([...tokenizer.encode(text, { specials: true })].slice(-3)).toEqual([151644, 77091, 198]);
+  });
+
+  itWith('models/stories260k')(
+    'puts BOS first where the tokenizer does, and strips its leading space again',
+    async () => {
+      const tokenizer = await loadTokenizer(sharedPath('models/stories260k'));
+      expect(tokenizer).toMatchObject({ vocabSize: 512, bosId: 1, eosId: 2, hasChatTemplate: false });
+      const ids = tokenizer.encode('Once upon a time 你', { specials: true });
+      expect(ids[0]).toBe(1);
+      expect(tokenizer.encode('Once', { specials: false })[0]).not.toBe(1);
+      expect(stream(tokenizer, ids).join('')).toBe('Once upon a time 你');
+      expect(tokenizer.encodeContinuation(' a')).toEqual(tokenizer.encode('a', { specials: false }));
+      expect(tokenizer.encode(' a', { specials: false })).not.toEqual(tokenizer.encode('a', { specials: false }));
+      expect(() => tokenizer.applyChatTemplate([], { addGenerationPrompt: true })).toThrow(/no chat template/);
+    },
+  );
+
+  it('follows add_bos_token of the config', async () => {
+    const config = { add_bos_token: true, bos_token: { content: '<|endoftext|>' } };
+    expect((await loadTokenizer(await makeTokenizer({ config }))).bosId).toBe(8189);
+    const off = { ...config, add_bos_token: false };
+    expect((await loadTokenizer(await makeTokenizer({ config: off }))).bosId).toBe(null);
+  });
+
+  it('finds the chat template in a named list or a file, the file first', async () => {
+    const list = [
+      { name: 'tool_use', template: 'tools' },
+      { name: 'default', template: 'plain {{ messages[0].content }}' },
+    ];
+    const directory = await makeTokenizer({ config: { chat_template: list } });
+    const turns = [{ role: 'user', content: 'hi' }];
+    const named = await loadTokenizer(directory);
+    expect(named.applyChatTemplate(turns, { addGenerationPrompt: false })).toBe('plain hi');
+    const files = { 'chat_template.jinja': 'file {{ eos_token }}' };
+    const both = await loadTokenizer(await makeTokenizer({ config: { chat_template: list }, files }));
+    expect(both.applyChatTemplate(turns, { addGenerationPrompt: false })).toBe('file <|im_end|>');
+    expect(both.digest).not.toBe(named.digest);
+    expect((await loadTokenizer(directory)).digest).toBe(named.digest);
+  });
+
+  it('gives null for a directory without tokenizer files', async () => {
+    const empty = await mkdtemp(join(tmpdir(), 'lexalign-empty-'));
+    expect(await tryLoadTokenizer(empty)).toBe(null);
+    expect(await tryLoadTokenizer(join(empty, 'absent'))).toBe(null);
+    await expect(loadTokenizer(empty)).rejects.toThrow(/no tokenizer\.json/);
+  });
+
+  it.each([
+    ['tokenizer.json', '{"model": ', /tokenizer\.json is not valid JSON/],
+    ['tokenizer.json', '[]', /tokenizer\.json is not a JSON object/],
+    ['tokenizer.json', '{}', /tokenizer\.json has no "model"/],
+    ['tokenizer.json', '{"model": {"type": "BPE", "vocab": {"a": 4294967295}}}', /"a" has id 4294967295/],
+    [
+      'tokenizer.json',
+      '{"model": {"type": "BPE", "vocab": {"a": 0}}, "added_tokens": [{"id": -1, "content": "b"}]}',
+      /id -1/,
+    ],
+    ['tokenizer.json', '{"model": {"type": "Nope", "vocab": {"a": 0}}}', /model type "Nope" is not supported/],
+    ['tokenizer.json', '{"model": {"type": "BPE", "vocab": {"a": 0}}}', /tokenizer\.json can't be used/],
+    ['tokenizer_config.json', 'no', /tokenizer_config\.json is not valid JSON/],
+    ['tokenizer_config.json', '{"eos_token": "<nowhere>"}', /eos_token "<nowhere>" is not in tokenizer\.json/],
+    ['tokenizer_config.json', '{"chat_template": 3}', /tokenizer_config\.json, key chat_template is neither/],
+    ['chat_template.jinja', '{% for %}', /chat_template\.jinja can't be rendered/],
+  ])('refuses a bad %s: %s', async (name, text, message) => {
+    const directory = await makeTokenizer({ files: { [name]: text } });
+    const loading = loadTokenizer(directory);
+    await expect(loading).rejects.toThrow(message);
+    await expect(loading).rejects.toThrow(InputError);
+  });
+});
