@@ -17,10 +17,11 @@ export interface ChatTemplate {
 // strings, lists and three functions set below. What is left to bound is time and memory, see BoundedInterpreter.
 const maxTemplateCharacters = 1 << 20;
 const maxRange = 100_000;
-/** What one rendering may cost, beyond its share of the messages' own length: some 100 MB or a few seconds at worst. */
+/** What one rendering may cost, beyond a share of the messages' number and length: some 100 MB or a few seconds at worst. */
 const baseBudget = 20_000_000;
 /** Cost of an evaluated node; a character or list item of its result costs 1. */
-const stepCost = 50;
+const stepCost = 200;
+const messageBudget = 50_000;
 
 // The library's own declarations do not resolve under NodeNext, so what is used of it is declared here.
 interface JinjaInterpreter {
@@ -89,8 +90,9 @@ export function compileChatTemplate(
       };
       for (const [name, value] of Object.entries(variables)) environment.set(name, value);
       const characters = messages.reduce((sum, message) => sum + message.content.length, 0);
+      const budget = baseBudget + messageBudget * messages.length + 100 * characters;
       try {
-        return String(new BoundedInterpreter(environment, baseBudget + 100 * characters).run(parsed).value);
+        return String(new BoundedInterpreter(environment, budget).run(parsed).value);
       } catch (error) {
         return fail(error);
       }

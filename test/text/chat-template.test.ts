@@ -51,6 +51,14 @@ describe('compileChatTemplate', () => {
     expect(performance.now() - start).toBeLessThan(15_000);
   });
 
+  itOfficial('has room for long conversations', async () => {
+    const long = Array.from({ length: 400 }, (_, i) => ({
+      role: i % 2 ? 'assistant' : 'user',
+      content: 'word '.repeat(200),
+    }));
+    expect((await official('Qwen-Qwen3-0.6B')).render(long, true).length).toBeGreaterThan(400_000);
+  });
+
   it('gives templates no way to JavaScript', () => {
     const render = (source: string) => {
       try {
