@@ -1,0 +1,101 @@
+import type { ModelConfig } from '../../models/config.js';
+import { tensorSpecs } from '../../models/tensors.js';
+import type { Adapter, AdapterConfig } from '../formats/adapter.js';
+import type { Checkpoint } from '../formats/checkpoint.js';
+import { BatchUniform } from '../gpu/batch.js';
+import type { Device } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernels.js';
+import { BufferPool, Recorder } from '../gpu/program.js';
+import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
+import { adapterOperands } from '../ops/adamw.js';
+import type { OpContext } from '../ops/context.js';
+import { ropeTable } from '../ops/rope-table.js';
+import { AdapterWeights } from './adapter.js';
+import { loadWeights, type Weights, weightBytes } from './weights.js';
+
+export type Tier = 'f16' | 'f32';
+
+/** A frozen base model on a device, with what all programs over it share: the batch's uniform and transient memory. */
+export class LanguageModel {
+  readonly device: Device;
+  readonly kernels: KernelCache;
+  readonly config: ModelConfig;
+  readonly tier: Tier;
+  readonly weights: Weights;
+  readonly pool: BufferPool;
+  readonly batch: BatchUniform;
+  /** [maxPositions, headDim / 2, 2] */
+  readonly ropeTable: Tensor;
+  /** Longest sequence this model was opened for. */
+  readonly maxPositions: number;
+
+  private constructor(
+    device: Device,
+    kernels: KernelCache,
+    config: ModelConfig,
+    tier: Tier,
+    weights: Weights,
+    maxPositions: number,
+  ) {
+    this.device = device;
+    this.kernels = kernels;
+    this.config = config;
+    this.tier = tier;
+    this.weights = weights;
+    this.maxPositions = maxPositions;
+    this.pool = new BufferPool(device);
+    this.batch = new BatchUniform(device);
+    this.ropeTable = createTensor(device, 'rope_table', 'f32', [maxPositions, config.headDim / 2, 2]);
+    upload(device, this.ropeTable, ropeTable(config.rope, config.headDim, maxPositions));
+  }
+
+  /** Streams the checkpoint onto the device. */
+  static async load(
+    device: Device,
+    kernels: KernelCache,
+    checkpoint: Checkpoint<ModelConfig>,
+    options: { tier: Tier; maxPositions: number },
+  ): Promise<LanguageModel> {
+    const weights = await loadWeights(device, kernels, checkpoint, options.tier);
+    return new LanguageModel(device, kernels, checkpoint.config, options.tier, weights, options.maxPositions);
+  }
+
+  /** Bytes of everything that `load` leaves on the device. */
+  static bytes(config: ModelConfig, options: { tier: Tier; maxPositions: number }): number {
+    return weightBytes(config, options.tier, tensorSpecs(config)) + options.maxPositions * config.headDim * 4;
+  }
+
+  /** A context for recording operations of this model's tier. */
+  ops(recorder: Recorder): OpContext {
+    return { recorder, operand: this.tier, cpu: this.device.features.cpu };
+  }
+
+  /** Records and runs something once. */
+  async runOnce(record: (ops: OpContext) => void): Promise<void> {
+    const recorder = new Recorder(this.kernels);
+    record(this.ops(recorder));
+    const program = await recorder.realise(this.device, this.pool, this.batch.buffer);
+    program.run();
+    await this.device.finish();
+    program.destroy();
+  }
+
+  /** An adapter on the device, with these numbers. */
+  async addAdapter(adapter: Adapter, options: { trainable: boolean }): Promise<AdapterWeights> {
+    const weights = new AdapterWeights(this.device, this.config, adapter.config, this.tier, options);
+    await this.setAdapter(weights, adapter);
+    return weights;
+  }
+
+  /** Replaces an adapter's numbers. */
+  async setAdapter(weights: AdapterWeights, adapter: Adapter): Promise<void> {
+    weights.upload(adapter);
+    await this.runOnce((ops) => {
+      for (const chunk of weights.chunks) adapterOperands(ops, chunk, weights.scale);
+    });
+  }
+
+  adapterBytes(config: AdapterConfig, options: { trainable: boolean }): number {
+    return AdapterWeights.bytes(this.config, config, this.tier, options);
+  }
+}

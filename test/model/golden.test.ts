@@ -1,0 +1,54 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { modelLayout } from '../../models/index.js';
+import { linearShapes } from '../../models/tensors.js';
+import { buildTrie } from '../../src/batch/trie.js';
+import { openCheckpoint } from '../../src/formats/checkpoint.js';
+import { readAdapter } from '../../src/formats/peft.js';
+import { LanguageModel } from '../../src/model/language-model.js';
+import { LossPrograms } from '../../src/model/loss-program.js';
+import { goldenCases, loadGolden } from '../golden.js';
+import { openTestGpu, type TestGpu, tiers } from '../gpu.js';
+import { loraName } from '../reference/decoder.js';
+import { relativeError } from '../reference/random.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+const gradientTolerance = { f32: 1e-4, f16: 1e-2 };
+const lossTolerance = { f32: 1e-5, f16: 2e-3 };
+
+describe.each(goldenCases)('golden %s', (name) => {
+  it.each(tiers)('loss and gradients, %s', async (tier) => {
+    const golden = loadGolden(name);
+    const checkpoint = await openCheckpoint(`${golden.directory}/model`, modelLayout);
+    const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier, maxPositions: 64 });
+    await checkpoint.close();
+    const adapter = await readAdapter(`${golden.directory}/adapter`, linearShapes(model.config));
+    const weights = await model.addAdapter(adapter, { trainable: true });
+    const programs = new LossPrograms(model, { adapter: weights, backward: true });
+    const trie = buildTrie(golden.batch);
+    const { batch, program } = await programs.prepare(trie);
+    const total = trie.edgeWeight.reduce((a, b) => a + b, 0);
+    const lossScale = 1024;
+    const logprobs = await program.run(batch, { gradScale: lossScale / total, dropout: 0, seed: 0 });
+    const loss = -logprobs.reduce((sum, logprob, i) => sum + logprob * trie.edgeWeight[i], 0) / total;
+    expect(Math.abs(loss / golden.loss - 1)).toBeLessThan(lossTolerance[tier]);
+    const gradients = await weights.downloadGradients();
+    const errors: Record<string, number> = {};
+    let worst = 0;
+    for (const [path, pair] of gradients) {
+      for (const matrix of ['A', 'B'] as const) {
+        const [, layer, rest] = /^model\.layers\.(\d+)\.(.*)$/.exec(path)!;
+        const expected = golden.gradients.get(loraName(Number(layer), rest, matrix))!;
+        const actual = Float64Array.from(pair[matrix], (g) => g / lossScale);
+        errors[`${path}.${matrix}`] = relativeError(actual, expected);
+        worst = Math.max(worst, errors[`${path}.${matrix}`]);
+      }
+    }
+    if (process.env.LEXALIGN_SHOW_ERRORS) console.log(name, tier, 'worst gradient', worst);
+    expect(worst, JSON.stringify(errors)).toBeLessThan(gradientTolerance[tier]);
+  });
+});
