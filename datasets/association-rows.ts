@@ -1,0 +1,57 @@
+import { createRandom, type Random } from '../src/evaluate/random.js';
+import {
+  type AssociationPrompt,
+  askMessages,
+  fillQuestion,
+  joinAssociates,
+  type Message,
+} from '../src/text/prompts.js';
+import type { Norms } from './norms.js';
+
+/** A supervised example as `lexalign sft` reads it. */
+export type AssociationRow =
+  | { readonly prompt: string; readonly completion: string }
+  | { readonly messages: readonly Message[] };
+
+export interface AssociationRowOptions {
+  readonly prompt: AssociationPrompt;
+  /** Take only this many of a cue's associates, the most frequent; all by default. */
+  readonly maxAssociates?: number;
+  /** Further rows a cue, each with a random 70 % of its associates in their order; 0 by default. */
+  readonly sublists?: number;
+  readonly seed: number;
+}
+
+/**
+ * One row a cue (and `sublists` more): the question about it, answered with its associates by falling count. The
+ * number of words asked for is drawn evenly from the answer's length ±10 %.
+ */
+export function associationRows(norms: Norms, options: AssociationRowOptions): AssociationRow[] {
+  const { prompt, maxAssociates = Number.POSITIVE_INFINITY, sublists = 0 } = options;
+  const random = createRandom(options.seed);
+  const rows: AssociationRow[] = [];
+  for (const { cue, responses } of norms.cues) {
+    const words = responses.slice(0, maxAssociates).map(({ word }) => word);
+    rows.push(row(prompt, cue, words, random));
+    for (let i = 0; i < sublists; i++) rows.push(row(prompt, cue, drawSublist(words, random), random));
+  }
+  return rows;
+}
+
+function row(prompt: AssociationPrompt, cue: string, words: readonly string[], random: Random): AssociationRow {
+  const spread = Math.round(words.length * 0.1);
+  const n = Math.max(1, words.length - spread + random.below(2 * spread + 1));
+  const answer = joinAssociates(prompt, words);
+  if (prompt.form === 'text') return { prompt: fillQuestion(prompt, cue, n), completion: answer };
+  return { messages: [...askMessages(prompt, cue, n), { role: 'assistant', content: answer }] };
+}
+
+function drawSublist(words: readonly string[], random: Random): string[] {
+  let wanted = Math.max(1, Math.round(words.length * 0.7));
+  // Selection sampling (Knuth, TAOCP 2, 3.4.2, algorithm S): every sub-list of this length is equally likely.
+  return words.filter((_, i) => {
+    const taken = random.below(words.length - i) < wanted;
+    if (taken) wanted--;
+    return taken;
+  });
+}
