@@ -1,0 +1,97 @@
+import type { CueScore } from './association.js';
+import { bootstrapGain, bootstrapMean, type Estimate } from './statistics.js';
+
+/** What one model makes of a set of cues. P@K in shares of 1. */
+export interface AssociationSummary {
+  /** Cues scored. */
+  readonly n: number;
+  readonly precision: readonly { readonly k: number; readonly own: Estimate; readonly other: Estimate }[];
+  /** Over the `n` cues with at least three shared words; null where there is none. */
+  readonly spearman: Estimate | null;
+}
+
+/** Gains of one model over another on the same cues. */
+export interface AssociationGain {
+  readonly k: number;
+  /** P@K against the own list. */
+  readonly own: Estimate;
+  /** P@K against another cue's list. */
+  readonly other: Estimate;
+  /** P@K own − P@K other: what is left when word frequency is taken away. */
+  readonly aboveOther: Estimate;
+}
+
+/** Means with bootstrap 95 % intervals over cues; `ks` as given to `scoreAssociations`. */
+export function summarizeAssociations(
+  scores: readonly CueScore[],
+  ks: readonly number[],
+  seed = 42,
+): AssociationSummary {
+  const correlations = scores.flatMap(({ spearman }) => (spearman === null ? [] : [spearman]));
+  return {
+    n: scores.length,
+    precision: ks.map((k, i) => ({
+      k,
+      own: bootstrapMean(
+        scores.map(({ precision }) => precision[i]),
+        seed,
+      ),
+      other: bootstrapMean(
+        scores.map(({ otherPrecision }) => otherPrecision[i]),
+        seed,
+      ),
+    })),
+    spearman: correlations.length === 0 ? null : bootstrapMean(correlations, seed),
+  };
+}
+
+/** Gains from `base` to `adapter`, the same cues in the same order, by a paired bootstrap over cues. */
+export function associationGains(
+  base: readonly CueScore[],
+  adapter: readonly CueScore[],
+  ks: readonly number[],
+  seed = 42,
+): AssociationGain[] {
+  const gain = (measure: (score: CueScore) => number) => bootstrapGain(base.map(measure), adapter.map(measure), seed);
+  return ks.map((k, i) => ({
+    k,
+    own: gain(({ precision }) => precision[i]),
+    other: gain(({ otherPrecision }) => otherPrecision[i]),
+    aboveOther: gain(({ precision, otherPrecision }) => precision[i] - otherPrecision[i]),
+  }));
+}
+
+/** One block of the comparison table. */
+export interface Comparison {
+  readonly title: string;
+  readonly base: AssociationSummary;
+  readonly adapter: AssociationSummary;
+  readonly gains: readonly AssociationGain[];
+}
+
+/** The table of base, adapter and gain in percent with its 95 % interval in points, for a terminal; a line a string. */
+export function formatComparisons(comparisons: readonly Comparison[]): string[] {
+  const rows: string[][] = [['', '', 'base', 'adapter', 'gain', '95 % interval', 'n']];
+  for (const { title, base, adapter, gains } of comparisons) {
+    gains.forEach((gain, i) => {
+      const [before, after] = [base.precision[i], adapter.precision[i]];
+      const line = (label: string, name: string, from: number, to: number, { mean, low, high, n }: Estimate) => {
+        const shares = [from, to].map((share) => (100 * share).toFixed(1));
+        rows.push([label, name, ...shares, points(mean), `[${points(low)}, ${points(high)}]`, String(n)]);
+      };
+      line(i === 0 ? title : '', `P@${gain.k} own list`, before.own.mean, after.own.mean, gain.own);
+      line('', `P@${gain.k} other list`, before.other.mean, after.other.mean, gain.other);
+      const above = [before, after].map(({ own, other }) => own.mean - other.mean);
+      line('', `P@${gain.k} own − other`, above[0], above[1], gain.aboveOther);
+    });
+  }
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map((row) =>
+    row.map((cell, i) => (i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '),
+  );
+}
+
+function points(share: number): string {
+  const text = (100 * share).toFixed(1);
+  return share > 0 && text !== '0.0' ? `+${text}` : text.replace(/^-0\.0$/, '0.0');
+}

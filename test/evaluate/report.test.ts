@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest';
+import type { CueScore } from '../../src/evaluate/association.js';
+import { associationGains, formatComparisons, summarizeAssociations } from '../../src/evaluate/report.js';
+
+const scores = (own: number[], other: number[], spearman: (number | null)[] = []): CueScore[] =>
+  own.map((value, i) => ({
+    cue: `cue ${i}`,
+    predictions: [],
+    precision: [value],
+    otherPrecision: [other[i]],
+    spearman: spearman[i] ?? null,
+  }));
+
+const base = scores([0, 0, 0.2, 0.2], [0, 0, 0, 0.2]);
+const adapter = scores([0.4, 0.4, 0.6, 0.6], [0, 0.2, 0, 0.2], [1, null, 0.5, null]);
+
+test('a summary counts cues, and correlations by themselves', () => {
+  const summary = summarizeAssociations(adapter, [5]);
+  expect(summary.n).toBe(4);
+  expect(summary.precision[0].k).toBe(5);
+  expect(summary.precision[0].own.mean).toBeCloseTo(0.5, 12);
+  expect(summary.precision[0].other.mean).toBeCloseTo(0.1, 12);
+  expect(summary.spearman).toMatchObject({ mean: 0.75, n: 2 });
+  expect(summarizeAssociations(base, [5]).spearman).toBeNull();
+});
+
+test('gains take what another list would give away', () => {
+  const [{ own, aboveOther }] = associationGains(base, adapter, [5]);
+  expect(own.mean).toBeCloseTo(0.4, 12);
+  expect(own.low).toBeCloseTo(0.4, 12);
+  expect(aboveOther.mean).toBeCloseTo(0.35, 12);
+  expect(aboveOther.low).toBeLessThan(0.35);
+});
+
+test('the table lines up', () => {
+  const lines = formatComparisons([
+    {
+      title: 'English',
+      base: summarizeAssociations(base, [5]),
+      adapter: summarizeAssociations(adapter, [5]),
+      gains: associationGains(base, adapter, [5]),
+    },
+  ]);
+  expect(lines).toEqual([
+    '                          base  adapter   gain   95 % interval  n',
+    'English  P@5 own list     10.0     50.0  +40.0  [+40.0, +40.0]  4',
+    '         P@5 other list    5.0     10.0   +5.0    [0.0, +15.0]  4',
+    '         P@5 own − other   5.0     40.0  +35.0  [+25.0, +40.0]  4',
+  ]);
+});
