@@ -93,9 +93,9 @@ function mergeEdges(
   return { edgeRow, edgeTarget, edgeWeight, edgeOf };
 }
 
-/** What a batch costs as a trie, and what it would cost otherwise. */
+/** What a batch costs as tries, and what it would cost otherwise. */
 export interface TrieCounts {
-  /** Tokens the trie computes. */
+  /** Tokens the tries compute. */
   readonly nodes: number;
   /** Tokens of all examples: what a trainer with packed sequences computes. */
   readonly equivalentTokens: number;
@@ -105,12 +105,13 @@ export interface TrieCounts {
   readonly supervisedWeight: number;
 }
 
-export function countTrie(examples: readonly Example[], trie: TokenTrie): TrieCounts {
+/** `tries` together hold the examples. */
+export function countTries(examples: readonly Example[], tries: readonly TokenTrie[]): TrieCounts {
   const lengths = examples.map((example) => example.ids.length);
   return {
-    nodes: trie.tokens.length,
+    nodes: tries.reduce((sum, trie) => sum + trie.tokens.length, 0),
     equivalentTokens: lengths.reduce((sum, length) => sum + length, 0),
     paddedTokens: examples.length * lengths.reduce((most, length) => Math.max(most, length), 0),
-    supervisedWeight: trie.edgeWeight.reduce((sum, weight) => sum + weight, 0),
+    supervisedWeight: tries.reduce((sum, trie) => trie.edgeWeight.reduce((a, b) => a + b, sum), 0),
   };
 }

@@ -64,7 +64,7 @@ export function attentionBackward(
   const blocks = Math.ceil(rows / attentionBlock);
   const delta = ctx.recorder.tensor('attention.delta', 'f32', [rows, shape.heads]);
   ctx.recorder.dispatch({
-    ...common('delta', shape, q, 'attention.backward'),
+    ...common('prepare', shape, q, 'attention.backward'),
     tensors: { o, dout, delta },
     workgroups: grid(Math.ceil((rows * shape.heads) / 64)),
     flops: 2 * q.elements,

@@ -6,7 +6,7 @@ export function gatherRows(ctx: OpContext, args: { index: Tensor; x: Tensor; y: 
   ctx.recorder.dispatch({
     kernel: 'gather-rows',
     pass: 'forward',
-    defines: { TYPE: ctx.operand },
+    defines: {},
     label: 'gather_rows',
     tensors: args,
     params: { dim: args.y.shape[1] },

@@ -5,15 +5,15 @@ import { grid, type OpContext } from './context.js';
 export function gradNorm(ctx: OpContext, args: { gradients: readonly Tensor[]; norm: Tensor }): void {
   const groups = args.gradients.map((g) => Math.ceil(g.elements / 4096));
   const count = groups.reduce((a, b) => a + b, 0);
-  const partial = ctx.recorder.tensor('norm_partial', 'f32', [count, 2]);
+  const sums = ctx.recorder.tensor('norm_sums', 'f32', [count, 2]);
   let first = 0;
   args.gradients.forEach((gradients, i) => {
     ctx.recorder.dispatch({
       kernel: 'grad-norm',
-      pass: 'partials',
+      pass: 'squares',
       defines: {},
       label: 'grad_norm',
-      tensors: { gradients, partial },
+      tensors: { gradients, sums },
       params: { quads: gradients.elements / 4, first },
       workgroups: grid(groups[i]),
       bytes: gradients.bytes,
@@ -25,7 +25,7 @@ export function gradNorm(ctx: OpContext, args: { gradients: readonly Tensor[]; n
     pass: 'total',
     defines: {},
     label: 'grad_norm',
-    tensors: { partial, norm: args.norm },
+    tensors: { sums, norm: args.norm },
     params: { count },
     workgroups: [1],
   });

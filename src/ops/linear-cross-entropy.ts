@@ -35,7 +35,7 @@ export function linearCrossEntropy(
   const parts = head.parts.length;
   for (let firstRow = 0; firstRow < total; firstRow += args.chunkRows) {
     const rows = Math.min(args.chunkRows, total - firstRow);
-    const partial = recorder.tensor('logit_stats', 'f32', [rows, parts, 2]);
+    const statistics = recorder.tensor('logit_stats', 'f32', [rows, parts, 2]);
     const range = { m: rows, firstRow, count: 'batch.logitRows' as const };
     const chunks = head.parts.map((part, index) => {
       const stride = part.tensor.shape[0];
@@ -53,8 +53,8 @@ export function linearCrossEntropy(
       });
       const params = { chunkRows: rows, firstRow, count: part.count, first: part.first, stride, part: index, parts };
       recorder.dispatch({
-        ...common('stats', ctx),
-        tensors: { logits, partial },
+        ...common('stats'),
+        tensors: { logits, statistics },
         params,
         workgroups: grid(rows),
         bytes: 2 * logits.bytes,
@@ -63,8 +63,8 @@ export function linearCrossEntropy(
     });
     for (const { logits, params } of chunks) {
       recorder.dispatch({
-        ...common('logprobs', ctx),
-        tensors: { logits, partial, edgeStart: edges.edgeStart, edgeTarget: edges.edgeTarget, edgeLogprob },
+        ...common('logprobs'),
+        tensors: { logits, statistics, edgeStart: edges.edgeStart, edgeTarget: edges.edgeTarget, edgeLogprob },
         params,
         workgroups: grid(Math.ceil(rows / 64)),
       });
@@ -73,8 +73,9 @@ export function linearCrossEntropy(
     chunks.forEach(({ part, stride, logits, params }, index) => {
       const gradient = recorder.tensor('dlogits', ctx.operand, [rows, stride]);
       recorder.dispatch({
-        ...common('backward', ctx),
-        tensors: { logits, partial, ...edges, gradient },
+        ...common('backward'),
+        defines: { TYPE: ctx.operand },
+        tensors: { logits, statistics, ...edges, gradient },
         params,
         workgroups: grid(rows),
         bytes: logits.bytes + gradient.bytes,
@@ -95,6 +96,6 @@ export function linearCrossEntropy(
   }
 }
 
-function common(pass: string, ctx: OpContext) {
-  return { kernel: 'linear-cross-entropy', pass, defines: { TYPE: ctx.operand }, label: 'cross_entropy' };
+function common(pass: string) {
+  return { kernel: 'linear-cross-entropy', pass, defines: {}, label: 'cross_entropy' };
 }

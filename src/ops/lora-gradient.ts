@@ -24,26 +24,26 @@ export function loraGradient(
   const WG = ctx.cpu ? 32 : 64;
   const tiles = Math.ceil(columns / 4 / WG) * Math.ceil(rank / 16);
   const splits = Math.max(1, Math.min(Math.ceil((ctx.cpu ? 4 : 256) / tiles), Math.ceil(rows / 64), 64));
-  const partial = ctx.recorder.tensor('lora_partial', 'f32', [splits, rank * columns]);
+  const sums = ctx.recorder.tensor('lora_sums', 'f32', [splits, rank * columns]);
   ctx.recorder.dispatch({
     kernel: 'lora-gradient',
     pass: 'forward',
     defines: { TYPE: skinny.dtype, WIDE: wide.dtype, LAYOUT: args.layout, WG },
     label: args.label,
-    tensors: { skinny, wide, partial },
+    tensors: { skinny, wide, sums },
     params: { rank, columns, rowsPerSplit: Math.ceil(rows / splits), alpha: args.alpha },
     workgroups: [Math.ceil(columns / 4 / WG), Math.ceil(rank / 16), splits],
     flops: 2 * rows * rank * columns,
-    bytes: wide.bytes + skinny.bytes + partial.bytes,
+    bytes: wide.bytes + skinny.bytes + sums.bytes,
   });
   ctx.recorder.dispatch({
     kernel: 'lora-gradient',
     pass: 'reduce',
-    defines: { TYPE: skinny.dtype, WIDE: wide.dtype, LAYOUT: args.layout, WG },
+    defines: {},
     label: 'lora_gradient.reduce',
-    tensors: { partial, gradient },
+    tensors: { sums, gradient },
     params: { quads: (rank * columns) / 4, splits },
     workgroups: grid(Math.ceil((rank * columns) / 256)),
-    bytes: partial.bytes + 2 * gradient.bytes,
+    bytes: sums.bytes + 2 * gradient.bytes,
   });
 }

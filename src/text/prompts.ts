@@ -40,6 +40,15 @@ export const INSTRUCT_PROMPTS: Readonly<Record<'en' | 'zh', AssociationPrompt>> 
   },
 };
 
+/**
+ * For the embedded lexi-base, which follows no instructions: short questions of a kind that its pretraining did not
+ * hold, so that training has something to teach. Its English words want a space before them.
+ */
+export const LEXI_BASE_PROMPTS: Readonly<Record<'en' | 'zh', AssociationPrompt>> = {
+  en: { form: 'chat', system: null, question: 'Cue: {cue}\nAssociated words:', separator: ', ', lead: ' ' },
+  zh: { form: 'chat', system: null, question: '提示词：{cue}\n联想词：', separator: '，', lead: '' },
+};
+
 /** The question about a cue, `n` words wanted. A cue is inserted as it stands, braces and all. */
 export function fillQuestion(prompt: AssociationPrompt, cue: string, n: number): string {
   const values: Readonly<Record<string, string>> = { '{cue}': cue, '{n}': String(n) };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { packBatch, packMicroBatches, rowBucket } from '../../src/batch/pack.js';
-import { buildTrie, countTrie } from '../../src/batch/trie.js';
+import { buildTrie, countTries } from '../../src/batch/trie.js';
 import { type Example, unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
 import { createRandom, example, randomExamples } from './random-tries.js';
@@ -69,7 +69,7 @@ describe('packMicroBatches', () => {
         padded += batch.length * Math.max(...batch.map((row) => row.ids.length));
         for (const group of packMicroBatches(batch, limit)) {
           const examples = group.map((i) => batch[i]);
-          const counts = countTrie(examples, buildTrie(examples));
+          const counts = countTries(examples, [buildTrie(examples)]);
           expect(counts.nodes).toBe(distinctPrefixes(examples));
           expect(counts.nodes).toBeLessThanOrEqual(limit);
           nodes += counts.nodes;

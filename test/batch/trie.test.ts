@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { buildTrie, countTrie } from '../../src/batch/trie.js';
+import { buildTrie, countTries } from '../../src/batch/trie.js';
 import { type Example, noNode, type TokenTrie, unsupervised } from '../../src/batch/types.js';
 import { createRandom, example, randomExamples } from './random-tries.js';
 
@@ -136,7 +136,7 @@ describe('buildTrie', () => {
 
   it('counts what a padded trainer computes', () => {
     const examples = [example([1, 2, 3, 4], 2, 2), example([1, 2, 9], 2, 0.5)];
-    const counts = countTrie(examples, buildTrie(examples));
+    const counts = countTries(examples, [buildTrie(examples)]);
     expect(counts).toEqual({ nodes: 3, equivalentTokens: 7, paddedTokens: 8, supervisedWeight: 4.5 });
   });
 

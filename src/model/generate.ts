@@ -1,0 +1,321 @@
+import { packBatch, packMicroBatches, rowBucket } from '../batch/pack.js';
+import { buildTrie } from '../batch/trie.js';
+import { type Example, unsupervised } from '../batch/types.js';
+import { InputError } from '../errors.js';
+import { type BufferPool, type Program, Recorder } from '../gpu/program.js';
+import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
+import { attentionBlock } from '../ops/attention.js';
+import { appendToCache, cacheAttention, type KvCache } from '../ops/cache-attention.js';
+import { gatherRows } from '../ops/gather-rows.js';
+import { matmul } from '../ops/matmul.js';
+import { rmsNorm } from '../ops/rms-norm.js';
+import type { AdapterWeights } from './adapter.js';
+import { BatchTensors } from './batch-tensors.js';
+import { attendTree, attentionShape, type DecoderTape, decoder } from './decoder.js';
+import type { LanguageModel } from './language-model.js';
+import type { DecoderContext } from './linear.js';
+import { Sampler, type SamplingOptions } from './sampling.js';
+
+export interface GenerateOptions {
+  readonly adapter: AdapterWeights | null;
+  readonly maxNewTokens: number;
+  /** A sequence ends with any of these; they are not part of its result. */
+  readonly stopIds: ReadonlySet<number>;
+  readonly sampling: SamplingOptions;
+  /** Sequences decoded together. */
+  readonly batchSize: number;
+  /** Trie nodes of prompts computed together. */
+  readonly microBatchTokens: number;
+  /** Called with every token as it comes. */
+  readonly onToken?: (sequence: number, id: number) => void;
+  /** Asked after every token; true ends that sequence (its last token stays). */
+  readonly shouldStop?: (sequence: number, ids: readonly number[]) => boolean;
+}
+
+/**
+ * Continues prompts. Prompts that start alike share the computation of what they share (a token trie); each then
+ * attends to its own path through the KV cache. Gives the new tokens of each prompt.
+ */
+export async function generate(
+  model: LanguageModel,
+  prompts: readonly Int32Array[],
+  options: GenerateOptions,
+): Promise<number[][]> {
+  const results: number[][] = prompts.map(() => []);
+  prompts.forEach((prompt, i) => {
+    if (prompt.length === 0) throw new InputError(`prompt ${i + 1} has no tokens.`);
+    const length = prompt.length + options.maxNewTokens;
+    if (length > model.maxPositions) {
+      throw new InputError(
+        `prompt ${i + 1} and --max-new-tokens come to ${length} tokens, more than the ${model.maxPositions} positions opened: lower one of them.`,
+      );
+    }
+  });
+  if (options.maxNewTokens === 0) return results;
+  // A made-up target behind each prompt makes its last token a row that needs logits.
+  const examples: Example[] = prompts.map((prompt) => ({
+    ids: Int32Array.from([...prompt, 0]),
+    labels: Int32Array.from({ length: prompt.length + 1 }, (_, i) => (i === prompt.length ? 0 : unsupervised)),
+    weight: 1,
+  }));
+  for (const group of packMicroBatches(examples, options.microBatchTokens)) {
+    for (let first = 0; first < group.length; first += options.batchSize) {
+      const members = group.slice(first, first + options.batchSize);
+      const decoding = new Decoding(
+        model,
+        options,
+        members,
+        members.map((i) => examples[i]),
+      );
+      try {
+        await decoding.run(results);
+      } finally {
+        decoding.destroy();
+      }
+    }
+  }
+  return results;
+}
+
+interface Sequence {
+  readonly index: number;
+  readonly sampler: Sampler;
+  /** Cache places from the first token to the last one stored. */
+  readonly path: number[];
+}
+
+/** One batch of sequences from their prompts to their ends. */
+class Decoding {
+  readonly #model: LanguageModel;
+  readonly #options: GenerateOptions;
+  readonly #members: readonly number[];
+  readonly #examples: readonly Example[];
+  readonly #pool: BufferPool;
+  readonly #owned: Tensor[] = [];
+  readonly #programs: Program[] = [];
+  readonly #destroyed: { destroy(): void }[] = [];
+
+  constructor(
+    model: LanguageModel,
+    options: GenerateOptions,
+    members: readonly number[],
+    examples: readonly Example[],
+  ) {
+    this.#model = model;
+    this.#options = options;
+    this.#members = members;
+    this.#examples = examples;
+    this.#pool = model.pool;
+  }
+
+  async run(results: number[][]): Promise<void> {
+    const { config, device, tier } = this.#model;
+    const { maxNewTokens } = this.#options;
+    const trie = buildTrie(this.#examples);
+    const nodes = trie.tokens.length;
+    const capacity = rowBucket(nodes);
+    const places = capacity + this.#members.length * maxNewTokens;
+    const dim = config.kvHeads * config.headDim;
+    if (places * dim * 4 > device.maxBinding) {
+      throw new InputError(
+        `the KV cache of ${places} tokens passes what this device binds at once: lower --batch-size or --max-new-tokens.`,
+      );
+    }
+    const caches: KvCache[] = Array.from({ length: config.layers }, (_, i) => ({
+      keys: this.#own(createTensor(device, `cache.${i}.keys`, tier, [places, dim])),
+      values: this.#own(createTensor(device, `cache.${i}.values`, tier, [places, dim])),
+    }));
+    let logits = await this.#prefill(trie, capacity, caches);
+
+    // Logit rows stand in order of trie nodes, and several prompts may end at one node.
+    const rowOfNode = new Map<number, number>();
+    for (const row of trie.edgeRow) if (!rowOfNode.has(row)) rowOfNode.set(row, rowOfNode.size);
+    let active: Sequence[] = this.#members.map((index, i) => ({
+      index,
+      sampler: new Sampler(this.#options.sampling, index),
+      path: Array.from(trie.nodeOf[i].subarray(0, this.#examples[i].ids.length - 1)),
+    }));
+    let rows = active.map((_, i) => rowOfNode.get(trie.nodeOf[i][this.#examples[i].ids.length - 2])!);
+    const step = await this.#decodeProgram(
+      caches,
+      active.length,
+      Math.max(...active.map((s) => s.path.length)) + maxNewTokens,
+    );
+    let nextPlace = capacity;
+    for (;;) {
+      const tokens = active.map((sequence, i) => sequence.sampler.pick(logits(rows[i])));
+      const going: Sequence[] = [];
+      const inputs: number[] = [];
+      active.forEach((sequence, i) => {
+        if (this.#accept(sequence, tokens[i], results)) return;
+        going.push(sequence);
+        inputs.push(tokens[i]);
+      });
+      if (going.length === 0) return;
+      for (const sequence of going) sequence.path.push(nextPlace++);
+      logits = await step(going, inputs);
+      active = going;
+      rows = active.map((_, i) => i);
+    }
+  }
+
+  /** Adds a token to its result; true where the sequence ends. */
+  #accept(sequence: Sequence, token: number, results: number[][]): boolean {
+    const { stopIds, maxNewTokens, onToken, shouldStop } = this.#options;
+    if (stopIds.has(token)) return true;
+    const ids = results[sequence.index];
+    ids.push(token);
+    onToken?.(sequence.index, token);
+    return ids.length >= maxNewTokens || (shouldStop?.(sequence.index, ids) ?? false);
+  }
+
+  /** Computes all prompts as one trie, filling the cache at each node's own place. */
+  async #prefill(trie: ReturnType<typeof buildTrie>, capacity: number, caches: readonly KvCache[]): Promise<LogitRows> {
+    const { device, config } = this.#model;
+    const batch = packBatch(trie, { capacity, block: attentionBlock, windows: config.windows });
+    const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, config.windows);
+    this.#destroyed.push(tensors);
+    const place = this.#own(createTensor(device, 'place', 'u32', [capacity]));
+    upload(
+      device,
+      place,
+      Uint32Array.from({ length: capacity }, (_, i) => i),
+    );
+    const recorder = new Recorder(this.#model.kernels);
+    const d = this.#context(recorder, capacity);
+    const overTree = attendTree(d, tensors.trees);
+    const tape = decoder(
+      d,
+      { tokens: tensors.tokens, positions: tensors.positions, ropeTable: this.#model.ropeTable },
+      (layer, q, k, v, o, lse) => {
+        overTree(layer, q, k, v, o, lse);
+        appendToCache(d.ops, caches[layer], { k, v, place });
+      },
+    );
+    const logits = this.#head(d, tape, tensors.logitRows, batch.logitRows.length);
+    const program = await recorder.realise(device, this.#pool, this.#model.batch.buffer);
+    this.#programs.push(program);
+    tensors.upload(batch);
+    this.#model.batch.write({ rows: batch.rows, logitRows: batch.logitRows.length });
+    program.run();
+    return this.#readLogits(logits, batch.logitRows.length);
+  }
+
+  /** Records one step of decoding; the returned function runs it for the sequences still going and their last tokens. */
+  async #decodeProgram(caches: readonly KvCache[], sequences: number, maxLength: number) {
+    const { device } = this.#model;
+    const make = (label: string, shape: readonly number[]) => this.#own(createTensor(device, label, 'u32', shape));
+    const [tokens, positions, place, lengths, all] = ['tokens', 'positions', 'place', 'lengths', 'all'].map((label) =>
+      make(label, [sequences]),
+    );
+    const paths = make('paths', [sequences, maxLength]);
+    upload(
+      device,
+      all,
+      Uint32Array.from({ length: sequences }, (_, i) => i),
+    );
+    const recorder = new Recorder(this.#model.kernels);
+    const d = this.#context(recorder, sequences);
+    const tape = decoder(d, { tokens, positions, ropeTable: this.#model.ropeTable }, (layer, q, k, v, o) => {
+      appendToCache(d.ops, caches[layer], { k, v, place });
+      cacheAttention(d.ops, attentionShape(d, layer), caches[layer], { q, o, paths, lengths });
+    });
+    const logits = this.#head(d, tape, all, sequences);
+    const program = await recorder.realise(device, this.#pool, this.#model.batch.buffer);
+    this.#programs.push(program);
+    const flat = new Uint32Array(sequences * maxLength);
+    return async (going: readonly Sequence[], inputs: readonly number[]): Promise<LogitRows> => {
+      going.forEach(({ path }, i) => {
+        flat.set(path, i * maxLength);
+      });
+      upload(device, paths, flat.subarray(0, going.length * maxLength));
+      upload(device, tokens, Uint32Array.from(inputs));
+      upload(
+        device,
+        positions,
+        Uint32Array.from(going, (s) => s.path.length - 1),
+      );
+      upload(
+        device,
+        lengths,
+        Uint32Array.from(going, (s) => s.path.length),
+      );
+      upload(
+        device,
+        place,
+        Uint32Array.from(going, (s) => s.path[s.path.length - 1]),
+      );
+      this.#model.batch.write({ rows: going.length, logitRows: going.length });
+      program.run();
+      return this.#readLogits(logits, going.length);
+    };
+  }
+
+  #context(recorder: Recorder, capacity: number): DecoderContext {
+    const { config, weights } = this.#model;
+    return {
+      ops: this.#model.ops(recorder),
+      config,
+      weights,
+      adapter: this.#options.adapter,
+      capacity,
+      training: false,
+    };
+  }
+
+  /** Logits of the indexed rows, one tensor for each part of the vocabulary. */
+  #head(d: DecoderContext, tape: DecoderTape, index: Tensor, rows: number): Tensor[] {
+    const { config, weights, device } = this.#model;
+    const gathered = d.ops.recorder.tensor('gathered', 'f32', [rows, config.hiddenSize]);
+    gatherRows(d.ops, { index, x: tape.x, y: gathered });
+    const hidden = d.ops.recorder.tensor('norm', d.ops.operand, [rows, config.hiddenSize]);
+    const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.logitRows' as const };
+    rmsNorm(d.ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
+    return weights.head.parts.map(({ tensor }) => {
+      const logits = this.#own(createTensor(device, 'logits', 'f32', [rows, tensor.shape[0]]));
+      matmul(d.ops, {
+        label: 'lm_head',
+        form: 'nt',
+        x: hidden,
+        w: tensor,
+        c: logits,
+        n: tensor.shape[0],
+        k: config.hiddenSize,
+        count: 'batch.logitRows',
+      });
+      return logits;
+    });
+  }
+
+  async #readLogits(logits: readonly Tensor[], rows: number): Promise<LogitRows> {
+    const { head } = this.#model.weights;
+    const parts = await Promise.all(
+      logits.map(
+        async (tensor) =>
+          new Float32Array(await this.#model.device.read(tensor.buffer!, 0, rows * tensor.shape[1] * 4)),
+      ),
+    );
+    return (row) => {
+      const values = new Float32Array(head.vocab);
+      head.parts.forEach(({ first, count }, i) => {
+        const stride = logits[i].shape[1];
+        values.set(parts[i].subarray(row * stride, row * stride + count), first);
+      });
+      return values;
+    };
+  }
+
+  #own(tensor: Tensor): Tensor {
+    this.#owned.push(tensor);
+    return tensor;
+  }
+
+  destroy(): void {
+    for (const tensor of this.#owned) this.#model.device.destroyBuffer(tensor.buffer!);
+    for (const program of this.#programs) program.destroy();
+    for (const thing of this.#destroyed) thing.destroy();
+  }
+}
+
+/** A fresh copy of the logits [vocab] of a row. */
+type LogitRows = (row: number) => Float32Array;

@@ -1,0 +1,313 @@
+import { packMicroBatches } from '../batch/pack.js';
+import { buildTrie, countTries } from '../batch/trie.js';
+import type { Example, TokenTrie } from '../batch/types.js';
+import type { Adapter, LoraPair } from '../formats/adapter.js';
+import type { AdapterWeights } from '../model/adapter.js';
+import type { LanguageModel } from '../model/language-model.js';
+import { LossPrograms } from '../model/loss-program.js';
+import { createRandom, shuffle } from '../random.js';
+import { LossScale, type LossScaleState } from './loss-scale.js';
+import { type AdamWOptions, Optimizer } from './optimizer.js';
+import { type SchedulerType, scheduleFactor } from './schedule.js';
+
+export interface SftOptions extends AdamWOptions {
+  /** Rows of one optimiser step. */
+  readonly batchSize: number;
+  /** Trie nodes of one micro-batch at most. */
+  readonly microBatchTokens: number;
+  readonly epochs: number;
+  /** Overrides epochs where above 0. */
+  readonly maxSteps: number;
+  readonly learningRate: number;
+  readonly schedulerType: SchedulerType;
+  readonly warmupSteps: number;
+  /** Of all steps, rounded up; counts where warmupSteps is 0. */
+  readonly warmupRatio: number;
+  readonly seed: number;
+  readonly shuffle: boolean;
+  /** Evaluate every so many steps; 0: only at the end. */
+  readonly evalSteps: number;
+  /** Checkpoint every so many steps; 0: none but at an interrupt. */
+  readonly saveSteps: number;
+  /** Stop after so many evaluations without a better loss; 0: never. */
+  readonly earlyStoppingPatience: number;
+}
+
+/** One line of metrics.jsonl. */
+export interface StepMetrics {
+  readonly step: number;
+  readonly epoch: number;
+  /** Mean over supervised tokens, before the update. */
+  readonly loss: number;
+  readonly learning_rate: number;
+  /** Before clipping. */
+  readonly grad_norm: number;
+  readonly loss_scale: number;
+  readonly examples: number;
+  readonly supervised_tokens: number;
+  /** Distinct tokens computed. */
+  readonly tokens: number;
+  /** Tokens of all rows: what packed sequences would have computed. */
+  readonly equivalent_tokens: number;
+  /** Rows times the longest: what padded rows would have computed. */
+  readonly padded_tokens: number;
+  readonly micro_batches: number;
+  readonly tokens_per_second: number;
+  readonly examples_per_second: number;
+  readonly equivalent_tokens_per_second: number;
+  readonly seconds: number;
+  /** True where the gradient stayed non-finite at half the scale, so that nothing was learnt. */
+  readonly skipped: boolean;
+}
+
+export interface EvalMetrics {
+  readonly step: number;
+  readonly epoch: number;
+  readonly eval_loss: number;
+  readonly eval_tokens: number;
+  readonly eval_seconds: number;
+}
+
+/** Everything that a later run needs to go on. */
+export interface TrainerState {
+  readonly step: number;
+  readonly epoch: number;
+  readonly updates: number;
+  readonly lossScale: LossScaleState;
+  readonly seed: number;
+}
+
+/** Where results go while a run goes on. */
+export interface SftSink {
+  step(metrics: StepMetrics): void | Promise<void>;
+  evaluation(metrics: EvalMetrics, best: boolean): void | Promise<void>;
+  /** `name` is "step-000150" or "best". */
+  checkpoint(
+    name: string,
+    adapter: Adapter,
+    state: TrainerState,
+    moments: { first: Map<string, LoraPair>; second: Map<string, LoraPair> },
+  ): Promise<void>;
+  /** Asked before each step; true ends the run with a checkpoint. */
+  interrupted(): boolean;
+}
+
+export interface SftResult {
+  readonly adapter: Adapter;
+  readonly steps: number;
+  readonly skippedSteps: number;
+  readonly trainLoss: number;
+  readonly evalLoss: number | null;
+  readonly outcome: 'finished' | 'stopped early' | 'interrupted';
+}
+
+/** How many optimiser steps a run makes. */
+export function countSteps(
+  examples: number,
+  options: Pick<SftOptions, 'batchSize' | 'epochs' | 'maxSteps'>,
+): { perEpoch: number; total: number } {
+  const perEpoch = Math.ceil(examples / options.batchSize);
+  const total = options.maxSteps > 0 ? options.maxSteps : Math.ceil(perEpoch * options.epochs);
+  return { perEpoch, total };
+}
+
+/** Warm-up steps: as given, else the ratio's share of all steps rounded up. */
+export function countWarmup(total: number, options: Pick<SftOptions, 'warmupSteps' | 'warmupRatio'>): number {
+  return options.warmupSteps > 0 ? options.warmupSteps : Math.ceil(options.warmupRatio * total);
+}
+
+/** Rows of each optimiser step of one epoch, in order. */
+export function epochBatches(
+  examples: readonly Example[],
+  epoch: number,
+  options: Pick<SftOptions, 'batchSize' | 'seed' | 'shuffle'>,
+): Example[][] {
+  const order = options.shuffle ? shuffle(examples, createRandom(options.seed * 1_000_003 + epoch)) : examples;
+  const batches: Example[][] = [];
+  for (let i = 0; i < order.length; i += options.batchSize) batches.push(order.slice(i, i + options.batchSize));
+  return batches;
+}
+
+/**
+ * Supervised fine-tuning of an adapter: AdamW on the mean cross-entropy of supervised tokens. Each step's rows are
+ * merged into tries of at most `microBatchTokens` nodes, whose gradients add up to that of the whole step.
+ */
+export async function trainSft(
+  model: LanguageModel,
+  weights: AdapterWeights,
+  data: { train: readonly Example[]; valid: readonly Example[] },
+  options: SftOptions,
+  sink: SftSink,
+): Promise<SftResult> {
+  const { perEpoch, total } = countSteps(data.train.length, options);
+  const warmup = countWarmup(total, options);
+  const optimizer = await Optimizer.create(model, weights, options);
+  const programs = new LossPrograms(model, { adapter: weights, backward: true });
+  const evaluation = new LossPrograms(model, { adapter: weights, backward: false });
+  const lossScale = new LossScale(model.tier);
+  let lossSum = 0;
+  let skippedSteps = 0;
+  let best = { loss: Number.POSITIVE_INFINITY, adapter: null as Adapter | null, worse: 0 };
+  let evalLoss: number | null = null;
+  let outcome: SftResult['outcome'] = 'finished';
+  let step = 0;
+
+  const saveCheckpoint = async (name: string) => {
+    const state = {
+      step,
+      epoch: step / perEpoch,
+      updates: optimizer.updates,
+      lossScale: lossScale.state,
+      seed: options.seed,
+    };
+    await sink.checkpoint(name, await weights.download(), state, await weights.downloadMoments());
+  };
+
+  for (let epoch = 0; step < total && outcome === 'finished'; epoch++) {
+    for (const rows of epochBatches(data.train, epoch, options)) {
+      if (step >= total) break;
+      if (sink.interrupted()) {
+        outcome = 'interrupted';
+        break;
+      }
+      const started = performance.now();
+      const learningRate = options.learningRate * scheduleFactor(options.schedulerType, step, warmup, total);
+      const tries = packMicroBatches(rows, options.microBatchTokens).map((indices) =>
+        buildTrie(indices.map((i) => rows[i])),
+      );
+      const totalWeight = totalEdgeWeight(tries);
+
+      // A non-finite gradient is tried once more at half the loss scale; if that fails too, the step is skipped.
+      let loss = Number.NaN;
+      let update = { norm: Number.NaN, finite: false };
+      let scale = 1;
+      for (let attempt = 0; attempt < 2 && !update.finite; attempt++) {
+        if (attempt > 0) lossScale.halve();
+        scale = lossScale.scaleFor(Math.max(...tries.map(heaviestRow)));
+        optimizer.zeroGradients();
+        const logprobs: Promise<Float32Array>[] = [];
+        for (const trie of tries) {
+          const { batch, program } = await programs.prepare(trie);
+          logprobs.push(
+            program.run(batch, { gradScale: scale, dropout: weights.config.dropout, seed: options.seed + step }),
+          );
+        }
+        loss = meanLoss(tries, await Promise.all(logprobs), totalWeight);
+        update = await optimizer.step(learningRate, scale * totalWeight);
+      }
+      if (update.finite) lossScale.good();
+      else {
+        lossScale.halve();
+        skippedSteps++;
+      }
+      step++;
+      lossSum += loss;
+      const counts = countTries(rows, tries);
+      const seconds = (performance.now() - started) / 1000;
+      await sink.step({
+        step,
+        epoch: step / perEpoch,
+        loss,
+        learning_rate: learningRate,
+        grad_norm: update.norm,
+        loss_scale: scale,
+        examples: rows.length,
+        supervised_tokens: rows.reduce((n, row) => n + supervisedTokens(row), 0),
+        tokens: counts.nodes,
+        equivalent_tokens: counts.equivalentTokens,
+        padded_tokens: counts.paddedTokens,
+        micro_batches: tries.length,
+        tokens_per_second: counts.nodes / seconds,
+        examples_per_second: rows.length / seconds,
+        equivalent_tokens_per_second: counts.equivalentTokens / seconds,
+        seconds,
+        skipped: !update.finite,
+      });
+
+      const last = step === total;
+      if (data.valid.length > 0 && (last || (options.evalSteps > 0 && step % options.evalSteps === 0))) {
+        const evaluated = await evaluateLoss(evaluation, data.valid, options.microBatchTokens);
+        evalLoss = evaluated.loss;
+        const better = evalLoss < best.loss;
+        await sink.evaluation(
+          {
+            step,
+            epoch: step / perEpoch,
+            eval_loss: evalLoss,
+            eval_tokens: evaluated.tokens,
+            eval_seconds: evaluated.seconds,
+          },
+          better,
+        );
+        if (better) {
+          best = { loss: evalLoss, adapter: await weights.download(), worse: 0 };
+          await saveCheckpoint('best');
+        } else if (++best.worse === options.earlyStoppingPatience) {
+          outcome = 'stopped early';
+          break;
+        }
+      }
+      if (options.saveSteps > 0 && step % options.saveSteps === 0 && !last) await saveCheckpoint(checkpointName(step));
+    }
+  }
+  if (outcome === 'interrupted') await saveCheckpoint(checkpointName(step));
+  const adapter = outcome === 'stopped early' && best.adapter ? best.adapter : await weights.download();
+  programs.destroy();
+  evaluation.destroy();
+  optimizer.destroy();
+  return { adapter, steps: step, skippedSteps, trainLoss: step > 0 ? lossSum / step : Number.NaN, evalLoss, outcome };
+}
+
+/** Mean cross-entropy over supervised tokens, without gradients. */
+export async function evaluateLoss(
+  programs: LossPrograms,
+  examples: readonly Example[],
+  microBatchTokens: number,
+): Promise<{ loss: number; tokens: number; seconds: number }> {
+  const started = performance.now();
+  const tries = packMicroBatches(examples, microBatchTokens).map((indices) =>
+    buildTrie(indices.map((i) => examples[i])),
+  );
+  const totalWeight = totalEdgeWeight(tries);
+  const logprobs: Float32Array[] = [];
+  for (const trie of tries) {
+    const { batch, program } = await programs.prepare(trie);
+    logprobs.push(await program.run(batch, { gradScale: 1, dropout: 0, seed: 0 }));
+  }
+  const tokens = tries.reduce((n, trie) => n + trie.tokens.length, 0);
+  return { loss: meanLoss(tries, logprobs, totalWeight), tokens, seconds: (performance.now() - started) / 1000 };
+}
+
+function checkpointName(step: number): string {
+  return `step-${String(step).padStart(6, '0')}`;
+}
+
+function meanLoss(tries: readonly TokenTrie[], logprobs: readonly Float32Array[], totalWeight: number): number {
+  let sum = 0;
+  tries.forEach((trie, i) => {
+    trie.edgeWeight.forEach((weight, edge) => {
+      sum -= weight * logprobs[i][edge];
+    });
+  });
+  return sum / totalWeight;
+}
+
+function heaviestRow(trie: TokenTrie): number {
+  let heaviest = 0;
+  let sum = 0;
+  trie.edgeRow.forEach((row, edge) => {
+    sum = edge > 0 && row === trie.edgeRow[edge - 1] ? sum + trie.edgeWeight[edge] : trie.edgeWeight[edge];
+    heaviest = Math.max(heaviest, sum);
+  });
+  return heaviest;
+}
+
+function supervisedTokens(example: Example): number {
+  let count = 0;
+  for (let i = 1; i < example.labels.length; i++) if (example.labels[i] >= 0) count++;
+  return count;
+}
+
+function totalEdgeWeight(tries: readonly TokenTrie[]): number {
+  return tries.reduce((sum, trie) => trie.edgeWeight.reduce((a, b) => a + b, sum), 0);
+}
