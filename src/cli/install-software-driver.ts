@@ -19,7 +19,7 @@ const loaderName = 'ld-linux-x86-64.so.2';
 /** A set-up that died leaves its directory; one older than this is nobody's. */
 const abandonedAfterMs = 3_600_000;
 
-/** Output of a command; throws with its last error line when it fails. */
+/** Output of a command; throws with the line that says most when it fails. */
 function run(command: string, args: readonly string[], env = process.env): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...env, LC_ALL: 'C' } });
@@ -34,9 +34,12 @@ function run(command: string, args: readonly string[], env = process.env): Promi
     child.on('error', (error) => reject(new Error(`${command}: ${error.message}`)));
     child.on('close', (code) => {
       const lines = errors.trim().split('\n');
-      const last = lines.filter((line) => line.startsWith('E:')).at(-1) ?? lines.at(-1);
+      const reason =
+        lines.find((line) => /^[EW]: Failed to fetch/.test(line)) ??
+        lines.findLast((line) => line.startsWith('E:')) ??
+        lines.at(-1);
       if (code === 0) resolve(output);
-      else reject(new Error(last || `${basename(command)} failed with code ${code}`));
+      else reject(new Error(reason?.replace(/^[EW]: /, '') || `${basename(command)} failed with code ${code}`));
     });
   });
 }
