@@ -1,4 +1,4 @@
-import { createRandom, type Random } from '../src/evaluate/random.js';
+import { createRandom, type Random } from '../src/random.js';
 import {
   type AssociationPrompt,
   askMessages,

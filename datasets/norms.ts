@@ -1,6 +1,6 @@
 import { InputError } from '../src/errors.js';
 import { normalizeWord } from '../src/evaluate/association.js';
-import { createRandom, shuffle } from '../src/evaluate/random.js';
+import { createRandom, shuffle } from '../src/random.js';
 
 /** Language of cues, associates and prompts. */
 export type Language = 'en' | 'zh';

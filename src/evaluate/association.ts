@@ -1,4 +1,4 @@
-import { createRandom, derange } from './random.js';
+import { createRandom, derange } from '../random.js';
 import { spearman } from './statistics.js';
 
 /** One cue's human associates, most frequent first, with their counts. */

@@ -1,4 +1,4 @@
-import { createRandom } from './random.js';
+import { createRandom } from '../random.js';
 
 /** A mean over `n` cues with its 95 % interval. */
 export interface Estimate {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { createRandom } from '../../src/evaluate/random.js';
 import { averageRanks, bootstrapGain, bootstrapMean, quantile, spearman } from '../../src/evaluate/statistics.js';
+import { createRandom } from '../../src/random.js';
 
 test('ranks share ties', () => {
   expect(averageRanks([10, 20, 20, 5, 20])).toEqual([2, 4, 4, 1, 4]);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { createRandom, derange, shuffle, splitmix64, xoshiro128 } from '../../src/evaluate/random.js';
+import { createRandom, derange, shuffle, splitmix64, xoshiro128 } from '../src/random.js';
 
 test('splitmix64 gives the published outputs of seed 1234567', () => {
   expect(splitmix64(1234567n, 3)).toEqual([6457827717110365317n, 3203168211198807973n, 9817491932198370423n]);
