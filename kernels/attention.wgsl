@@ -3,18 +3,19 @@
 // A workgroup of 64 owns BLOCK = 16 rows of one head and walks the blocks that the host listed for it; an entry is
 // block << 1 | masked. Softmax statistics and sums in f32; only probability tiles pass through workgroup memory.
 // forward:  o, lse = log Σ exp(s)              (one pass, running maximum)
-// delta:    delta[q] = Σ do[q] · o[q]
+// prepare:  delta[q] = Σ do[q] · o[q]
 // keys:     dk, dv of a key block, over the query heads of its group
 // queries:  dq of a query block
 // TYPE: element type. PARTS = ceil(headDim / 16): vec4s of a row that each of a row's four invocations holds.
-#if forward || delta
-@group(0) @binding(0) var<storage, read_write> o: array<vec4<${TYPE}>>;
+#if forward
+@group(0) @binding(0) var<storage, read_write> o: array<vec4<${TYPE}>>;   // [rows, heads, headDim]
 #endif
-#if delta
+#if prepare
+@group(0) @binding(0) var<storage, read> o: array<vec4<${TYPE}>>;
 @group(0) @binding(1) var<storage, read> dout: array<vec4<${TYPE}>>;
 @group(0) @binding(2) var<storage, read_write> delta: array<f32>;         // [rows, heads]
 #endif
-#if !delta
+#if !prepare
 @group(0) @binding(${forward ? 1 : 0}) var<storage, read> q: array<vec4<${TYPE}>>; // [rows, heads, headDim]
 @group(0) @binding(${forward ? 2 : 1}) var<storage, read> k: array<vec4<${TYPE}>>; // [rows, kvHeads, headDim]
 @group(0) @binding(${forward ? 3 : 2}) var<storage, read> v: array<vec4<${TYPE}>>;
@@ -43,7 +44,7 @@ struct Params { heads: u32, kvHeads: u32, headDim: u32, window: u32, scale: f32 
 #include "batch.wgsl"
 #include "fold.wgsl"
 
-#if !delta
+#if !prepare
 const hidden = -1e30; // WGSL may assume that infinities do not occur
 var<workgroup> tile: array<f32, 256>;  // [16 queries][16 keys]: s in forward, p in keys
 #if keys || queries
@@ -120,10 +121,10 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 }
 #endif
 
-#if delta
+#if prepare
 // One invocation a (row, head).
 @compute @workgroup_size(64)
-fn delta(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
+fn prepare(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
   let i = folded(wg) * 64u + li;
   if (i >= batch.rows * p.heads) { return; }
   let width = p.headDim / 4u;

@@ -48,12 +48,12 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   let width = p.headDim / 4u;
   let kvHead = head / (p.heads / p.kvHeads);
   let length = lengths[row];
-  var from = 0u;
-  if (p.window > 0u && length > p.window) { from = length - p.window; }
+  var start = 0u;
+  if (p.window > 0u && length > p.window) { start = length - p.window; }
   var top = -1e30;
   var total = 0.0;
   var acc = vec4f(0.0);
-  for (var begin = from; begin < length; begin += 64u) {
+  for (var begin = start; begin < length; begin += 64u) {
     var s = -1e30;
     let place = paths[row * p.maxLength + min(begin + li, length - 1u)];
     if (begin + li < length) {

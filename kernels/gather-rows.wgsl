@@ -32,10 +32,10 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
   let row = folded(wg);
   if (row >= batch.rows) { return; }
   let width = p.dim / 4u;
-  let from = inverse[row];
+  let source = inverse[row];
   for (var i = li; i < width; i += 64u) {
     var value = vec4f(0.0);
-    if (from >= 0) { value = dy[u32(from) * width + i]; }
+    if (source >= 0) { value = dy[u32(source) * width + i]; }
     dx[row * width + i] = value;
 #if TYPE == 'f16'
     dxCopy[row * width + i] = vec4<f16>(value);

@@ -1,12 +1,12 @@
 // L2 norm of a flat gradient, and whether all of it is finite (by exponent bits: WGSL may assume NaN and infinity away).
-// partials: each workgroup sums the squares of 4,096 unscaled elements: partial[first + wg] = (sum, 1 if non-finite)
+// squares: each workgroup sums the squares of 4,096 unscaled elements: sums[first + wg] = (sum, 1 if non-finite)
 // total:    norm = (sqrt of all sums, 1 if any was non-finite)
-#if partials
+#if squares
 @group(0) @binding(0) var<storage, read> gradients: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> partial: array<vec2f>;
+@group(0) @binding(1) var<storage, read_write> sums: array<vec2f>;
 struct Params { quads: u32, first: u32 }
 #else
-@group(0) @binding(0) var<storage, read> partial: array<vec2f>;
+@group(0) @binding(0) var<storage, read> sums: array<vec2f>;
 @group(0) @binding(1) var<storage, read_write> norm: array<f32>; // [2]
 struct Params { count: u32 }
 #endif
@@ -15,13 +15,13 @@ struct Params { count: u32 }
 #include "fold.wgsl"
 #include "reduce.wgsl"
 
-fn bad(value: f32) -> bool {
-  return (bitcast<u32>(value) & 0x7f800000u) == 0x7f800000u;
+fn bad(value: vec4f) -> bool {
+  return any((bitcast<vec4u>(value) & vec4u(0x7f800000u)) == vec4u(0x7f800000u));
 }
 
-#if partials
+#if squares
 @compute @workgroup_size(64)
-fn partials(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
+fn squares(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
   let index = folded(wg);
   if (index * 1024u >= p.quads) { return; }
   var sum = 0.0;
@@ -29,14 +29,15 @@ fn partials(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
   for (var i = 0u; i < 16u; i++) {
     let at = index * 1024u + i * 64u + li;
     if (at < p.quads) {
-      let g = gradients[at] * batch.unscale;
+      let raw = gradients[at];
+      let g = raw * batch.unscale;
       sum += dot(g, g);
-      if (bad(g.x) || bad(g.y) || bad(g.z) || bad(g.w)) { flag = 1.0; }
+      if (bad(raw)) { flag = 1.0; }
     }
   }
   sum = sum64(sum, li);
   flag = max64(flag, li);
-  if (li == 0u) { partial[p.first + index] = vec2f(sum, flag); }
+  if (li == 0u) { sums[p.first + index] = vec2f(sum, flag); }
 }
 #endif
 
@@ -46,14 +47,14 @@ fn total(@builtin(local_invocation_index) li: u32) {
   var sum = 0.0;
   var flag = 0.0;
   for (var i = li; i < p.count; i += 64u) {
-    sum += partial[i].x;
-    flag = max(flag, partial[i].y);
+    sum += sums[i].x;
+    flag = max(flag, sums[i].y);
   }
   sum = sum64(sum, li);
   flag = max64(flag, li);
   if (li == 0u) {
     norm[0] = sqrt(sum);
-    norm[1] = select(flag, 1.0, bad(sum));
+    norm[1] = select(flag, 1.0, bad(vec4f(sum)));
   }
 }
 #endif

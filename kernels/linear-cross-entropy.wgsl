@@ -1,16 +1,16 @@
 // Cross-entropy on the edges of a trie, over one chunk of rows; the vocabulary may lie in several parts, each with its
 // own logits. A row's edges are edgeStart[row] .. edgeStart[row + 1].
-// stats:    of this part: partial[row, part] = (max, Σ exp(logit - max))
-// logprobs: logprobs[e] = logit[target] - lse, for edges whose target lies in this part
+// stats:    of this part: statistics[row, part] = (max, Σ exp(logit - max))
+// logprobs: edgeLogprob[e] = logit[target] - lse, for edges whose target lies in this part
 // backward: gradient = gradScale · (Σw · softmax − Σ w · onehot), in operand type; columns past the vocabulary are 0
-// Rows count from firstRow among all logit rows; logits, gradient and partial are local to the chunk.
+// Rows count from firstRow among all logit rows; logits, gradient and statistics are local to the chunk.
 #if stats || backward || logprobs
 @group(0) @binding(0) var<storage, read> logits: array<f32>;               // [chunk rows, stride]
 #endif
 #if stats
-@group(0) @binding(1) var<storage, read_write> partial: array<vec2f>;      // [chunk rows, parts]
+@group(0) @binding(1) var<storage, read_write> statistics: array<vec2f>;      // [chunk rows, parts]
 #else
-@group(0) @binding(1) var<storage, read> partial: array<vec2f>;
+@group(0) @binding(1) var<storage, read> statistics: array<vec2f>;
 @group(0) @binding(2) var<storage, read> edgeStart: array<u32>;            // [logit rows + 1]
 @group(0) @binding(3) var<storage, read> edgeTarget: array<u32>;           // [edges]
 #endif
@@ -44,10 +44,10 @@ fn liveRows() -> u32 {
 #if !stats
 fn logSumExp(row: u32) -> f32 {
   var top = -1e30;
-  for (var i = 0u; i < p.parts; i++) { top = max(top, partial[row * p.parts + i].x); }
+  for (var i = 0u; i < p.parts; i++) { top = max(top, statistics[row * p.parts + i].x); }
   var sum = 0.0;
   for (var i = 0u; i < p.parts; i++) {
-    let one = partial[row * p.parts + i];
+    let one = statistics[row * p.parts + i];
     sum += one.y * exp(one.x - top);
   }
   return top + log(sum);
@@ -65,7 +65,7 @@ fn stats(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: 
   var sum = 0.0;
   for (var i = li; i < p.count; i += 64u) { sum += exp(logits[row * p.stride + i] - top); }
   sum = sum64(sum, li);
-  if (li == 0u) { partial[row * p.parts + p.part] = vec2f(top, sum); }
+  if (li == 0u) { statistics[row * p.parts + p.part] = vec2f(top, sum); }
 }
 #endif
 
@@ -77,9 +77,9 @@ fn logprobs(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
   let lse = logSumExp(row);
   let end = edgeStart[p.firstRow + row + 1u];
   for (var e = edgeStart[p.firstRow + row]; e < end; e++) {
-    let target = edgeTarget[e];
-    if (target >= p.first && target < p.first + p.count) {
-      edgeLogprob[e] = logits[row * p.stride + target - p.first] - lse;
+    let token = edgeTarget[e];
+    if (token >= p.first && token < p.first + p.count) {
+      edgeLogprob[e] = logits[row * p.stride + token - p.first] - lse;
     }
   }
 }
@@ -103,9 +103,9 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
   storageBarrier();
   // Targets of a row are distinct, so no two edges write one element.
   for (var e = begin + li; e < end; e += 64u) {
-    let target = edgeTarget[e];
-    if (target >= p.first && target < p.first + p.count) {
-      let at = row * p.stride + target - p.first;
+    let token = edgeTarget[e];
+    if (token >= p.first && token < p.first + p.count) {
+      let at = row * p.stride + token - p.first;
       gradient[at] = ${TYPE}(batch.gradScale * (total * exp(logits[at] - lse) - edgeWeight[e]));
     }
   }

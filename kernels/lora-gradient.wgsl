@@ -1,16 +1,16 @@
 // Gradient of one LoRA matrix, a product over rows: both are "skinny × wide":
 //   dA[i, j] = Σ_m du[m, i] · x[m, j]          (LAYOUT 'a': [rank, wide])
 //   dB[j, i] = Σ_m dy[m, j] · u[m, i]          (LAYOUT 'b': [wide, rank])
-// forward: rows are split over workgroups in z ("split-K"); each writes alpha times its sum to partial[z].
-// reduce:  gradient += Σ_z partial[z].
+// forward: rows are split over workgroups in z ("split-K"); each writes alpha times its sum to sums[z].
+// reduce:  gradient += Σ_z sums[z].
 // An invocation holds 16 ranks × 4 columns. TYPE of skinny, WIDE of wide. rank: a multiple of 4; wide % 4 = 0.
 #if forward
 @group(0) @binding(0) var<storage, read> skinny: array<vec4<${TYPE}>>;    // [rows, rank]
 @group(0) @binding(1) var<storage, read> wide: array<vec4<${WIDE}>>;      // [rows, columns]
-@group(0) @binding(2) var<storage, read_write> partial: array<f32>;       // [splits, rank · columns]
+@group(0) @binding(2) var<storage, read_write> sums: array<f32>;       // [splits, rank · columns]
 struct Params { rank: u32, columns: u32, rowsPerSplit: u32, alpha: f32 }
 #else
-@group(0) @binding(0) var<storage, read> partial: array<vec4f>;
+@group(0) @binding(0) var<storage, read> sums: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> gradient: array<vec4f>;
 struct Params { quads: u32, splits: u32 }
 #endif
@@ -51,9 +51,9 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
     let value = c${i} * p.alpha;
 #for e in 0..4
 #if LAYOUT == 'a'
-    partial[base + (first * 4u + ${i}u) * p.columns + quad * 4u + ${e}u] = value[${e}];
+    sums[base + (first * 4u + ${i}u) * p.columns + quad * 4u + ${e}u] = value[${e}];
 #else
-    partial[base + (quad * 4u + ${e}u) * p.rank + first * 4u + ${i}u] = value[${e}];
+    sums[base + (quad * 4u + ${e}u) * p.rank + first * 4u + ${i}u] = value[${e}];
 #endif
 #endfor
   }
@@ -65,7 +65,7 @@ fn reduce(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li:
   let i = folded(wg) * 64u + li;
   if (i >= p.quads) { return; }
   var sum = gradient[i];
-  for (var s = 0u; s < p.splits; s++) { sum += partial[s * p.quads + i]; }
+  for (var s = 0u; s < p.splits; s++) { sum += sums[s * p.quads + i]; }
   gradient[i] = sum;
 }
 #endif

@@ -1,0 +1,50 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { embedding } from '../../src/ops/embedding.js';
+import { OpRun, openTestGpu, rounded, type TestGpu, tiers } from '../gpu.js';
+import { embed } from '../reference/embedding.js';
+import { randomNormal } from '../reference/random.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+describe.each(tiers)('embedding, %s', (tier) => {
+  it.each([
+    { vocab: 13, dim: 4, partSize: 13 },
+    { vocab: 83, dim: 300, partSize: 32 },
+  ])('copies rows out of every part: %o', async ({ vocab, dim, partSize }) => {
+    const values = rounded(tier, randomNormal(vocab * dim, 1));
+    // Row 0, the last row, both sides of each border between parts, and one that repeats.
+    const tokens = [
+      0,
+      vocab - 1,
+      partSize - 1,
+      Math.min(partSize, vocab - 1),
+      2 * partSize - 1,
+      2 * partSize,
+      5,
+      5,
+    ].map((token) => token % vocab);
+    const op = new OpRun(gpu, tier);
+    const parts = [];
+    for (let first = 0; first < vocab; first += partSize) {
+      const count = Math.min(partSize, vocab - first);
+      const padded = new Float64Array(Math.ceil(count / 8) * 8 * dim);
+      padded.set(values.subarray(first * dim, (first + count) * dim));
+      parts.push({ first, count, tensor: op.input('table', tier, [padded.length / dim, dim], padded) });
+    }
+    const capacity = tokens.length + 3;
+    const y = op.output('y', 'f32', [capacity, dim]);
+    embedding(op.ctx, {
+      tokens: op.input('tokens', 'u32', [capacity], [...tokens, 0, 0, 0]),
+      table: { dim, vocab, parts },
+      y,
+    });
+    await op.run({ rows: tokens.length });
+    const actual = await op.read(y);
+    expect(actual.subarray(0, tokens.length * dim)).toEqual(embed(values, tokens, dim));
+    expect(actual.subarray(tokens.length * dim).every(Number.isNaN)).toBe(true);
+  });
+});
