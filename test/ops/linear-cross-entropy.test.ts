@@ -1,0 +1,117 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { linearCrossEntropy } from '../../src/ops/linear-cross-entropy.js';
+import { OpRun, openTestGpu, rounded, type TestGpu, type Tier, tiers, tolerance } from '../gpu.js';
+import * as reference from '../reference/linear-cross-entropy.js';
+import { randomNormal, randomSource, relativeError } from '../reference/random.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+interface Shape {
+  rows: number;
+  capacity: number;
+  vocab: number;
+  dim: number;
+  partSize: number;
+  chunkRows: number;
+  edgesPerRow: number;
+}
+
+const shapes: Shape[] = [
+  { rows: 1, capacity: 1, vocab: 7, dim: 4, partSize: 7, chunkRows: 64, edgesPerRow: 1 },
+  { rows: 17, capacity: 22, vocab: 211, dim: 36, partSize: 80, chunkRows: 8, edgesPerRow: 5 },
+  { rows: 3, capacity: 40, vocab: 149, dim: 20, partSize: 149, chunkRows: 16, edgesPerRow: 70 },
+];
+
+/** Distinct targets in each row, those at the borders of parts among them, with weights of either sign. */
+function makeEdges({ rows, vocab, partSize, edgesPerRow }: Shape) {
+  const random = randomSource(5);
+  const row: number[] = [];
+  const target: number[] = [];
+  const weight: number[] = [];
+  const start = [0];
+  for (let r = 0; r < rows; r++) {
+    const targets = new Set([[0, partSize - 1, partSize % vocab, vocab - 1][r % 4]]);
+    const count = r % 3 === 2 ? 1 : edgesPerRow;
+    while (targets.size < count) targets.add(Math.floor(random() * vocab));
+    for (const t of targets) {
+      row.push(r);
+      target.push(t);
+      weight.push(random() < 0.3 ? -random() : 2 * random());
+    }
+    start.push(row.length);
+  }
+  return { row, target, weight: rounded('f32', weight), start };
+}
+
+async function run(tier: Tier, shape: Shape, logitScale: number, withGradient = true) {
+  const { rows, capacity, vocab, dim, partSize, chunkRows } = shape;
+  const unused = new Array((capacity - rows) * dim).fill(Number.NaN);
+  const hidden = rounded(tier, [...randomNormal(rows * dim, 1, logitScale / Math.sqrt(dim)), ...unused]);
+  const head = rounded(tier, randomNormal(vocab * dim, 2));
+  const edges = makeEdges(shape);
+  const op = new OpRun(gpu, tier);
+  const parts = [];
+  for (let first = 0; first < vocab; first += partSize) {
+    const count = Math.min(partSize, vocab - first);
+    const padded = new Float64Array(Math.ceil(count / 8) * 8 * dim);
+    padded.set(head.subarray(first * dim, (first + count) * dim));
+    parts.push({ first, count, tensor: op.input('head', tier, [padded.length / dim, dim], padded) });
+  }
+  const count = edges.row.length;
+  const edgeLogprob = op.output('edgeLogprob', 'f32', [count + 4]);
+  const dhidden = withGradient ? op.output('dhidden', 'f32', [capacity, dim]) : null;
+  linearCrossEntropy(op.ctx, {
+    hidden: op.input('hidden', tier, [capacity, dim], hidden),
+    head: { dim, vocab, parts },
+    edges: {
+      edgeStart: op.input('edgeStart', 'u32', [capacity + 1], edges.start),
+      edgeTarget: op.input('edgeTarget', 'u32', [count + 4], edges.target),
+      edgeWeight: op.input('edgeWeight', 'f32', [count + 4], edges.weight),
+    },
+    edgeLogprob,
+    dhidden,
+    chunkRows,
+  });
+  const gradScale = 0.125;
+  await op.run({ rows: 99, logitRows: rows, gradScale });
+  const live = hidden.subarray(0, rows * dim);
+  const logprobs = await op.read(edgeLogprob);
+  expect(logprobs.subarray(count).every(Number.isNaN)).toBe(true);
+  const expected = reference.linearCrossEntropy(live, head, dim, edges, gradScale).logprobs;
+  const gradient = dhidden && (await op.read(dhidden));
+  if (gradient) expect(gradient.subarray(rows * dim).every(Number.isNaN)).toBe(true);
+  return {
+    logprobs: relativeError(logprobs.subarray(0, count), expected),
+    gradient:
+      gradient &&
+      relativeError(
+        gradient.subarray(0, rows * dim),
+        reference.linearCrossEntropyBackward(live, head, dim, edges, gradScale),
+      ),
+  };
+}
+
+describe.each(tiers)('linear-cross-entropy, %s', (tier) => {
+  it.each(shapes)('edge log-probabilities and gradient: %o', async (shape) => {
+    const error = await run(tier, shape, 1);
+    // Logits are f32 in both tiers; only their gradient is stored as an operand.
+    expect(error.logprobs).toBeLessThan(1e-5);
+    expect(error.gradient).toBeLessThan(tolerance[tier]);
+  });
+
+  it('keeps logits of some hundreds apart', async () => {
+    const error = await run(tier, shapes[1], 100);
+    expect(error.logprobs).toBeLessThan(1e-5);
+    expect(error.gradient).toBeLessThan(tolerance[tier]);
+  });
+
+  it('gives log-probabilities alone where no gradient is asked for', async () => {
+    const error = await run(tier, shapes[1], 1, false);
+    expect(error.logprobs).toBeLessThan(1e-5);
+    expect(error.gradient).toBeNull();
+  });
+});

@@ -1,0 +1,72 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { DType } from '../../src/gpu/tensor.js';
+import { loraGradient } from '../../src/ops/lora-gradient.js';
+import { OpRun, openTestGpu, rounded, type TestGpu, tiers } from '../gpu.js';
+import { matmulTN } from '../reference/matmul.js';
+import { randomNormal, relativeError } from '../reference/random.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+/** `rows` of `capacity` are live; splits: one per 64 rows of capacity, as many as keep the device busy. */
+const shapes = [
+  { rows: 1, capacity: 1, rank: 4, columns: 4 },
+  { rows: 17, capacity: 24, rank: 24, columns: 132 },
+  { rows: 201, capacity: 333, rank: 12, columns: 36 },
+  { rows: 3, capacity: 256, rank: 20, columns: 260 },
+];
+
+describe.each(tiers)('lora-gradient, %s', (tier) => {
+  describe.each([true, false])('cpu form %s', (cpu) => {
+    it.each(shapes)('adds alpha · Σ skinny ⊗ wide in both layouts: %o', async ({ rows, capacity, rank, columns }) => {
+      const unused = (width: number) => new Array((capacity - rows) * width).fill(Number.NaN);
+      const skinny = rounded(tier, [...randomNormal(rows * rank, 1), ...unused(rank)]);
+      const wide = rounded(tier, [...randomNormal(rows * columns, 2), ...unused(columns)]);
+      const start = rounded('f32', randomNormal(rank * columns, 3));
+      const op = new OpRun(gpu, tier, { cpu });
+      const tensors = {
+        skinny: op.input('skinny', tier, [capacity, rank], skinny),
+        wide: op.input('wide', tier, [capacity, columns], wide),
+      };
+      const a = op.input('a', 'f32', [rank, columns], start);
+      const b = op.input('b', 'f32', [columns, rank], start);
+      const common = { label: 'test', rank, columns, alpha: 0.25, ...tensors };
+      loraGradient(op.ctx, { ...common, layout: 'a', gradient: a });
+      loraGradient(op.ctx, { ...common, layout: 'b', gradient: b });
+      await op.run({ rows });
+      const [s, w] = [skinny.subarray(0, rows * rank), wide.subarray(0, rows * columns)];
+      const add = (product: Float64Array) => product.map((value, i) => 0.25 * value + start[i]);
+      // Sums are f32 whatever the operands.
+      expect(relativeError(await op.read(a), add(matmulTN(s, w, rows, rank, columns)))).toBeLessThan(1e-5);
+      expect(relativeError(await op.read(b), add(matmulTN(w, s, rows, columns, rank)))).toBeLessThan(1e-5);
+    });
+  });
+});
+
+describe('lora-gradient of mixed types', () => {
+  it.each([
+    ['f16', 'f32'],
+    ['f32', 'f16'],
+  ] as [DType, DType][])('skinny %s, wide %s', async (skinnyType, wideType) => {
+    const [rows, rank, columns] = [33, 8, 20];
+    const skinny = rounded(skinnyType, randomNormal(rows * rank, 1));
+    const wide = rounded(wideType, randomNormal(rows * columns, 2));
+    const op = new OpRun(gpu, 'f16');
+    const gradient = op.input('gradient', 'f32', [rank, columns], new Float64Array(rank * columns));
+    loraGradient(op.ctx, {
+      label: 'test',
+      layout: 'a',
+      skinny: op.input('skinny', skinnyType, [rows, rank], skinny),
+      wide: op.input('wide', wideType, [rows, columns], wide),
+      gradient,
+      rank,
+      columns,
+      alpha: 1,
+    });
+    await op.run({ rows });
+    expect(relativeError(await op.read(gradient), matmulTN(skinny, wide, rows, rank, columns))).toBeLessThan(1e-5);
+  });
+});
