@@ -13,10 +13,8 @@ export type Defines = Readonly<Record<string, number | string>>;
  * ! * / % + - < <= > >= == != && || and c ? a : b; an unknown name is an error. `/` on numbers must divide evenly.
  */
 export function specialise(source: string, defines: Defines, include: (name: string) => string): string {
-  const lines = source.split('\n');
   const out: string[] = [];
-  const end = emit(lines, 0, new Map(Object.entries(defines)), include, out);
-  if (end !== lines.length) throw new Error(`shader: unmatched ${lines[end].trim()} in line ${end + 1}`);
+  emitFile(source, new Map(Object.entries(defines)), include, out);
   const text = out.join('\n');
   return /\bf16\b/.test(text) ? `enable f16;\n${text}` : text;
 }
@@ -24,6 +22,12 @@ export function specialise(source: string, defines: Defines, include: (name: str
 type Scope = Map<string, number | string>;
 
 const directive = /^\s*#(include|if|elif|else|endif|for|endfor)\b\s*(.*?)\s*$/;
+
+function emitFile(source: string, scope: Scope, include: (name: string) => string, out: string[]): void {
+  const lines = source.split('\n');
+  const end = emit(lines, 0, scope, include, out);
+  if (end !== lines.length) throw new Error(`shader: unmatched ${lines[end].trim()} in line ${end + 1}`);
+}
 
 /** Emits lines from `at` up to the directive that closes the enclosing block; returns that line's index. */
 function emit(
@@ -43,7 +47,7 @@ function emit(
     }
     const [, word, rest] = match;
     if (word === 'include') {
-      if (out) emit(include(rest.replace(/^"|"$/g, '')).split('\n'), 0, scope, include, out);
+      if (out) emitFile(include(rest.replace(/^"|"$/g, '')), scope, include, out);
       i++;
     } else if (word === 'if') {
       i = emitBranches(lines, i, scope, include, out);
@@ -78,6 +82,7 @@ function emitBranches(
     if (!match) throw new Error(`shader: #if of line ${at + 1} is not closed`);
     const [, word, rest] = match;
     if (word === 'endif') return i + 1;
+    if (word === 'endfor') throw new Error(`shader: #endfor of line ${i + 1} closes the #if of line ${at + 1}`);
     const live: boolean = out !== null && !taken && (word === 'else' || Boolean(evaluate(rest, scope)));
     taken ||= live;
     i = emit(lines, i + 1, scope, include, live ? out : null);
@@ -107,7 +112,7 @@ function divide(a: number, b: number): number {
 
 /** Evaluates an expression of the preprocessor by precedence climbing. */
 export function evaluate(expression: string, scope: ReadonlyMap<string, number | string>): number | string {
-  const tokens = expression.match(/\d+(?:\.\d+)?|\w+|'[^']*'|\|\||&&|[=!<>]=|[-+*/%<>!?:()]/g) ?? [];
+  const tokens = expression.match(/\d+(?:\.\d+)?|\w+|'[^']*'|\|\||&&|[=!<>]=|\S/g) ?? [];
   let at = 0;
   const primary = (): number | string => {
     const token = tokens[at++];
@@ -120,7 +125,7 @@ export function evaluate(expression: string, scope: ReadonlyMap<string, number |
     if (token === '-') return -Number(primary());
     if (token === undefined) throw new Error(`shader: "${expression}" ends too early`);
     if (/^\d/.test(token)) return Number(token);
-    if (token.startsWith("'")) return token.slice(1, -1);
+    if (/^'.*'$/.test(token)) return token.slice(1, -1);
     const value = scope.get(token);
     if (value === undefined) throw new Error(`shader: unknown name ${token} in "${expression}"`);
     return value;
