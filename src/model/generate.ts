@@ -6,14 +6,12 @@ import { type BufferPool, type Program, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
 import { attentionBlock } from '../ops/attention.js';
 import { appendToCache, cacheAttention, type KvCache } from '../ops/cache-attention.js';
-import { gatherRows } from '../ops/gather-rows.js';
-import { matmul } from '../ops/matmul.js';
-import { rmsNorm } from '../ops/rms-norm.js';
 import type { AdapterWeights } from './adapter.js';
 import { BatchTensors } from './batch-tensors.js';
 import { attendTree, attentionShape, type DecoderTape, decoder } from './decoder.js';
 import type { LanguageModel } from './language-model.js';
 import type { DecoderContext } from './linear.js';
+import { type LogitRows, readLogits, recordHead } from './logits.js';
 import { Sampler, type SamplingOptions } from './sampling.js';
 
 export interface GenerateOptions {
@@ -198,7 +196,7 @@ class Decoding {
     tensors.upload(batch);
     this.#model.batch.write({ rows: batch.rows, logitRows: batch.logitRows.length });
     program.run();
-    return this.#readLogits(logits, batch.logitRows.length);
+    return readLogits(this.#model, logits, batch.logitRows.length);
   }
 
   /** Records one step of decoding; the returned function runs it for the sequences still going and their last tokens. */
@@ -247,7 +245,7 @@ class Decoding {
       );
       this.#model.batch.write({ rows: going.length, logitRows: going.length });
       program.run();
-      return this.#readLogits(logits, going.length);
+      return readLogits(this.#model, logits, going.length);
     };
   }
 
@@ -265,44 +263,9 @@ class Decoding {
 
   /** Logits of the indexed rows, one tensor for each part of the vocabulary. */
   #head(d: DecoderContext, tape: DecoderTape, index: Tensor, rows: number): Tensor[] {
-    const { config, weights, device } = this.#model;
-    const gathered = d.ops.recorder.tensor('gathered', 'f32', [rows, config.hiddenSize]);
-    gatherRows(d.ops, { index, x: tape.x, y: gathered });
-    const hidden = d.ops.recorder.tensor('norm', d.ops.operand, [rows, config.hiddenSize]);
-    const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.logitRows' as const };
-    rmsNorm(d.ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
-    return weights.head.parts.map(({ tensor }) => {
-      const logits = this.#own(createTensor(device, 'logits', 'f32', [rows, tensor.shape[0]]));
-      matmul(d.ops, {
-        label: 'lm_head',
-        form: 'nt',
-        x: hidden,
-        w: tensor,
-        c: logits,
-        n: tensor.shape[0],
-        k: config.hiddenSize,
-        count: 'batch.logitRows',
-      });
-      return logits;
-    });
-  }
-
-  async #readLogits(logits: readonly Tensor[], rows: number): Promise<LogitRows> {
-    const { head } = this.#model.weights;
-    const parts = await Promise.all(
-      logits.map(
-        async (tensor) =>
-          new Float32Array(await this.#model.device.read(tensor.buffer!, 0, rows * tensor.shape[1] * 4)),
-      ),
-    );
-    return (row) => {
-      const values = new Float32Array(head.vocab);
-      head.parts.forEach(({ first, count }, i) => {
-        const stride = logits[i].shape[1];
-        values.set(parts[i].subarray(row * stride, row * stride + count), first);
-      });
-      return values;
-    };
+    const logits = recordHead(d, this.#model, { x: tape.x, index, rows });
+    this.#owned.push(...logits);
+    return logits;
   }
 
   #own(tensor: Tensor): Tensor {
@@ -316,6 +279,3 @@ class Decoding {
     for (const thing of this.#destroyed) thing.destroy();
   }
 }
-
-/** A fresh copy of the logits [vocab] of a row. */
-type LogitRows = (row: number) => Float32Array;
