@@ -2,6 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { adapterKind } from '../gpu/adapter.js';
 import { deviceWish, explainNoAdapter, listAdapterNames, openAdapter } from './gpu.js';
+import type { Command } from './main.js';
+import { modelOptions } from './options.js';
 import { hasVulkanLoader, installedDriver, runsUnderLoader } from './software-driver.js';
 import { visibleGpus } from './system-gpus.js';
 
@@ -157,3 +159,14 @@ export async function doctor(options: DoctorOptions = {}): Promise<number> {
   console.log(options.json === true || options.json === '' ? json : formatReport(report));
   return report.adapter ? 0 : 1;
 }
+
+export const doctorCommand: Command = {
+  command: 'doctor',
+  describe: 'Show adapters, drivers, features and limits, what is missing and the mend',
+  options: {
+    device: modelOptions.device,
+    json: { type: 'string', describe: 'Write the report as JSON to this file; without a name, print it' },
+  },
+  computes: true,
+  run: (args) => doctor({ device: args.device as string | undefined, json: args.json as string | undefined }),
+};

@@ -59,12 +59,17 @@ export class Recorder {
     this.#commands.push({ kind: 'clear', tensor });
   }
 
+  /** Dispatches recorded so far. */
+  get dispatchCount(): number {
+    return this.#commands.filter((c) => c.kind === 'dispatch').length;
+  }
+
   /** Memory that the transient tensors will take. */
   plan(): MemoryPlan {
     const lives = new Map<Tensor, { first: number; last: number }>();
     this.#commands.forEach((command, step) => {
       for (const tensor of command.kind === 'clear' ? [command.tensor] : Object.values(command.dispatch.tensors)) {
-        if (tensor.buffer) continue;
+        if (tensor.persistent) continue;
         const life = lives.get(tensor);
         if (life) life.last = step;
         else lives.set(tensor, { first: step, last: step });

@@ -12,16 +12,26 @@ export class Tensor {
   readonly label: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
-  /** Null: transient. */
+  /** Null: transient, or a stand-in for planning. */
   readonly buffer: GPUBuffer | null;
+  /** Its memory is not the plan's business. */
+  readonly persistent: boolean;
   /** Bytes into the buffer. */
   readonly offset: number;
 
-  constructor(label: string, dtype: DType, shape: readonly number[], buffer: GPUBuffer | null = null, offset = 0) {
+  constructor(
+    label: string,
+    dtype: DType,
+    shape: readonly number[],
+    buffer: GPUBuffer | null = null,
+    offset = 0,
+    persistent = buffer !== null,
+  ) {
     this.label = label;
     this.dtype = dtype;
     this.shape = shape;
     this.buffer = buffer;
+    this.persistent = persistent;
     this.offset = offset;
   }
 

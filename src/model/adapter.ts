@@ -33,11 +33,21 @@ export interface AdaptedModule {
   readonly site: number;
 }
 
+/** An adapter as a decoder pass sees it. */
+export interface AdapterLayout {
+  readonly config: AdapterConfig;
+  readonly scale: number;
+  /** r, padded. */
+  readonly rank: number;
+  /** By module path. */
+  readonly modules: ReadonlyMap<string, AdaptedModule>;
+}
+
 /**
  * A LoRA adapter on the device: all matrices in a few flat buffers (one, unless it passes a binding), so that norm,
  * optimiser and operand copies take one dispatch each.
  */
-export class AdapterWeights {
+export class AdapterWeights implements AdapterLayout {
   readonly config: AdapterConfig;
   readonly scale: number;
   /** r, padded. */
@@ -86,21 +96,7 @@ export class AdapterWeights {
       upload(device, chunk.kinds, kinds);
       return chunk;
     });
-    const view = (tensor: Tensor, m: Matrix) =>
-      new Tensor(`${m.path}.lora_${m.matrix}`, tensor.dtype, m.padded, tensor.buffer, m.first * bytesOf[tensor.dtype]);
-    const modules = new Map<string, AdaptedModule>();
-    for (let i = 0; i < matrices.length; i += 2) {
-      const [a, b] = [matrices[i], matrices[i + 1]];
-      const [chunkA, chunkB] = [this.chunks[a.chunk], this.chunks[b.chunk]];
-      modules.set(a.path, {
-        a: view(chunkA.operands, a),
-        b: view(chunkB.operands, b),
-        gradientA: options.trainable ? view(chunkA.gradients, a) : null,
-        gradientB: options.trainable ? view(chunkB.gradients, b) : null,
-        site: i / 2,
-      });
-    }
-    this.modules = modules;
+    this.modules = moduleViews(matrices, this.chunks, options.trainable);
   }
 
   /** Bytes that an adapter of this shape takes on the device. */
@@ -167,6 +163,46 @@ export class AdapterWeights {
 
 function align(elements: number): number {
   return Math.ceil(elements / matrixAlign) * matrixAlign;
+}
+
+function moduleViews(
+  matrices: readonly Matrix[],
+  chunks: readonly Pick<AdamWChunk, 'operands' | 'gradients'>[],
+  trainable: boolean,
+): Map<string, AdaptedModule> {
+  const view = (tensor: Tensor, m: Matrix) =>
+    new Tensor(
+      `${m.path}.lora_${m.matrix}`,
+      tensor.dtype,
+      m.padded,
+      tensor.buffer,
+      m.first * bytesOf[tensor.dtype],
+      true,
+    );
+  const modules = new Map<string, AdaptedModule>();
+  for (let i = 0; i < matrices.length; i += 2) {
+    const [a, b] = [matrices[i], matrices[i + 1]];
+    const [chunkA, chunkB] = [chunks[a.chunk], chunks[b.chunk]];
+    modules.set(a.path, {
+      a: view(chunkA.operands, a),
+      b: view(chunkB.operands, b),
+      gradientA: trainable ? view(chunkA.gradients, a) : null,
+      gradientB: trainable ? view(chunkB.gradients, b) : null,
+      site: i / 2,
+    });
+  }
+  return modules;
+}
+
+/** An adapter of this shape without memory, for planning. */
+export function adapterStandIn(model: ModelConfig, config: AdapterConfig, operand: 'f16' | 'f32'): AdapterLayout {
+  const rank = Math.ceil(config.r / rankAlign) * rankAlign;
+  const { matrices, chunks } = layOut(model, config, rank, Number.MAX_SAFE_INTEGER);
+  const flat = chunks.map((elements) => ({
+    operands: new Tensor('operands', operand, [elements], null, 0, true),
+    gradients: new Tensor('gradients', 'f32', [elements], null, 0, true),
+  }));
+  return { config, scale: adapterScale(config), rank, modules: moduleViews(matrices, flat, true) };
 }
 
 /** Places every A and B in flat chunks of at most `limit` elements. */

@@ -4,8 +4,8 @@ import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
 import { type AttentionTree, attentionBlock } from '../ops/attention.js';
 import type { EdgeTensors } from '../ops/linear-cross-entropy.js';
 
-/** Device copies of a packed batch, at the capacity of a program. */
-export class BatchTensors {
+/** The tensors that a program reads its batch from. */
+export interface BatchLayout {
   readonly tokens: Tensor;
   readonly positions: Tensor;
   readonly subtreeEnd: Tensor;
@@ -15,37 +15,72 @@ export class BatchTensors {
   readonly edges: EdgeTensors;
   /** By attention window. */
   readonly trees: ReadonlyMap<number | null, AttentionTree>;
-  readonly #device: Device;
+}
 
-  constructor(device: Device, capacity: number, edgeCapacity: number, windows: Iterable<number | null>) {
-    this.#device = device;
-    const make = (label: string, dtype: 'u32' | 'i32' | 'f32', elements: number) =>
-      createTensor(device, `batch.${label}`, dtype, [elements]);
-    this.tokens = make('tokens', 'u32', capacity);
-    this.positions = make('positions', 'u32', capacity);
-    this.subtreeEnd = make('subtree_end', 'u32', capacity);
-    this.logitRows = make('logit_rows', 'u32', capacity);
-    this.rowToLogit = make('row_to_logit', 'i32', capacity);
-    this.edges = {
+type Make = (label: string, dtype: 'u32' | 'i32' | 'f32', elements: number) => Tensor;
+
+/** Lays out a batch's tensors with whatever `make` makes of them. */
+export function layOutBatch(
+  make: Make,
+  capacity: number,
+  edgeCapacity: number,
+  windows: Iterable<number | null>,
+): BatchLayout {
+  const positions = make('positions', 'u32', capacity);
+  const subtreeEnd = make('subtree_end', 'u32', capacity);
+  const blocks = Math.ceil(capacity / attentionBlock);
+  const pairs = (blocks * (blocks + 1)) / 2;
+  const tree = () => ({
+    positions,
+    subtreeEnd,
+    keyStart: make('key_start', 'u32', blocks + 1),
+    keyBlocks: make('key_blocks', 'u32', pairs),
+    queryStart: make('query_start', 'u32', blocks + 1),
+    queryBlocks: make('query_blocks', 'u32', pairs),
+  });
+  return {
+    tokens: make('tokens', 'u32', capacity),
+    positions,
+    subtreeEnd,
+    logitRows: make('logit_rows', 'u32', capacity),
+    rowToLogit: make('row_to_logit', 'i32', capacity),
+    edges: {
       edgeStart: make('edge_start', 'u32', capacity + 1),
       edgeTarget: make('edge_target', 'u32', edgeCapacity),
       edgeWeight: make('edge_weight', 'f32', edgeCapacity),
+    },
+    trees: new Map([...new Set(windows)].map((window) => [window, tree()])),
+  };
+}
+
+/** Device copies of a packed batch, at the capacity of a program. */
+export class BatchTensors implements BatchLayout {
+  readonly tokens: Tensor;
+  readonly positions: Tensor;
+  readonly subtreeEnd: Tensor;
+  readonly logitRows: Tensor;
+  readonly rowToLogit: Tensor;
+  readonly edges: EdgeTensors;
+  readonly trees: ReadonlyMap<number | null, AttentionTree>;
+  readonly #device: Device;
+  readonly #all: Tensor[];
+
+  constructor(device: Device, capacity: number, edgeCapacity: number, windows: Iterable<number | null>) {
+    this.#device = device;
+    this.#all = [];
+    const make: Make = (label, dtype, elements) => {
+      const tensor = createTensor(device, `batch.${label}`, dtype, [elements]);
+      this.#all.push(tensor);
+      return tensor;
     };
-    const blocks = Math.ceil(capacity / attentionBlock);
-    const pairs = (blocks * (blocks + 1)) / 2;
-    this.trees = new Map(
-      [...new Set(windows)].map((window) => [
-        window,
-        {
-          positions: this.positions,
-          subtreeEnd: this.subtreeEnd,
-          keyStart: make('key_start', 'u32', blocks + 1),
-          keyBlocks: make('key_blocks', 'u32', pairs),
-          queryStart: make('query_start', 'u32', blocks + 1),
-          queryBlocks: make('query_blocks', 'u32', pairs),
-        },
-      ]),
-    );
+    const layout = layOutBatch(make, capacity, edgeCapacity, windows);
+    this.tokens = layout.tokens;
+    this.positions = layout.positions;
+    this.subtreeEnd = layout.subtreeEnd;
+    this.logitRows = layout.logitRows;
+    this.rowToLogit = layout.rowToLogit;
+    this.edges = layout.edges;
+    this.trees = layout.trees;
   }
 
   upload(batch: PackedBatch): void {
@@ -67,14 +102,7 @@ export class BatchTensors {
     }
   }
 
-  /** Every tensor once. */
-  get all(): Tensor[] {
-    const { tokens, positions, subtreeEnd, logitRows, rowToLogit, edges, trees } = this;
-    const lists = [...trees.values()].flatMap((t) => [t.keyStart, t.keyBlocks, t.queryStart, t.queryBlocks]);
-    return [tokens, positions, subtreeEnd, logitRows, rowToLogit, ...Object.values(edges), ...lists];
-  }
-
   destroy(): void {
-    for (const tensor of this.all) this.#device.destroyBuffer(tensor.buffer!);
+    for (const tensor of this.#all) this.#device.destroyBuffer(tensor.buffer!);
   }
 }

@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../../models/config.js';
 import { tensorSpecs } from '../../models/tensors.js';
-import type { Adapter, AdapterConfig } from '../formats/adapter.js';
+import type { Adapter } from '../formats/adapter.js';
 import type { Checkpoint } from '../formats/checkpoint.js';
 import { BatchUniform } from '../gpu/batch.js';
 import type { Device } from '../gpu/device.js';
@@ -65,6 +65,11 @@ export class LanguageModel {
     return weightBytes(config, options.tier, tensorSpecs(config)) + options.maxPositions * config.headDim * 4;
   }
 
+  /** Largest range of one binding, bytes. */
+  get maxBinding(): number {
+    return this.device.maxBinding;
+  }
+
   /** A context for recording operations of this model's tier. */
   ops(recorder: Recorder): OpContext {
     return { recorder, operand: this.tier, cpu: this.device.features.cpu };
@@ -93,9 +98,5 @@ export class LanguageModel {
     await this.runOnce((ops) => {
       for (const chunk of weights.chunks) adapterOperands(ops, chunk, weights.scale);
     });
-  }
-
-  adapterBytes(config: AdapterConfig, options: { trainable: boolean }): number {
-    return AdapterWeights.bytes(this.config, config, this.tier, options);
   }
 }

@@ -5,7 +5,7 @@ import type { OpContext } from '../ops/context.js';
 import { dropout, dropoutBackward } from '../ops/dropout.js';
 import { loraGradient } from '../ops/lora-gradient.js';
 import { matmul } from '../ops/matmul.js';
-import type { AdaptedModule, AdapterWeights } from './adapter.js';
+import type { AdaptedModule, AdapterLayout } from './adapter.js';
 import type { Weights } from './weights.js';
 
 /** What a decoder pass is recorded over. */
@@ -13,7 +13,7 @@ export interface DecoderContext {
   readonly ops: OpContext;
   readonly config: ModelConfig;
   readonly weights: Weights;
-  readonly adapter: AdapterWeights | null;
+  readonly adapter: AdapterLayout | null;
   /** Rows of every activation. */
   readonly capacity: number;
   /** Dropout masks are drawn; otherwise the adapter is as in evaluation. */

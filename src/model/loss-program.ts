@@ -1,14 +1,13 @@
 import { type PackedBatch, packBatch, rowBucket } from '../batch/pack.js';
 import type { TokenTrie } from '../batch/types.js';
-import type { MemoryPlan } from '../gpu/memory-plan.js';
 import { type Program, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor } from '../gpu/tensor.js';
 import { attentionBlock } from '../ops/attention.js';
 import { gatherRows, gatherRowsBackward } from '../ops/gather-rows.js';
 import { linearCrossEntropy } from '../ops/linear-cross-entropy.js';
 import { rmsNorm, rmsNormBackward } from '../ops/rms-norm.js';
-import type { AdapterWeights } from './adapter.js';
-import { BatchTensors } from './batch-tensors.js';
+import type { AdapterLayout, AdapterWeights } from './adapter.js';
+import { type BatchLayout, BatchTensors } from './batch-tensors.js';
 import { attendTree, decoder, decoderBackward } from './decoder.js';
 import type { LanguageModel } from './language-model.js';
 import type { DecoderContext } from './linear.js';
@@ -64,19 +63,9 @@ export class LossProgram {
   ): Promise<LossProgram> {
     const tensors = new BatchTensors(model.device, capacity, edgeCapacity, model.config.windows);
     const edgeLogprob = createTensor(model.device, 'edge_logprob', 'f32', [edgeCapacity]);
-    const recorder = record(model, options, tensors, edgeLogprob, capacity);
+    const recorder = recordLoss(model, options, tensors, edgeLogprob, capacity);
     const program = await recorder.realise(model.device, model.pool, model.batch.buffer);
     return new LossProgram(model, tensors, edgeLogprob, program, capacity, edgeCapacity);
-  }
-
-  /** The transient memory that a program of this capacity needs, without allocating any. */
-  static plan(model: LanguageModel, options: LossOptions, capacity: number): MemoryPlan {
-    const stand = new BatchTensors(model.device, 16, 16, model.config.windows);
-    const edgeLogprob = createTensor(model.device, 'edge_logprob', 'f32', [16]);
-    const plan = record(model, options, stand, edgeLogprob, capacity).plan();
-    stand.destroy();
-    model.device.destroyBuffer(edgeLogprob.buffer!);
-    return plan;
   }
 
   /** Submits one batch; the promise gives log p(target) of each edge. Later runs may be submitted before it settles. */
@@ -109,10 +98,14 @@ export class LossProgram {
   }
 }
 
-function record(
-  model: LanguageModel,
-  options: LossOptions,
-  tensors: BatchTensors,
+/** What recording asks of a model; a stand-in without memory will do for planning. */
+export type LossModel = Pick<LanguageModel, 'kernels' | 'config' | 'weights' | 'ropeTable' | 'ops' | 'maxBinding'>;
+
+/** Records forward pass, cross-entropy and, when asked, the backward pass. */
+export function recordLoss(
+  model: LossModel,
+  options: { adapter: AdapterLayout | null; backward: boolean },
+  tensors: BatchLayout,
   edgeLogprob: Tensor,
   capacity: number,
 ): Recorder {
@@ -130,7 +123,7 @@ function record(
   rmsNorm(ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
   const dhidden = options.backward ? recorder.tensor('dnorm', 'f32', [capacity, config.hiddenSize]) : null;
   const widest = Math.max(...weights.head.parts.map((part) => part.tensor.shape[0]));
-  const chunkRows = Math.max(16, Math.floor(Math.min(logitBytes, model.device.maxBinding) / 4 / widest / 16) * 16);
+  const chunkRows = Math.max(16, Math.floor(Math.min(logitBytes, model.maxBinding) / 4 / widest / 16) * 16);
   linearCrossEntropy(ops, { hidden, head: weights.head, edges: tensors.edges, edgeLogprob, dhidden, chunkRows });
   if (dhidden) {
     const dgathered = recorder.tensor('dgathered', 'f32', [capacity, config.hiddenSize]);

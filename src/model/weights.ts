@@ -1,5 +1,12 @@
 import type { ModelConfig } from '../../models/config.js';
-import { FINAL_NORM, hasBias, LINEAR_MODULES, type LinearModule, layerTensorName } from '../../models/tensors.js';
+import {
+  FINAL_NORM,
+  hasBias,
+  LINEAR_MODULES,
+  type LinearModule,
+  layerTensorName,
+  linearShape,
+} from '../../models/tensors.js';
 import { InputError } from '../errors.js';
 import type { Checkpoint, CheckpointTensor } from '../formats/checkpoint.js';
 import { BatchUniform } from '../gpu/batch.js';
@@ -36,6 +43,30 @@ export interface Weights {
 
 /** Rows of vocabulary matrices are padded to this with zeros, so that matmuls read whole vec4s of the vocabulary. */
 const vocabAlign = 8;
+
+/** Weights of this shape without memory, for planning. */
+export function weightsStandIn(config: ModelConfig, operand: 'f16' | 'f32'): Weights {
+  const make = (dtype: 'f16' | 'f32', shape: readonly number[]) => new Tensor('weight', dtype, shape, null, 0, true);
+  const vocab = Math.ceil(config.vocabSize / vocabAlign) * vocabAlign;
+  const matrix = make(operand, [vocab, config.hiddenSize]);
+  const head: VocabParts = {
+    dim: config.hiddenSize,
+    vocab: config.vocabSize,
+    parts: [{ first: 0, count: config.vocabSize, tensor: matrix }],
+  };
+  const linear = {} as Record<LinearModule, LinearWeights>;
+  for (const module of LINEAR_MODULES) {
+    const shape = linearShape(config, module);
+    linear[module] = {
+      weight: make(operand, [shape.out, shape.in]),
+      bias: hasBias(config, module) ? make('f32', [shape.out]) : null,
+    };
+  }
+  const norm = make('f32', [config.hiddenSize]);
+  const headNorm = config.qkNorm ? make('f32', [config.headDim]) : null;
+  const layer: LayerWeights = { inputNorm: norm, postAttentionNorm: norm, qNorm: headNorm, kNorm: headNorm, linear };
+  return { embedding: head, head, finalNorm: norm, layers: new Array(config.layers).fill(layer) };
+}
 
 /** Sizes of the buffers that `loadWeights` makes, bytes. */
 export function weightBytes(

@@ -1,0 +1,93 @@
+import yargs, { type ArgumentsCamelCase, type Argv, type Options } from 'yargs';
+import { InputError, UsageError } from '../errors.js';
+import { readConfigFile } from './config-file.js';
+import { runOnSoftwareDriver } from './gpu.js';
+import { commands } from './registry.js';
+
+/** A command of the command line: a name, its options, and what runs. */
+export interface Command {
+  /** As yargs writes it, e.g. "evaluate <measure>". */
+  readonly command: string;
+  readonly describe: string;
+  readonly options: Readonly<Record<string, Options>>;
+  /** Needs a device: is started again on the software driver where there is no GPU. */
+  readonly computes: boolean;
+  readonly positional?: (args: Argv) => Argv;
+  /** Gives the exit code. */
+  run(args: ArgumentsCamelCase): Promise<number>;
+}
+
+/** Runs a command line; gives the exit code: 0 done, 1 a failed run, 2 wrong usage, 130 interrupted. */
+export async function main(argv: readonly string[]): Promise<number> {
+  let code = 0;
+  const program = yargs([...argv])
+    .scriptName('lexalign')
+    .usage('$0 <command> [options]\n\nLoRA training of language models on any GPU, and the ALIGN study on top.')
+    .strict()
+    .demandCommand(1, 'Say which command to run.')
+    .recommendCommands()
+    .parserConfiguration({ 'duplicate-arguments-array': false })
+    .exitProcess(false)
+    .version()
+    .help()
+    .wrap(Math.min(120, process.stdout.columns ?? 100))
+    .fail((message, error) => {
+      throw error ?? new UsageError(message);
+    });
+  for (const command of commands) {
+    program.command({
+      command: command.command,
+      describe: command.describe,
+      builder: (args: Argv) => {
+        const name = command.command.split(' ')[0];
+        const configFile = findConfig(argv);
+        if (configFile !== null && 'config' in command.options) {
+          args.config(readConfigFile(configFile, name, new Set(Object.keys(command.options))));
+        }
+        command.positional?.(args);
+        return args.options(command.options as Record<string, Options>);
+      },
+      handler: async (args) => {
+        checkNumbers(args, command.options);
+        code =
+          (command.computes ? await runOnSoftwareDriver(argv, args.device as string | undefined) : null) ??
+          (await command.run(args));
+      },
+    });
+  }
+  try {
+    await program.parseAsync();
+    return code;
+  } catch (error) {
+    if (error instanceof UsageError) {
+      console.error(`lexalign: ${error.message}`);
+      return 2;
+    }
+    if (error instanceof InputError) {
+      console.error(`lexalign: ${error.message}`);
+      return 1;
+    }
+    console.error(error);
+    return 1;
+  }
+}
+
+/** The file of --config; yargs would load it itself, but not by our names. */
+function findConfig(argv: readonly string[]): string | null {
+  for (let i = 0; i < argv.length; i++) {
+    if (argv[i] === '--') return null;
+    if (argv[i] === '--config') return argv[i + 1] ?? null;
+    if (argv[i].startsWith('--config=')) return argv[i].slice('--config='.length);
+  }
+  return null;
+}
+
+function checkNumbers(args: ArgumentsCamelCase, options: Readonly<Record<string, Options>>): void {
+  for (const [name, { type }] of Object.entries(options)) {
+    const value = args[name];
+    if (type === 'number' && value !== undefined && (typeof value !== 'number' || !Number.isFinite(value))) {
+      throw new UsageError(`--${name} must be one number.`);
+    }
+    if (type === 'string' && Array.isArray(value)) throw new UsageError(`--${name} was given more than once.`);
+  }
+}

@@ -1,0 +1,134 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { freemem } from 'node:os';
+import { neededLength } from '../batch/order.js';
+import { rowBucket } from '../batch/pack.js';
+import type { Example } from '../batch/types.js';
+import { InputError, UsageError } from '../errors.js';
+import type { AdapterConfig } from '../formats/adapter.js';
+import { planTraining, type TrainingMemory } from '../model/training-memory.js';
+import type { OpenDevice, OpenModel } from './session.js';
+
+const units: Readonly<Record<string, number>> = {
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+};
+
+/** "8GiB", "7.5 GB" or plain bytes. */
+export function parseBytes(option: string, text: string): number {
+  const match = /^\s*([\d.]+)\s*([kmg]?i?b)?\s*$/i.exec(text);
+  const bytes = match ? Number(match[1]) * units[(match[2] ?? 'b').toLowerCase()] : Number.NaN;
+  if (!(bytes > 0)) throw new UsageError(`${option} ${text}: write bytes as 8GiB, 7.5GB or 8000000000.`);
+  return bytes;
+}
+
+export function formatBytes(bytes: number): string {
+  if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  return bytes >= 2 ** 20 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 10).toFixed(1)} KiB`;
+}
+
+/** Free memory of the card as the system tells it, bytes; null where nothing does. WebGPU itself tells nothing. */
+export function deviceMemory(open: OpenDevice): number | null {
+  if (open.device.features.cpu) return freemem();
+  try {
+    const text = execFileSync('nvidia-smi', ['--query-gpu=memory.free', '--format=csv,noheader,nounits'], {
+      encoding: 'utf8',
+      timeout: 5000,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    return Number(text.split('\n')[0]) * 2 ** 20 || null;
+  } catch {
+    return amdMemory();
+  }
+}
+
+function amdMemory(): number | null {
+  try {
+    for (const card of readdirSync('/sys/class/drm')) {
+      if (!/^card\d+$/.test(card)) continue;
+      const read = (name: string) => Number(readFileSync(`/sys/class/drm/${card}/device/${name}`, 'utf8'));
+      const free = read('mem_info_vram_total') - read('mem_info_vram_used');
+      if (free > 0) return free;
+    }
+  } catch {
+    // Not an amdgpu card: nothing tells.
+  }
+  return null;
+}
+
+/** Sizes tried for a micro-batch when the user names none, largest first. */
+const candidates = [8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64];
+/** On CPU cores larger batches gain nothing and cost memory. */
+const cpuMost = 1024;
+
+/**
+ * The largest micro-batch whose memory plan fits, no larger than the data can fill. Throws InputError with the number
+ * needed and what to lower when even the smallest does not fit; nothing has been allocated by then.
+ */
+export function chooseMicroBatch(
+  open: OpenDevice,
+  model: OpenModel,
+  adapter: AdapterConfig,
+  examples: readonly Example[],
+  options: { maxLength: number; asked: number; limit: number | null; batchSize: number },
+): { microBatchTokens: number; bytes: TrainingMemory; lines: string[] } {
+  const longest = examples.reduce((most, example) => Math.max(most, neededLength(example)), 0);
+  if (options.asked > 0 && options.asked < longest) {
+    throw new InputError(
+      `--micro-batch-tokens ${options.asked} is less than the longest row's ${longest} tokens: raise it, or lower --max-length.`,
+    );
+  }
+  const told = options.limit === null ? deviceMemory(open) : null;
+  const limit = options.limit ?? (told === null ? null : told * 0.95);
+  const fill = mostTokens(examples, options.batchSize);
+  const plan = (tokens: number) =>
+    planTraining(open.device, open.kernels, model.config, adapter, open.tier, {
+      rows: rowBucket(Math.min(tokens, fill)),
+      maxLength: options.maxLength,
+    });
+  const sizes =
+    options.asked > 0
+      ? [options.asked]
+      : candidates.filter((n) => n >= longest && (!open.device.features.cpu || n <= Math.max(cpuMost, longest)));
+  if (sizes.length === 0 || sizes[sizes.length - 1] > longest) sizes.push(...(options.asked > 0 ? [] : [longest]));
+  for (const tokens of sizes) {
+    const bytes = plan(tokens);
+    if (limit === null || bytes.total <= limit)
+      return { microBatchTokens: tokens, bytes, lines: describe(bytes, tokens, limit, options.limit !== null) };
+  }
+  const smallest = plan(sizes[sizes.length - 1]);
+  throw new InputError(
+    `The run needs ${formatBytes(smallest.total)} of device memory (weights ${formatBytes(smallest.weights)}, activations ` +
+      `${formatBytes(smallest.activations)}) and ${options.limit === null ? 'the device has' : '--memory-limit is'} ${formatBytes(limit ?? 0)}: ` +
+      `lower ${options.asked > 0 ? '--micro-batch-tokens, ' : ''}--max-length or --lora-r.`,
+  );
+}
+
+/** Upper bound on the trie nodes of one step: no batch has more than its rows' tokens. */
+function mostTokens(examples: readonly Example[], batchSize: number): number {
+  const lengths = examples.map(neededLength).sort((a, b) => b - a);
+  return lengths.slice(0, batchSize).reduce((sum, n) => sum + n, 0);
+}
+
+function describe(bytes: TrainingMemory, tokens: number, limit: number | null, given: boolean): string[] {
+  const rows = [
+    ['weights', bytes.weights],
+    ['adapter, gradients, moments', bytes.adapter],
+    ['activations and scratch', bytes.activations],
+    ['batch, tables, parameters', bytes.batch],
+    ['total', bytes.total],
+  ] as const;
+  const against =
+    limit === null
+      ? '; the system tells nothing of the card: give --memory-limit to have it checked'
+      : `; ${given ? '--memory-limit' : 'free on the device'}: ${formatBytes(limit)}`;
+  return [
+    `Memory plan for micro-batches of ${tokens} tokens${against}:`,
+    ...rows.map(([name, value]) => `  ${name.padEnd(28)} ${formatBytes(value).padStart(12)}`),
+  ];
+}

@@ -1,0 +1,76 @@
+import type { Options } from 'yargs';
+
+/** Where a command computes, and on which base model. Keys are the long option names. */
+export const modelOptions = {
+  model: { type: 'string', describe: 'Hugging Face model directory; without it the embedded lexi-base' },
+  device: {
+    type: 'string',
+    default: 'auto',
+    describe: 'auto, gpu, cpu (a software driver), or a part of an adapter name',
+  },
+  tier: { type: 'string', choices: ['auto', 'f16', 'f32'], default: 'auto', describe: 'Precision of matmul operands' },
+  'debug-gpu': { type: 'boolean', default: false, describe: 'Keep bounds checks in shaders (slow)' },
+  'memory-limit': { type: 'string', describe: 'Device memory to stay under, e.g. 8GiB or 512MiB' },
+} as const satisfies Record<string, Options>;
+
+export const configOption = {
+  config: { type: 'string', describe: 'YAML file of options; the command line goes before it' },
+} as const satisfies Record<string, Options>;
+
+/** Options of supervised fine-tuning and their defaults; docs/options.md is written from this table. */
+export const sftOptions = {
+  data: { type: 'string', demandOption: true, describe: 'JSONL file, or a directory with train.jsonl and valid.jsonl' },
+  output: { type: 'string', demandOption: true, describe: 'Directory for the run; must be new or empty' },
+  'eval-data': { type: 'string', describe: 'JSONL file to evaluate on; by default valid.jsonl of a --data directory' },
+  'init-adapter': { type: 'string', describe: 'PEFT directory to start from; its LoRA settings are kept' },
+  'lora-r': { type: 'number', default: 16, describe: 'Rank' },
+  'lora-alpha': { type: 'number', default: 32, describe: 'Scale is alpha / r' },
+  'lora-dropout': {
+    type: 'number',
+    default: 0,
+    describe: 'Dropout before lora_A; a shared trie node draws one mask for all its rows',
+  },
+  'lora-target-modules': { type: 'string', default: 'all-linear', describe: 'Comma-separated names, or all-linear' },
+  'use-rslora': { type: 'boolean', default: false, describe: 'Scale is alpha / sqrt(r)' },
+  'loraplus-lr-ratio': { type: 'number', default: 1, describe: 'Learning rate of lora_B over that of lora_A (LoRA+)' },
+  'batch-size': { type: 'number', default: 32, describe: 'Rows per optimiser step' },
+  'micro-batch-tokens': {
+    type: 'number',
+    default: 0,
+    describe: 'Most tokens computed at once; 0: as many as memory allows',
+  },
+  'max-length': { type: 'number', default: 1024, describe: 'Longest row, tokens' },
+  overlong: {
+    type: 'string',
+    choices: ['error', 'truncate', 'drop'],
+    default: 'error',
+    describe: 'What longer rows meet',
+  },
+  'num-train-epochs': { type: 'number', default: 3, describe: 'Passes over the data; may be a fraction' },
+  'max-steps': { type: 'number', default: 0, describe: 'Optimiser steps; overrides epochs where above 0' },
+  'learning-rate': { type: 'number', default: 2e-4, describe: 'Peak learning rate' },
+  'lr-scheduler-type': {
+    type: 'string',
+    choices: ['constant', 'linear', 'cosine'],
+    default: 'cosine',
+    describe: 'After warm-up',
+  },
+  'warmup-steps': { type: 'number', default: 0, describe: 'Overrides the ratio where above 0' },
+  'warmup-ratio': { type: 'number', default: 0.1, describe: 'Share of all steps, rounded up' },
+  'weight-decay': { type: 'number', default: 0, describe: 'Decoupled (AdamW)' },
+  'adam-beta1': { type: 'number', default: 0.9, describe: 'First moment' },
+  'adam-beta2': { type: 'number', default: 0.999, describe: 'Second moment' },
+  'adam-epsilon': { type: 'number', default: 1e-8, describe: 'Added to the denominator' },
+  'max-grad-norm': { type: 'number', default: 1, describe: 'Clip to this global norm; 0 is off' },
+  seed: { type: 'number', default: 42, describe: 'Of initialisation, shuffling and dropout' },
+  shuffle: { type: 'boolean', default: true, describe: '--no-shuffle keeps the rows in order' },
+  'eval-steps': { type: 'number', default: 0, describe: 'Evaluate every so many steps; 0: at the end' },
+  'save-steps': { type: 'number', default: 0, describe: 'Checkpoint every so many steps; 0: only on Ctrl-C' },
+  'early-stopping-patience': {
+    type: 'number',
+    default: 0,
+    describe: 'Stop after so many evaluations without a better loss; 0 is off',
+  },
+  profile: { type: 'boolean', default: false, describe: 'After training, time one step by operation' },
+  json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+} as const satisfies Record<string, Options>;

@@ -1,0 +1,81 @@
+import { appendFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Adapter, LoraPair } from '../formats/adapter.js';
+import { peftTensors } from '../formats/adapter.js';
+import { makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { writeAdapter } from '../formats/peft.js';
+import { writeSafetensors } from '../formats/safetensors-file.js';
+import type { EvalMetrics, StepMetrics, TrainerState } from '../train/sft.js';
+import { createProgress, type Progress } from './progress.js';
+
+/** Writes what a run leaves: run.json, metrics.jsonl, checkpoints/; and shows its progress. */
+export class RunDirectory {
+  readonly #path: string;
+  readonly #progress: Progress;
+  #run: Record<string, unknown>;
+
+  private constructor(path: string, run: Record<string, unknown>) {
+    this.#path = path;
+    this.#run = run;
+    this.#progress = createProgress();
+  }
+
+  static async create(path: string, run: Record<string, unknown>): Promise<RunDirectory> {
+    const directory = new RunDirectory(path, { started: new Date().toISOString(), ...run });
+    await rm(join(path, '.writable'), { force: true });
+    await directory.#writeRun();
+    return directory;
+  }
+
+  async #writeRun(): Promise<void> {
+    await writeFileAtomic(join(this.#path, 'run.json'), `${JSON.stringify(this.#run, null, 2)}\n`);
+  }
+
+  async step(metrics: StepMetrics, total: number): Promise<void> {
+    await this.#append({ ...metrics });
+    const { step, loss, learning_rate, grad_norm, tokens_per_second, examples_per_second } = metrics;
+    this.#progress.update(
+      step / total,
+      `step ${step}/${total}  loss ${loss.toFixed(4)}  lr ${learning_rate.toExponential(2)}  norm ${grad_norm.toFixed(3)}  ` +
+        `${tokens_per_second.toFixed(0)} tok/s  ${examples_per_second.toFixed(1)} rows/s${metrics.skipped ? '  skipped' : ''}`,
+    );
+  }
+
+  async evaluation(metrics: EvalMetrics, best: boolean): Promise<void> {
+    await this.#append({ ...metrics });
+    this.#progress.line(`step ${metrics.step}  eval loss ${metrics.eval_loss.toFixed(4)}${best ? ' (best)' : ''}`);
+  }
+
+  async #append(metrics: Record<string, unknown>): Promise<void> {
+    await appendFile(join(this.#path, 'metrics.jsonl'), `${JSON.stringify(metrics)}\n`);
+  }
+
+  /** A checkpoint appears whole: its trainer_state.json is written last. */
+  async checkpoint(
+    name: string,
+    adapter: Adapter,
+    base: string,
+    state: TrainerState,
+    moments: { first: Map<string, LoraPair>; second: Map<string, LoraPair> },
+  ): Promise<void> {
+    const path = join(this.#path, 'checkpoints', name);
+    await makeDirectory(path);
+    await writeAdapter(path, adapter, base);
+    const named = (pairs: Map<string, LoraPair>, prefix: string) =>
+      peftTensors({ config: adapter.config, tensors: pairs }).map((tensor) => ({
+        ...tensor,
+        name: `${prefix}.${tensor.name}`,
+      }));
+    await writeSafetensors(join(path, 'optimizer.safetensors'), [
+      ...named(moments.first, 'first'),
+      ...named(moments.second, 'second'),
+    ]);
+    await writeFileAtomic(join(path, 'trainer_state.json'), `${JSON.stringify(state, null, 2)}\n`);
+  }
+
+  async finish(result: Record<string, unknown>): Promise<void> {
+    this.#progress.end();
+    this.#run = { ...this.#run, finished: new Date().toISOString(), result };
+    await this.#writeRun();
+  }
+}

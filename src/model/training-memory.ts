@@ -1,0 +1,76 @@
+import type { ModelConfig } from '../../models/config.js';
+import type { AdapterConfig } from '../formats/adapter.js';
+import type { Device } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernels.js';
+import type { Recorder } from '../gpu/program.js';
+import { Tensor } from '../gpu/tensor.js';
+import { AdapterWeights, adapterStandIn } from './adapter.js';
+import { layOutBatch } from './batch-tensors.js';
+import { LanguageModel, type Tier } from './language-model.js';
+import { recordLoss } from './loss-program.js';
+import { weightsStandIn } from './weights.js';
+
+/** Bytes of device memory that a training run takes, by what for. */
+export interface TrainingMemory {
+  readonly weights: number;
+  /** Parameters, operand copies, gradients and both moments. */
+  readonly adapter: number;
+  /** Transient tensors of the largest program: the slots of its memory plan. */
+  readonly activations: number;
+  /** Inputs of programs, RoPE table, uniforms, staging of uploads. */
+  readonly batch: number;
+  readonly total: number;
+  /** Slots of the largest program, bytes each. */
+  readonly slots: readonly number[];
+}
+
+/** Plans a run over micro-batches of `rows` trie nodes before anything is allocated, by recording it over stand-ins. */
+export function planTraining(
+  device: Device,
+  kernels: KernelCache,
+  config: ModelConfig,
+  adapter: AdapterConfig,
+  tier: Tier,
+  options: { rows: number; maxLength: number },
+): TrainingMemory {
+  const { rows, maxLength } = options;
+  const model = {
+    kernels,
+    config,
+    maxBinding: device.maxBinding,
+    weights: weightsStandIn(config, tier),
+    ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
+    ops: (recorder: Recorder) => ({ recorder, operand: tier, cpu: device.features.cpu }),
+  };
+  let batch = 4 * maxLength * config.headDim + (4 << 20);
+  const tensors = layOutBatch(
+    (label, dtype, elements) => {
+      const tensor = new Tensor(label, dtype, [elements], null, 0, true);
+      batch += 2 * tensor.bytes; // one program trains, another evaluates
+      return tensor;
+    },
+    rows,
+    rows,
+    config.windows,
+  );
+  const edgeLogprob = new Tensor('edge_logprob', 'f32', [rows], null, 0, true);
+  const recorder = recordLoss(
+    model,
+    { adapter: adapterStandIn(config, adapter, tier), backward: true },
+    tensors,
+    edgeLogprob,
+    rows,
+  );
+  const plan = recorder.plan();
+  batch += recorder.dispatchCount * 64;
+  const weights = LanguageModel.bytes(config, { tier, maxPositions: 0 });
+  const adapterBytes = AdapterWeights.bytes(config, adapter, tier, { trainable: true });
+  return {
+    weights,
+    adapter: adapterBytes,
+    activations: plan.bytes,
+    batch,
+    total: weights + adapterBytes + plan.bytes + batch,
+    slots: plan.slots,
+  };
+}
