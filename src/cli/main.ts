@@ -20,7 +20,7 @@ export interface Command {
 /** Runs a command line; gives the exit code: 0 done, 1 a failed run, 2 wrong usage, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
   let code = 0;
-  const program = yargs([...argv])
+  const program = yargs(joinDashes(argv))
     .scriptName('lexalign')
     .usage('$0 <command> [options]\n\nLoRA training of language models on any GPU, and the ALIGN study on top.')
     .strict()
@@ -70,6 +70,17 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.error(error);
     return 1;
   }
+}
+
+/** "--json -" as "--json=-": yargs takes a lone dash for an argument of its own. */
+function joinDashes(argv: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const word of argv) {
+    const last = joined.at(-1) ?? '';
+    if (word === '-' && /^--[^=]+$/.test(last)) joined[joined.length - 1] = `${last}=-`;
+    else joined.push(word);
+  }
+  return joined;
 }
 
 /** The file of --config; yargs would load it itself, but not by our names. */

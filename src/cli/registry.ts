@@ -1,6 +1,9 @@
+import { benchCommand } from './bench.js';
 import { doctorCommand } from './doctor.js';
+import { generateCommand } from './generate.js';
 import type { Command } from './main.js';
+import { scoreCommand } from './score.js';
 import { sftCommand } from './sft.js';
 
 /** Every command, in the order of --help. */
-export const commands: readonly Command[] = [doctorCommand, sftCommand];
+export const commands: readonly Command[] = [doctorCommand, sftCommand, generateCommand, scoreCommand, benchCommand];

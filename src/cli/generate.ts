@@ -1,0 +1,134 @@
+import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
+import { InputError, UsageError } from '../errors.js';
+import { type GenerateOptions, generate } from '../model/generate.js';
+import type { LanguageModel } from '../model/language-model.js';
+import { inferenceOptions, openAdapterDirectory, withLoadedModel, writeJson } from './inference.js';
+import type { Command } from './main.js';
+import { configOption } from './options.js';
+import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
+import { type OpenModel, openModel } from './session.js';
+
+const options = {
+  ...inferenceOptions,
+  ...promptOptions,
+  'max-new-tokens': { type: 'number', default: 128, describe: 'Longest answer, tokens' },
+  temperature: { type: 'number', default: 0, describe: '0 takes the most likely token' },
+  'top-p': { type: 'number', default: 1, describe: 'Draw from the most likely tokens that hold this probability' },
+  'top-k': { type: 'number', default: 0, describe: 'Draw from so many of the most likely tokens; 0: all' },
+  'presence-penalty': { type: 'number', default: 0, describe: 'Taken off the logit of tokens already given' },
+  seed: { type: 'number', default: 42, describe: 'Of the drawing; each prompt draws by itself' },
+  'batch-size': { type: 'number', default: 64, describe: 'Prompts answered together' },
+  'ignore-eos': { type: 'boolean', default: false, describe: 'Go on after the end of the answer' },
+  json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+  ...configOption,
+} as const satisfies Record<string, Options>;
+type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
+
+export const generateCommand: Command = {
+  command: 'generate',
+  describe: 'Continue a text or answer a question',
+  options,
+  computes: true,
+  // So that --prompt can be given several times.
+  positional: (args) => args.parserConfiguration({ 'duplicate-arguments-array': true }),
+  run: async (args) => {
+    await runGenerate(args as Arguments);
+    return 0;
+  },
+};
+
+/** Least number of prompt tokens computed together. */
+const microBatchTokens = 2048;
+
+async function runGenerate(args: Arguments): Promise<void> {
+  checkArguments(args);
+  const model = await openModel(args.model);
+  try {
+    const prompts = await readPrompts(args, model);
+    const longest = prompts.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+    const positions = longest + args.maxNewTokens;
+    if (positions > model.config.maxPositions) {
+      throw new InputError(
+        `The longest prompt's ${longest} tokens and --max-new-tokens ${args.maxNewTokens} come to ${positions}, more than the model's ${model.config.maxPositions} positions: lower one of them.`,
+      );
+    }
+    const adapter = await openAdapterDirectory(args.adapter, model);
+    await withLoadedModel(args, model, adapter, positions, async (loaded, weights) => {
+      const settings: GenerateOptions = {
+        adapter: weights,
+        maxNewTokens: args.maxNewTokens,
+        stopIds: new Set(args.ignoreEos ? [] : stopIdsOf(model)),
+        sampling: { ...args, unpenalised: new Set() },
+        batchSize: args.batchSize,
+        microBatchTokens: Math.max(microBatchTokens, longest),
+      };
+      await answer(args, model, loaded, prompts, settings);
+    });
+  } finally {
+    await model.checkpoint.close();
+  }
+}
+
+/** Ends of a text, by config.json and by the tokenizer. */
+export function stopIdsOf({ config, tokenizer }: OpenModel): number[] {
+  const eosId = tokenizer?.eosId ?? null;
+  return eosId === null ? [...config.eosTokenIds] : [...config.eosTokenIds, eosId];
+}
+
+/** Generates and prints: one prompt's text as it comes, several prompts' in order, or JSON. */
+async function answer(
+  args: Arguments,
+  model: OpenModel,
+  loaded: LanguageModel,
+  prompts: readonly Prompt[],
+  settings: GenerateOptions,
+): Promise<void> {
+  const { stdout } = process;
+  // Ids in, ids out.
+  const tokenizer = args.promptIds === undefined ? model.tokenizer : null;
+  const toStdout = args.json === '-' || args.json === '';
+  const streams = prompts.length === 1 && !toStdout;
+  const decoder = tokenizer?.streamDecoder();
+  let first = true;
+  const onToken = (_: number, id: number) => {
+    stdout.write(decoder ? decoder.push(id) : `${first ? '' : ' '}${id}`);
+    first = false;
+  };
+  const answers = await generate(
+    loaded,
+    prompts.map(({ ids }) => ids),
+    streams ? { ...settings, onToken } : settings,
+  );
+  const results = answers.map((ids, index) => ({
+    index,
+    prompt: prompts[index].text,
+    prompt_ids: Array.from(prompts[index].ids),
+    ids,
+    text: model.tokenizer?.decode(ids, { skipSpecials: true }) ?? null,
+    finish_reason: ids.length < settings.maxNewTokens ? 'stop' : 'length',
+  }));
+  if (streams) stdout.write(`${decoder?.finish() ?? ''}\n`);
+  else if (!toStdout) {
+    for (const { index, prompt, ids, text } of results) {
+      if (tokenizer && prompt !== null) stdout.write(`[${index + 1}] ${prompt.replace(/\s+/g, ' ').slice(0, 70)}\n`);
+      stdout.write(`${tokenizer ? text : ids.join(' ')}\n`);
+    }
+  }
+  if (args.json !== undefined) {
+    await writeJson(args.json, { model: model.directory, adapter: args.adapter ?? null, results });
+  }
+}
+
+function checkArguments(args: Arguments): void {
+  const whole = { 'max-new-tokens': args.maxNewTokens, 'batch-size': args.batchSize };
+  for (const [name, value] of Object.entries(whole)) {
+    if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} must be a whole number of at least 1.`);
+  }
+  for (const [name, value] of Object.entries({ 'top-k': args.topK, seed: args.seed })) {
+    if (!Number.isInteger(value) || value < 0 || value >= 2 ** 32) {
+      throw new UsageError(`--${name} must be a whole number from 0 to below 2^32.`);
+    }
+  }
+  if (args.temperature < 0) throw new UsageError('--temperature must be at least 0.');
+  if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
+}

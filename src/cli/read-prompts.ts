@@ -1,0 +1,121 @@
+import type { Options } from 'yargs';
+import { InputError, UsageError } from '../errors.js';
+import type { Message } from '../text/chat-template.js';
+import { readLines } from '../text/lines.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import { type OpenModel, requireTokenizer } from './session.js';
+
+/** Options that say what to continue. */
+export const promptOptions = {
+  prompt: { type: 'array', string: true, describe: 'Text to continue or, with a chat template, to answer; repeatable' },
+  'prompt-ids': { type: 'string', describe: 'Token ids to continue, e.g. 1,2,3; needs no tokenizer' },
+  prompts: {
+    type: 'string',
+    describe: 'File of prompts: one a line, or .jsonl rows with prompt, messages or input_ids',
+  },
+  chat: {
+    type: 'boolean',
+    describe:
+      'Ask through the chat template; by default where the model has one, but rows with prompt are continued as they are, as in training',
+  },
+  system: { type: 'string', describe: 'System turn of the chat' },
+} as const satisfies Record<string, Options>;
+
+export interface PromptArguments {
+  readonly prompt?: readonly string[];
+  readonly promptIds?: string;
+  readonly prompts?: string;
+  readonly chat?: boolean;
+  readonly system?: string;
+}
+
+/** A prompt as given (null for ids) and as the model takes it. */
+export interface Prompt {
+  readonly text: string | null;
+  readonly ids: Int32Array;
+}
+
+/** Reads and tokenises what `--prompt`, `--prompt-ids` or `--prompts` name; every id is one of the model's. */
+export async function readPrompts(args: PromptArguments, model: OpenModel): Promise<Prompt[]> {
+  const given = [args.prompt, args.promptIds, args.prompts].filter((value) => value !== undefined).length;
+  if (given !== 1) throw new UsageError('Give one of --prompt, --prompt-ids and --prompts.');
+  if (args.system !== undefined && args.chat === false)
+    throw new UsageError('--system needs the chat: drop --no-chat.');
+  const prompts: Prompt[] = [];
+  const add = (prompt: Prompt, where: string) => {
+    if (prompt.ids.length === 0) throw new InputError(`${where} has no tokens: give it some text.`);
+    const outside = prompt.ids.find((id) => id >= model.config.vocabSize);
+    if (outside !== undefined) {
+      throw new InputError(
+        `${where} has token id ${outside}, outside the model's vocabulary of ${model.config.vocabSize}.`,
+      );
+    }
+    prompts.push(prompt);
+  };
+  if (args.promptIds !== undefined) add({ text: null, ids: parseIds(args.promptIds) }, '--prompt-ids');
+  for (const [i, text] of (args.prompt ?? []).entries()) add(plainPrompt(text, args, model), `--prompt ${i + 1}`);
+  if (args.prompts !== undefined) {
+    let line = 0;
+    for await (const text of readLines(args.prompts)) {
+      line++;
+      if (text.trim() === '') continue;
+      const where = `${args.prompts}, line ${line}`;
+      add(
+        args.prompts.endsWith('.jsonl') ? rowPrompt(text, where, args, model) : plainPrompt(text, args, model),
+        where,
+      );
+    }
+  }
+  if (prompts.length === 0) throw new InputError(`${args.prompts ?? '--prompt'} has no prompts.`);
+  return prompts;
+}
+
+function parseIds(text: string): Int32Array {
+  const parts = text.split(/[\s,]+/).filter((part) => part !== '');
+  for (const part of parts) {
+    if (!/^\d{1,9}$/.test(part))
+      throw new UsageError(`--prompt-ids: "${part}" is not a token id; write them as 1,2,3.`);
+  }
+  return Int32Array.from(parts, Number);
+}
+
+function plainPrompt(text: string, { chat, system }: PromptArguments, model: OpenModel): Prompt {
+  const tokenizer = requireTokenizer(model);
+  if (!(chat ?? (system !== undefined || tokenizer.hasChatTemplate))) {
+    return { text, ids: tokenizer.encode(text, { specials: true }) };
+  }
+  const turns: Message[] = [{ role: 'user', content: text }];
+  return { text, ids: askInChat(tokenizer, turns, system) };
+}
+
+/** A row as in training files; what follows the question there, a completion or last assistant turn, is left out. */
+function rowPrompt(line: string, where: string, args: PromptArguments, model: OpenModel): Prompt {
+  let row: { prompt?: unknown; messages?: unknown; input_ids?: unknown } | null;
+  try {
+    row = JSON.parse(line);
+  } catch (error) {
+    throw new InputError(`${where} is not valid JSON: ${(error as Error).message}.`);
+  }
+  if (typeof row?.prompt === 'string') return plainPrompt(row.prompt, { ...args, chat: args.chat ?? false }, model);
+  if (Array.isArray(row?.input_ids)) {
+    if (!row.input_ids.every((id) => Number.isInteger(id) && id >= 0 && id < 2 ** 31)) {
+      throw new InputError(`${where}: input_ids must be a list of token ids.`);
+    }
+    return { text: null, ids: Int32Array.from(row.input_ids) };
+  }
+  if (!Array.isArray(row?.messages) || !row.messages.every(isMessage)) {
+    throw new InputError(`${where} has none of "prompt", "messages" and "input_ids".`);
+  }
+  const turns: Message[] = row.messages.at(-1)?.role === 'assistant' ? row.messages.slice(0, -1) : row.messages;
+  return { text: turns.at(-1)?.content ?? '', ids: askInChat(requireTokenizer(model), turns, args.system) };
+}
+
+function isMessage(value: unknown): value is Message {
+  const message = value as Partial<Message> | null;
+  return typeof message?.role === 'string' && typeof message.content === 'string';
+}
+
+function askInChat(tokenizer: Tokenizer, turns: readonly Message[], system: string | undefined): Int32Array {
+  const messages = system === undefined ? turns : [{ role: 'system', content: system }, ...turns];
+  return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), { specials: false });
+}

@@ -1,0 +1,150 @@
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
+import { buildExample } from '../batch/examples.js';
+import { packMicroBatches } from '../batch/pack.js';
+import { parseRows, type Row } from '../batch/rows.js';
+import { buildTrie } from '../batch/trie.js';
+import type { Example } from '../batch/types.js';
+import { InputError, UsageError } from '../errors.js';
+import { writeFileAtomic } from '../formats/files.js';
+import { LossPrograms } from '../model/loss-program.js';
+import { readLines } from '../text/lines.js';
+import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
+import type { Command } from './main.js';
+import { configOption } from './options.js';
+import { createProgress } from './progress.js';
+import { type OpenModel, openModel } from './session.js';
+
+const options = {
+  ...inferenceOptions,
+  data: { type: 'string', demandOption: true, describe: 'JSONL file of rows, as for sft' },
+  output: { type: 'string', demandOption: true, describe: 'JSONL file to write: a row a line, {index, ids, logprobs}' },
+  'micro-batch-tokens': { type: 'number', default: 2048, describe: 'Most tokens computed at once' },
+  ...configOption,
+} as const satisfies Record<string, Options>;
+type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
+
+export const scoreCommand: Command = {
+  command: 'score',
+  describe: 'Write the log-probability of every token of a data file',
+  options,
+  computes: true,
+  run: async (args) => {
+    await runScore(args as Arguments);
+    return 0;
+  },
+};
+
+/** Tokens of the rows that are in memory at once, about; rows share prefixes only within. */
+const windowTokens = 1 << 16;
+
+async function runScore(args: Arguments): Promise<void> {
+  if (!Number.isInteger(args.microBatchTokens) || args.microBatchTokens < 1) {
+    throw new UsageError('--micro-batch-tokens must be a whole number of at least 1.');
+  }
+  await access(dirname(args.output), constants.W_OK).catch(() => {
+    throw new InputError(`--output ${args.output}: ${dirname(args.output)} is not a directory that can be written to.`);
+  });
+  const model = await openModel(args.model);
+  try {
+    const adapter = await openAdapterDirectory(args.adapter, model);
+    // The whole file is checked before the device is touched, and read again when scoring.
+    const { rows, longest } = await checkRows(args.data, model);
+    await withLoadedModel(args, model, adapter, longest, async (loaded, weights) => {
+      const programs = new LossPrograms(loaded, { adapter: weights, backward: false });
+      const microBatchTokens = Math.max(args.microBatchTokens, longest);
+      const progress = createProgress();
+      let done = 0;
+      const lines = async function* () {
+        for await (const examples of readWindows(args.data, model)) {
+          const logprobs = await scoreExamples(programs, examples, microBatchTokens);
+          const text = examples.map(({ ids }, i) => {
+            const line = { index: done + i, ids: Array.from(ids), logprobs: logprobs[i] };
+            return `${JSON.stringify(line)}\n`;
+          });
+          done += examples.length;
+          progress.update(done / rows, `${done} of ${rows} rows`);
+          yield new TextEncoder().encode(text.join(''));
+        }
+      };
+      try {
+        await writeFileAtomic(args.output, lines());
+      } finally {
+        progress.end();
+        programs.destroy();
+      }
+    });
+    console.error(`${rows} rows scored: ${args.output}`);
+  } finally {
+    await model.checkpoint.close();
+  }
+}
+
+/** Log-probability of each token given those before it, by example; the first token's is null. */
+async function scoreExamples(
+  programs: LossPrograms,
+  examples: readonly Example[],
+  microBatchTokens: number,
+): Promise<(number | null)[][]> {
+  const results: (number | null)[][] = examples.map(({ ids }) => Array.from(ids, () => null));
+  for (const group of packMicroBatches(examples, microBatchTokens)) {
+    const trie = buildTrie(group.map((index) => examples[index]));
+    // Rows of a single token predict nothing.
+    if (trie.edgeTarget.length === 0) continue;
+    const { batch, program } = await programs.prepare(trie);
+    const logprobs = await program.run(batch, { gradScale: 0, dropout: 0, seed: 0 });
+    group.forEach((index, i) => {
+      trie.edgeOf[i].forEach((edge, token) => {
+        if (edge >= 0) results[index][token] = logprobs[edge];
+      });
+    });
+  }
+  return results;
+}
+
+/** Tokenises every row once; gives their number and the longest's length, at least 1. */
+async function checkRows(file: string, model: OpenModel): Promise<{ rows: number; longest: number }> {
+  let rows = 0;
+  let longest = 1;
+  for await (const row of parseRows(readLines(file), file)) {
+    const { length } = tokenise(row, model).ids;
+    if (length > model.config.maxPositions) {
+      throw new InputError(
+        `${row.where} has ${length} tokens, more than the model's ${model.config.maxPositions} positions: shorten it.`,
+      );
+    }
+    rows++;
+    longest = Math.max(longest, length);
+  }
+  if (rows === 0) throw new InputError(`${file} has no rows.`);
+  return { rows, longest };
+}
+
+async function* readWindows(file: string, model: OpenModel): AsyncGenerator<Example[]> {
+  let examples: Example[] = [];
+  let tokens = 0;
+  for await (const row of parseRows(readLines(file), file)) {
+    const example = tokenise(row, model);
+    examples.push(example);
+    tokens += example.ids.length;
+    if (tokens < windowTokens) continue;
+    yield examples;
+    examples = [];
+    tokens = 0;
+  }
+  if (examples.length > 0) yield examples;
+}
+
+/** The row's tokens, all of them targets. */
+function tokenise(row: Row, { tokenizer, config }: OpenModel): Example {
+  const { ids } = row.kind === 'ids' ? row : buildExample(row, tokenizer, config.vocabSize);
+  const outside = ids.find((id) => id >= config.vocabSize);
+  if (outside !== undefined) {
+    throw new InputError(
+      `${row.where} has token id ${outside}, outside the model's vocabulary of ${config.vocabSize}.`,
+    );
+  }
+  return { ids, labels: ids, weight: 1 };
+}
