@@ -1,0 +1,69 @@
+/** One measured line of a bench. */
+export interface BenchRow {
+  readonly operation: string;
+  /** "MxNxK" of a matmul; what the operation's own bench says otherwise. */
+  readonly shape: string;
+  readonly tier: string;
+  readonly variant: string;
+  /** Median over repetitions of one run. */
+  readonly median_ms: number;
+  /** Interquartile range over the median. */
+  readonly spread: number;
+  readonly gflops: number;
+  readonly gbps: number;
+  /** Name of the peer measured beside it in the same run, null for none. */
+  readonly peer: string | null;
+  readonly peer_gflops: number | null;
+  /** Ours over the peer's. */
+  readonly ratio: number | null;
+}
+
+export interface BenchReport {
+  readonly device: string;
+  readonly commit: string | null;
+  readonly date: string;
+  readonly rows: readonly BenchRow[];
+  /** What does not fit rows: figures of a whole step. */
+  readonly summary?: Readonly<Record<string, number | string>>;
+}
+
+export function median(values: readonly number[]): number {
+  return quantile(values, 0.5);
+}
+
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (sorted.length - 1) * q;
+  const low = Math.floor(at);
+  return sorted[low] + (at - low) * (sorted[Math.ceil(at)] - sorted[low]);
+}
+
+/** Interquartile range over the median. */
+export function spread(values: readonly number[]): number {
+  return (quantile(values, 0.75) - quantile(values, 0.25)) / median(values);
+}
+
+/** A Markdown table of the rows. */
+export function formatRows(rows: readonly BenchRow[]): string[] {
+  const cells = rows.map((r) => [
+    r.operation,
+    r.shape,
+    r.tier,
+    r.variant,
+    r.median_ms.toFixed(3),
+    `${(100 * r.spread).toFixed(0)} %`,
+    r.gflops.toFixed(2),
+    r.gbps.toFixed(2),
+    r.peer === null ? '' : `${r.peer} ${r.peer_gflops?.toFixed(2)}`,
+    r.ratio === null ? '' : r.ratio.toFixed(2),
+  ]);
+  const head = ['operation', 'shape', 'tier', 'variant', 'ms', 'spread', 'GFLOP/s', 'GB/s', 'peer GFLOP/s', 'ratio'];
+  const widths = head.map((h, i) => Math.max(h.length, ...cells.map((row) => row[i].length)));
+  const line = (row: readonly string[]) =>
+    `| ${row.map((cell, i) => (i < 4 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join(' | ')} |`;
+  return [
+    line(head),
+    `|${widths.map((w, i) => (i < 4 ? '-'.repeat(w + 2) : `${'-'.repeat(w + 1)}:`)).join('|')}|`,
+    ...cells.map(line),
+  ];
+}

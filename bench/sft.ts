@@ -1,0 +1,139 @@
+import { LINEAR_MODULES, linearShape } from '../models/tensors.js';
+import { buildTrie } from '../src/batch/trie.js';
+import type { Example } from '../src/batch/types.js';
+import type { AdapterConfig } from '../src/formats/adapter.js';
+import { initialAdapter } from '../src/model/adapter.js';
+import { LanguageModel, type Tier } from '../src/model/language-model.js';
+import { LossPrograms } from '../src/model/loss-program.js';
+import { createRandom } from '../src/random.js';
+import { Optimizer } from '../src/train/optimizer.js';
+import { type BenchDevice, benchMatmul, type MatmulShape } from './kernels/matmul.js';
+import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
+import { type BenchRow, median, spread } from './rows.js';
+
+export interface SftBenchOptions {
+  readonly shape: LlamaShape;
+  readonly sequences: number;
+  readonly length: number;
+  readonly rank: number;
+  readonly targetModules: readonly string[];
+  readonly tier: Tier;
+  readonly steps: number;
+}
+
+/** The shape that speed is judged by on the software driver: 25.7 M parameters in its matmuls. */
+export const smallShape: LlamaShape = { hidden: 512, layers: 8, heads: 8, kvHeads: 4, ffn: 1408, vocab: 4096 };
+
+/**
+ * Times whole optimiser steps of sequences that share nothing, all tokens supervised, beside the matmuls of that
+ * model's shapes in the same run. Work is counted as 4N floating-point operations a token (2N forward, 2N for the
+ * gradient of activations), N being the parameters of all matmuls, the head included.
+ */
+export async function benchSft(
+  bench: BenchDevice,
+  options: SftBenchOptions,
+): Promise<{ rows: BenchRow[]; summary: Record<string, number | string> }> {
+  const { shape, sequences, length, tier } = options;
+  const config = llamaConfig(shape);
+  const model = await LanguageModel.load(bench.device, bench.kernels, randomCheckpoint(config), {
+    tier,
+    maxPositions: length,
+  });
+  const adapterConfig: AdapterConfig = {
+    r: options.rank,
+    alpha: 2 * options.rank,
+    dropout: 0,
+    targetModules: options.targetModules,
+    useRslora: false,
+  };
+  const random = createRandom(1);
+  const adapter = await model.addAdapter(
+    initialAdapter(config, adapterConfig, () => random.uint32() / 2 ** 32),
+    { trainable: true },
+  );
+  const optimizer = await Optimizer.create(model, adapter, {
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    weightDecay: 0,
+    maxGradNorm: 1,
+    loraPlusRatio: 1,
+  });
+  const programs = new LossPrograms(model, { adapter, backward: true });
+  const examples: Example[] = Array.from({ length: sequences }, (_, s) => {
+    const ids = Int32Array.from({ length: length + 1 }, (_, i) => (i === 0 ? s : random.below(shape.vocab)));
+    return { ids, labels: ids, weight: 1 };
+  });
+  const step = async () => {
+    const trie = buildTrie(examples);
+    const { batch, program } = await programs.prepare(trie);
+    optimizer.zeroGradients();
+    const logprobs = program.run(batch, { gradScale: 1, dropout: 0, seed: 0 });
+    const update = await optimizer.step(1e-4, trie.edgeTarget.length);
+    const loss = -(await logprobs).reduce((a, b) => a + b, 0) / trie.edgeTarget.length;
+    if (!update.finite || !Number.isFinite(loss))
+      throw new Error(`bench sft: step with loss ${loss}, gradients finite: ${update.finite}`);
+    return trie.tokens.length;
+  };
+  const tokens = await step();
+
+  // Matmuls take turns with steps, so that both meet the same machine.
+  const seconds: number[] = [];
+  const shapes = matmulShapes(shape, tokens);
+  const rows: BenchRow[] = [];
+  let matmulMs = 0;
+  let matmulFlops = 0;
+  for (let i = 0; i < Math.max(options.steps, shapes.length); i++) {
+    if (i < options.steps) {
+      const started = performance.now();
+      await step();
+      seconds.push((performance.now() - started) / 1000);
+    }
+    if (i >= shapes.length) continue;
+    const { count, ...dims } = shapes[i];
+    for (const form of ['nt', 'nn'] as const) {
+      const { m, n, k } = dims;
+      const row = await benchMatmul(bench, tier, form, form === 'nt' ? dims : { m, n: k, k: n }, null);
+      rows.push(row);
+      matmulMs += row.median_ms * count;
+      matmulFlops += 2 * m * n * k * count;
+    }
+  }
+  const parameters = shapes.reduce((sum, { n, k, count }) => sum + n * k * count, 0);
+  const stepSeconds = median(seconds);
+  const gflops = (4 * parameters * tokens) / stepSeconds / 1e9;
+  const matmulGflops = matmulFlops / matmulMs / 1e6;
+  programs.destroy();
+  optimizer.destroy();
+  return {
+    rows,
+    summary: {
+      model: `llama ${shape.hidden}x${shape.layers}, heads ${shape.heads}/${shape.kvHeads}, ffn ${shape.ffn}, vocab ${shape.vocab}, r ${options.rank}`,
+      tier,
+      matmul_parameters: parameters,
+      tokens_per_step: tokens,
+      step_seconds: stepSeconds,
+      step_spread: spread(seconds),
+      tokens_per_second: tokens / stepSeconds,
+      gflops,
+      matmul_gflops: matmulGflops,
+      share_of_matmul: gflops / matmulGflops,
+    },
+  };
+}
+
+/** The matmuls of a forward pass and how often each occurs. */
+function matmulShapes(shape: LlamaShape, tokens: number): (MatmulShape & { count: number })[] {
+  const config = llamaConfig(shape);
+  const shapes = new Map<string, MatmulShape & { count: number }>();
+  const add = (n: number, k: number, count: number) => {
+    const key = `${n}x${k}`;
+    shapes.set(key, { m: tokens, n, k, count: (shapes.get(key)?.count ?? 0) + count });
+  };
+  for (const module of LINEAR_MODULES) {
+    const { in: k, out: n } = linearShape(config, module);
+    add(n, k, shape.layers);
+  }
+  add(shape.vocab, shape.hidden, 1);
+  return [...shapes.values()];
+}

@@ -1,0 +1,124 @@
+import { execFileSync } from 'node:child_process';
+import { type BenchDevice, benchMatmul, type MatmulShape } from '../../bench/kernels/matmul.js';
+import { tfjsMatmul } from '../../bench/peer-tfjs.js';
+import { type BenchReport, formatRows } from '../../bench/rows.js';
+import { benchSft, smallShape } from '../../bench/sft.js';
+import { UsageError } from '../errors.js';
+import { writeFileAtomic } from '../formats/files.js';
+import { openAdapter } from './gpu.js';
+import { packageRoot } from './kernel-source.js';
+import type { Command } from './main.js';
+import { modelOptions } from './options.js';
+import { openDevice } from './session.js';
+
+/** Shapes measured without --shapes: a square one, and the layers of the small bench model at 512 rows. */
+const defaultShapes: readonly MatmulShape[] = [
+  { m: 512, n: 512, k: 512 },
+  { m: 512, n: 1408, k: 512 },
+  { m: 512, n: 512, k: 1408 },
+  { m: 512, n: 4096, k: 512 },
+];
+
+export const benchCommand: Command = {
+  command: 'bench <what>',
+  describe: 'Measure kernels, or whole training steps, on this device',
+  options: {
+    device: modelOptions.device,
+    tier: modelOptions.tier,
+    shapes: { type: 'string', describe: 'kernels: MxNxK, comma-separated' },
+    only: { type: 'string', describe: 'kernels: this operation only (matmul)' },
+    peer: { type: 'string', choices: ['tfjs'], describe: 'kernels: measure a peer in the same run' },
+    steps: { type: 'number', default: 5, describe: 'sft: steps measured' },
+    sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
+    length: { type: 'number', default: 128, describe: 'sft: tokens a row' },
+    json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+  },
+  computes: true,
+  positional: (args) => args.positional('what', { choices: ['kernels', 'sft'] as const, describe: 'What to measure' }),
+  run: async (args) => {
+    const shapes = typeof args.shapes === 'string' ? parseShapes(args.shapes) : defaultShapes;
+    if (args.only !== undefined && args.only !== 'matmul')
+      throw new UsageError(`--only ${args.only}: only matmul has a bench so far.`);
+    const open = await openDevice({ device: args.device as string, tier: args.tier as string });
+    try {
+      console.log(open.describe);
+      const report: BenchReport = {
+        device: open.describe,
+        commit: commit(),
+        date: new Date().toISOString(),
+        ...(args.what === 'kernels'
+          ? {
+              rows: await benchKernels(
+                open,
+                shapes,
+                tiersOf(args.tier as string, open.device.features.f16),
+                args.peer as string | undefined,
+              ),
+            }
+          : await benchSft(open, {
+              shape: smallShape,
+              sequences: args.sequences as number,
+              length: args.length as number,
+              rank: 16,
+              targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
+              tier: open.tier,
+              steps: args.steps as number,
+            })),
+      };
+      for (const line of formatRows(report.rows)) console.log(line);
+      for (const [key, value] of Object.entries(report.summary ?? {})) {
+        console.log(`${key.padEnd(20)} ${typeof value === 'number' ? Number(value.toPrecision(5)) : value}`);
+      }
+      if (args.json === '-') console.log(JSON.stringify(report, null, 2));
+      else if (typeof args.json === 'string') await writeFileAtomic(args.json, `${JSON.stringify(report, null, 2)}\n`);
+      return 0;
+    } finally {
+      open.close();
+    }
+  },
+};
+
+async function benchKernels(
+  bench: BenchDevice,
+  shapes: readonly MatmulShape[],
+  tiers: readonly ('f16' | 'f32')[],
+  peerName: string | undefined,
+) {
+  const opened = peerName ? await openAdapter({}) : null;
+  const peer = opened ? { name: 'tfjs f32', matmul: await tfjsMatmul(bench.device, opened.gpu) } : null;
+  const rows = [];
+  for (const shape of shapes) {
+    for (const tier of tiers) {
+      for (const form of ['nt', 'nn'] as const)
+        rows.push(await benchMatmul(bench, tier, form, shape, form === 'nn' ? peer : null));
+    }
+  }
+  opened?.release();
+  return rows;
+}
+
+function tiersOf(tier: string, hasF16: boolean): ('f16' | 'f32')[] {
+  if (tier === 'f16' || tier === 'f32') return [tier];
+  return hasF16 ? ['f32', 'f16'] : ['f32'];
+}
+
+function parseShapes(text: string): MatmulShape[] {
+  return text.split(',').map((part) => {
+    const match = /^(\d+)x(\d+)x(\d+)$/.exec(part.trim());
+    if (!match) throw new UsageError(`--shapes ${part}: write MxNxK, for example 512x512x512.`);
+    const [m, n, k] = match.slice(1).map(Number);
+    if (n % 4 || k % 4) throw new UsageError(`--shapes ${part}: N and K must be multiples of 4.`);
+    return { m, n, k };
+  });
+}
+
+/** The checkout's commit, with + where files differ from it; null outside a checkout. */
+function commit(): string | null {
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-C', packageRoot, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  try {
+    return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '-uno') ? '+' : '');
+  } catch {
+    return null;
+  }
+}
