@@ -9,6 +9,7 @@ import type { Adapter, AdapterConfig } from '../formats/adapter.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { initialAdapter } from '../model/adapter.js';
+import type { LanguageModel } from '../model/language-model.js';
 import { createRandom } from '../random.js';
 import { countSteps, countWarmup, type SftOptions, type SftResult, trainSft } from '../train/sft.js';
 import { onInterrupt } from './interrupt.js';
@@ -19,7 +20,7 @@ import { configOption, modelOptions, sftOptions } from './options.js';
 import { previewData } from './preview.js';
 import { profileStep } from './profile.js';
 import { RunDirectory } from './run-directory.js';
-import { loadModel, type OpenModel, openDevice, openModel } from './session.js';
+import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel } from './session.js';
 
 const options = { ...modelOptions, ...sftOptions, ...configOption };
 export type SftArguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
@@ -40,10 +41,17 @@ export interface SftRun {
   readonly output: string;
 }
 
-/** A whole run: checks everything, trains, and writes the run's directory. */
-export async function runSft(args: SftArguments): Promise<SftRun> {
+/** A base model that already lies on a device: several runs may share it. */
+export interface LoadedBase {
+  readonly model: OpenModel;
+  readonly open: OpenDevice;
+  readonly loaded: LanguageModel;
+}
+
+/** A whole run: checks everything, trains, and writes the run's directory. With `base`, on that instead of its own. */
+export async function runSft(args: SftArguments, base?: LoadedBase): Promise<SftRun> {
   checkArguments(args);
-  const model = await openModel(args.model);
+  const model = base?.model ?? (await openModel(args.model));
   const { maxLength } = args;
   if (maxLength > model.config.maxPositions) {
     throw new UsageError(
@@ -62,7 +70,7 @@ export async function runSft(args: SftArguments): Promise<SftRun> {
   for (const line of previewData(train, model)) console.log(line);
   if (valid) console.log(`Evaluation: ${valid.examples.length} rows of ${valid.file}.`);
 
-  const open = await openDevice(args);
+  const open = base?.open ?? (await openDevice(args));
   try {
     console.log(open.describe);
     const plan = chooseMicroBatch(open, model, initial.config, [...train.examples, ...(valid?.examples ?? [])], {
@@ -86,7 +94,7 @@ export async function runSft(args: SftArguments): Promise<SftRun> {
       data: [train, valid].flatMap((d) => (d ? [{ file: d.file, sha256: d.digest, ...d.stats }] : [])),
       memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens },
     });
-    const loaded = await loadModel(open, model, maxLength);
+    const loaded = base?.loaded ?? (await loadModel(open, model, maxLength));
     loaded.pool.acquire(plan.bytes.slots); // the largest program's memory first, so that it never grows
     const weights = await loaded.addAdapter(initial, { trainable: true });
     const interrupt = onInterrupt(() =>
@@ -122,10 +130,13 @@ export async function runSft(args: SftArguments): Promise<SftRun> {
     console.log(
       `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
     );
+    weights.destroy();
     return { result, output: args.output };
   } finally {
-    open.close();
-    await model.checkpoint.close();
+    if (!base) {
+      open.close();
+      await model.checkpoint.close();
+    }
   }
 }
 
