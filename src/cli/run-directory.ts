@@ -1,4 +1,4 @@
-import { appendFile, rm } from 'node:fs/promises';
+import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Adapter, LoraPair } from '../formats/adapter.js';
 import { peftTensors } from '../formats/adapter.js';
@@ -22,7 +22,6 @@ export class RunDirectory {
 
   static async create(path: string, run: Record<string, unknown>): Promise<RunDirectory> {
     const directory = new RunDirectory(path, { started: new Date().toISOString(), ...run });
-    await rm(join(path, '.writable'), { force: true });
     await directory.#writeRun();
     return directory;
   }

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
@@ -222,7 +222,7 @@ function checkArguments(args: SftArguments): void {
 }
 
 /** A run's directory must be new or empty, so that no run writes over another. */
-async function checkOutput(output: string): Promise<void> {
+export async function checkOutput(output: string): Promise<void> {
   const entries = await readdir(output).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw new InputError(
@@ -231,9 +231,11 @@ async function checkOutput(output: string): Promise<void> {
   });
   if (entries.length > 0) throw new InputError(`--output ${output} is not empty: name a new directory, or remove it.`);
   await makeDirectory(output);
-  await writeFileAtomic(join(output, '.writable'), '').catch((error: Error) => {
+  const probe = join(output, '.writable');
+  await writeFileAtomic(probe, '').catch((error: Error) => {
     throw new InputError(`--output ${output} is not writable: ${error.message}.`);
   });
+  await rm(probe);
 }
 
 function describeOptions(args: SftArguments, settings: SftOptions): Record<string, unknown> {
