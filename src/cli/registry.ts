@@ -1,9 +1,18 @@
 import { benchCommand } from './bench.js';
+import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
+import { evaluateCommand } from './evaluate.js';
 import { generateCommand } from './generate.js';
 import type { Command } from './main.js';
 import { scoreCommand } from './score.js';
 import { sftCommand } from './sft.js';
 
 /** Every command, in the order of --help. */
-export const commands: readonly Command[] = [doctorCommand, sftCommand, generateCommand, scoreCommand, benchCommand];
+export const commands: readonly Command[] = [
+  demoCommand,
+  doctorCommand,
+  sftCommand,
+  generateCommand,
+  scoreCommand,
+  benchCommand,
+];

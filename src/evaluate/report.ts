@@ -69,6 +69,21 @@ export interface Comparison {
   readonly gains: readonly AssociationGain[];
 }
 
+/** The table of one model: P@K in percent and Spearman's correlation, each with its 95 % interval, for a terminal. */
+export function formatSummary({ precision, spearman, n }: AssociationSummary): string[] {
+  const rows: string[][] = [['', 'mean', '95 % interval', 'n']];
+  const percent = (share: number) => (100 * share).toFixed(1);
+  const add = (name: string, { mean, low, high, n: count }: Estimate, show: (value: number) => string) =>
+    rows.push([name, show(mean), `[${show(low)}, ${show(high)}]`, String(count)]);
+  for (const { k, own, other } of precision) {
+    add(`P@${k} own list, %`, own, percent);
+    add(`P@${k} other list, %`, other, percent);
+  }
+  if (spearman) add('Spearman', spearman, (value) => value.toFixed(3));
+  else rows.push(['Spearman', '-', `no cue of ${n} with three shared words`, '0']);
+  return alignColumns(rows, 1);
+}
+
 /** The table of base, adapter and gain in percent with its 95 % interval in points, for a terminal; a line a string. */
 export function formatComparisons(comparisons: readonly Comparison[]): string[] {
   const rows: string[][] = [['', '', 'base', 'adapter', 'gain', '95 % interval', 'n']];
@@ -85,9 +100,14 @@ export function formatComparisons(comparisons: readonly Comparison[]): string[] 
       line('', `P@${gain.k} own − other`, above[0], above[1], gain.aboveOther);
     });
   }
+  return alignColumns(rows, 2);
+}
+
+/** Lines of equally wide columns, the first `left` of them flush left, the others right. */
+function alignColumns(rows: readonly (readonly string[])[], left: number): string[] {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return rows.map((row) =>
-    row.map((cell, i) => (i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '),
+    row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '),
   );
 }
 
