@@ -5,7 +5,7 @@ import { loadMiniNorms } from '../../datasets/mini-norms.js';
 import type { Language, Norms } from '../../datasets/norms.js';
 import { InputError, UsageError } from '../errors.js';
 import { scoreAssociations } from '../evaluate/association.js';
-import { associationPromptIds, decodeAssociations } from '../evaluate/decode.js';
+import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
 import { formatSummary, summarizeAssociations } from '../evaluate/report.js';
 import { chooseAssociationPrompt, isLexiBase } from './association-prompt.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel, writeJson } from './inference.js';
