@@ -31,8 +31,9 @@ export class LossScale {
     return Math.min(this.#scale, 2 ** Math.floor(Math.log2(32768 / Math.max(heaviestRow, 1e-30))));
   }
 
-  halve(): void {
-    this.#scale /= 2;
+  /** After a gradient that was not finite under scale `used`, which `scaleFor` may have held below the state's. */
+  halve(used: number): void {
+    if (this.#dynamic) this.#scale = used / 2;
     this.#goodSteps = 0;
   }
 

@@ -40,6 +40,7 @@ export class Optimizer {
     this.#step = step;
   }
 
+  /** Starts with moments of zero. */
   static async create(model: LanguageModel, adapter: AdapterWeights, options: AdamWOptions): Promise<Optimizer> {
     const recorder = new Recorder(model.kernels);
     const ops = model.ops(recorder);
@@ -47,13 +48,19 @@ export class Optimizer {
     gradNorm(ops, { gradients: adapter.chunks.map((chunk) => chunk.gradients), norm });
     for (const chunk of adapter.chunks) adamw(ops, chunk, norm, adapter.scale);
     const program = await recorder.realise(model.device, model.pool, model.batch.buffer);
-    return new Optimizer(model, adapter, options, norm, program);
+    const optimizer = new Optimizer(model, adapter, options, norm, program);
+    optimizer.#clear('first', 'second');
+    return optimizer;
   }
 
   zeroGradients(): void {
+    this.#clear('gradients');
+  }
+
+  #clear(...parts: ('gradients' | 'first' | 'second')[]): void {
     const { gpu } = this.#model.device;
     const encoder = gpu.createCommandEncoder();
-    for (const chunk of this.#adapter.chunks) encoder.clearBuffer(chunk.gradients.buffer!);
+    for (const chunk of this.#adapter.chunks) for (const part of parts) encoder.clearBuffer(chunk[part].buffer!);
     gpu.queue.submit([encoder.finish()]);
   }
 

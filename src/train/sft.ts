@@ -96,6 +96,7 @@ export interface SftResult {
   readonly adapter: Adapter;
   readonly steps: number;
   readonly skippedSteps: number;
+  /** Mean over the steps that were not skipped; NaN where there was none. */
   readonly trainLoss: number;
   readonly evalLoss: number | null;
   readonly outcome: 'finished' | 'stopped early' | 'interrupted';
@@ -138,14 +139,15 @@ export async function trainSft(
   data: { train: readonly Example[]; valid: readonly Example[] },
   options: SftOptions,
   sink: SftSink,
+  from: Partial<Pick<TrainerState, 'lossScale'>> = {},
 ): Promise<SftResult> {
   const { perEpoch, total } = countSteps(data.train.length, options);
   const warmup = countWarmup(total, options);
   const optimizer = await Optimizer.create(model, weights, options);
   const programs = new LossPrograms(model, { adapter: weights, backward: true });
   const evaluation = new LossPrograms(model, { adapter: weights, backward: false });
-  const lossScale = new LossScale(model.tier);
-  let lossSum = 0;
+  const lossScale = new LossScale(model.tier, from.lossScale);
+  const losses = { sum: 0, steps: 0 };
   let skippedSteps = 0;
   let best = { loss: Number.POSITIVE_INFINITY, adapter: null as Adapter | null, worse: 0 };
   let evalLoss: number | null = null;
@@ -176,32 +178,36 @@ export async function trainSft(
         buildTrie(indices.map((i) => rows[i])),
       );
       const totalWeight = totalEdgeWeight(tries);
+      // One mask seed for each micro-batch, the same when it is tried again.
+      const random = createRandom(options.seed * 1_000_003 + step);
+      const maskSeeds = tries.map(() => random.uint32());
 
       // A non-finite gradient is tried once more at half the loss scale; if that fails too, the step is skipped.
       let loss = Number.NaN;
       let update = { norm: Number.NaN, finite: false };
       let scale = 1;
       for (let attempt = 0; attempt < 2 && !update.finite; attempt++) {
-        if (attempt > 0) lossScale.halve();
+        if (attempt > 0) lossScale.halve(scale);
         scale = lossScale.scaleFor(Math.max(...tries.map(heaviestRow)));
         optimizer.zeroGradients();
         const logprobs: Promise<Float32Array>[] = [];
-        for (const trie of tries) {
+        for (const [i, trie] of tries.entries()) {
           const { batch, program } = await programs.prepare(trie);
-          logprobs.push(
-            program.run(batch, { gradScale: scale, dropout: weights.config.dropout, seed: options.seed + step }),
-          );
+          const values = { gradScale: scale, dropout: weights.config.dropout, seed: maskSeeds[i] };
+          logprobs.push(program.run(batch, values));
         }
         loss = meanLoss(tries, await Promise.all(logprobs), totalWeight);
         update = await optimizer.step(learningRate, scale * totalWeight);
       }
-      if (update.finite) lossScale.good();
-      else {
-        lossScale.halve();
+      if (update.finite) {
+        lossScale.good();
+        losses.sum += loss;
+        losses.steps++;
+      } else {
+        lossScale.halve(scale);
         skippedSteps++;
       }
       step++;
-      lossSum += loss;
       const counts = countTries(rows, tries);
       const seconds = (performance.now() - started) / 1000;
       await sink.step({
@@ -255,7 +261,7 @@ export async function trainSft(
   programs.destroy();
   evaluation.destroy();
   optimizer.destroy();
-  return { adapter, steps: step, skippedSteps, trainLoss: step > 0 ? lossSum / step : Number.NaN, evalLoss, outcome };
+  return { adapter, steps: step, skippedSteps, trainLoss: losses.sum / losses.steps, evalLoss, outcome };
 }
 
 /** Mean cross-entropy over supervised tokens, without gradients. */

@@ -1,0 +1,149 @@
+import { modelLayout } from '../../models/index.js';
+import { linearShapes } from '../../models/tensors.js';
+import { buildTrie } from '../../src/batch/trie.js';
+import type { Example, TokenTrie } from '../../src/batch/types.js';
+import type { Adapter } from '../../src/formats/adapter.js';
+import { openCheckpoint } from '../../src/formats/checkpoint.js';
+import { readAdapter } from '../../src/formats/peft.js';
+import type { AdapterWeights } from '../../src/model/adapter.js';
+import { LanguageModel } from '../../src/model/language-model.js';
+import type { LossPrograms } from '../../src/model/loss-program.js';
+import {
+  type EvalMetrics,
+  type SftOptions,
+  type StepMetrics,
+  type TrainerState,
+  trainSft,
+} from '../../src/train/sft.js';
+import { type GoldenCase, loadGolden } from '../golden.js';
+import type { TestGpu, Tier } from '../gpu.js';
+import { relativeError } from '../reference/random.js';
+
+export interface GoldenModel {
+  readonly model: LanguageModel;
+  readonly adapter: Adapter;
+  readonly weights: AdapterWeights;
+}
+
+/** A golden model with its adapter, on the device. */
+export async function openGolden(gpu: TestGpu, name: GoldenCase, tier: Tier, dropout = 0): Promise<GoldenModel> {
+  const { directory } = loadGolden(name);
+  const checkpoint = await openCheckpoint(`${directory}/model`, modelLayout);
+  const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier, maxPositions: 64 });
+  await checkpoint.close();
+  const read = await readAdapter(`${directory}/adapter`, linearShapes(model.config));
+  const adapter = { ...read, config: { ...read.config, dropout } };
+  return { model, adapter, weights: await model.addAdapter(adapter, { trainable: true }) };
+}
+
+export interface Gradients {
+  readonly loss: number;
+  /** By "path.A" or "path.B". */
+  readonly matrices: ReadonlyMap<string, Float64Array>;
+}
+
+/** Loss scale of the helpers: f16 gradients of tiny models stay clear of underflow. */
+const lossScale = 1024;
+
+/** Mean loss and gradients over tries that together make one step, each a micro-batch of its own. */
+export async function gradientsOf(
+  { model, weights }: GoldenModel,
+  programs: LossPrograms,
+  tries: readonly TokenTrie[],
+): Promise<Gradients> {
+  const total = tries.reduce((sum, trie) => trie.edgeWeight.reduce((a, b) => a + b, sum), 0);
+  const encoder = model.device.gpu.createCommandEncoder();
+  for (const chunk of weights.chunks) encoder.clearBuffer(chunk.gradients.buffer!);
+  model.device.gpu.queue.submit([encoder.finish()]);
+  let loss = 0;
+  for (const trie of tries) {
+    const { batch, program } = await programs.prepare(trie);
+    const logprobs = await program.run(batch, { gradScale: lossScale / total, dropout: 0, seed: 0 });
+    trie.edgeWeight.forEach((weight, edge) => {
+      loss -= (weight * logprobs[edge]) / total;
+    });
+  }
+  const matrices = new Map<string, Float64Array>();
+  for (const [path, pair] of await weights.downloadGradients()) {
+    for (const matrix of ['A', 'B'] as const)
+      matrices.set(
+        `${path}.${matrix}`,
+        Float64Array.from(pair[matrix], (g) => g / lossScale),
+      );
+  }
+  return { loss, matrices };
+}
+
+/** Each example a trie of its own: what a trainer without sharing computes. */
+export function oneByOne(examples: readonly Example[]): TokenTrie[] {
+  return examples.map((example) => buildTrie([example])).filter((trie) => trie.edgeTarget.length > 0);
+}
+
+/** Largest relative error of a matrix, and which. */
+export function worstError(actual: Gradients, expected: Gradients): { error: number; where: string } {
+  let worst = { error: 0, where: '' };
+  for (const [where, values] of expected.matrices) {
+    const error = relativeError(actual.matrices.get(where)!, values);
+    if (!(error <= worst.error)) worst = { error, where };
+  }
+  return worst;
+}
+
+/** Options of a short run; tests say what they change. */
+export const sftDefaults: SftOptions = {
+  batchSize: 4,
+  microBatchTokens: 64,
+  epochs: 1,
+  maxSteps: 0,
+  learningRate: 1e-2,
+  schedulerType: 'constant',
+  warmupSteps: 0,
+  warmupRatio: 0,
+  weightDecay: 0,
+  maxGradNorm: 1,
+  loraPlusRatio: 1,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  seed: 42,
+  shuffle: true,
+  evalSteps: 0,
+  saveSteps: 0,
+  earlyStoppingPatience: 0,
+};
+
+export interface Run {
+  readonly result: Awaited<ReturnType<typeof trainSft>>;
+  readonly steps: StepMetrics[];
+  readonly evaluations: (EvalMetrics & { best: boolean })[];
+  readonly checkpoints: { name: string; adapter: Adapter; state: TrainerState }[];
+}
+
+/** Trains from the golden adapter and keeps everything that the run tells. */
+export async function train(
+  opened: GoldenModel,
+  data: { train: readonly Example[]; valid?: readonly Example[] },
+  options: Partial<SftOptions>,
+  more: { interruptAt?: number; lossScale?: { scale: number; goodSteps: number } } = {},
+): Promise<Run> {
+  await opened.model.setAdapter(opened.weights, opened.adapter);
+  const run: Omit<Run, 'result'> = { steps: [], evaluations: [], checkpoints: [] };
+  const result = await trainSft(
+    opened.model,
+    opened.weights,
+    { train: data.train, valid: data.valid ?? [] },
+    { ...sftDefaults, ...options },
+    {
+      step: (metrics) => void run.steps.push(metrics),
+      evaluation: (metrics, best) => void run.evaluations.push({ ...metrics, best }),
+      checkpoint: async (name, adapter, state) => void run.checkpoints.push({ name, adapter, state }),
+      interrupted: () => run.steps.length === more.interruptAt,
+    },
+    { lossScale: more.lossScale },
+  );
+  return { result, ...run };
+}
+
+export function flatten(adapter: Adapter): Float32Array {
+  return Float32Array.from([...adapter.tensors.values()].flatMap(({ A, B }) => [...A, ...B]));
+}
