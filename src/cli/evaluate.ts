@@ -83,7 +83,8 @@ async function evaluateAssociation(args: Arguments): Promise<void> {
         maxNewTokens,
         presencePenalty: args.presencePenalty,
         batchSize: args.batchSize,
-        onProgress: (share) => progress.update(share, `decoding lists for ${cues.length} cues`),
+        onProgress: (share) =>
+          progress.update(share, `decoding lists for ${cues.length} cues: ${Math.round(100 * share)} %`),
       });
       progress.end();
       return decoded;
