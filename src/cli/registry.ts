@@ -14,5 +14,6 @@ export const commands: readonly Command[] = [
   sftCommand,
   generateCommand,
   scoreCommand,
+  evaluateCommand,
   benchCommand,
 ];
