@@ -34,7 +34,7 @@ function packagesReady() {
 }
 
 function installPackages() {
-  console.log('Installing npm packages …');
+  console.error('Installing npm packages …');
   const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
   const npm = process.env.npm_execpath;
   const options = { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] };
@@ -63,7 +63,7 @@ function sourcesDigest() {
 
 /** Compiles beside dist/ and swaps it in whole, so that a running command never sees half a build. */
 function build(digest) {
-  console.log('Building …');
+  console.error('Building …');
   const fresh = at('node_modules', '.cache', `lexalign-dist-${process.pid}`);
   const old = `${fresh}-old`;
   const tsc = at('node_modules', 'typescript', 'bin', 'tsc');

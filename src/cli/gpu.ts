@@ -77,9 +77,9 @@ export async function listAdapters(): Promise<{ name: string; kind: AdapterKind;
   return found;
 }
 
-/** The wish of the command line, else of the environment, else auto. */
-export function deviceWish(option?: string): string {
-  return option || process.env.LEXALIGN_DEVICE || 'auto';
+/** The wish of the command line, else (and where that is auto, its default) of the environment, else auto. */
+export function deviceWish(option = 'auto'): string {
+  return option && option !== 'auto' ? option : process.env.LEXALIGN_DEVICE || 'auto';
 }
 
 /**

@@ -130,6 +130,7 @@ describe('the device a command gets', () => {
     vi.stubEnv('LEXALIGN_DEVICE', 'cpu');
     expect(deviceWish()).toBe('cpu');
     expect(deviceWish('gpu')).toBe('gpu');
+    expect(deviceWish('auto')).toBe('cpu');
   });
 
   it('is explained in one sentence with the mend when there is none', () => {
