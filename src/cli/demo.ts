@@ -6,10 +6,16 @@ import { type Language, type Norms, splitByCue } from '../../datasets/norms.js';
 import { UsageError } from '../errors.js';
 import { type CueScore, scoreAssociations } from '../evaluate/association.js';
 import { decodeAssociations } from '../evaluate/decode-associations.js';
-import { associationGains, type Comparison, formatComparisons, summarizeAssociations } from '../evaluate/report.js';
+import {
+  type AssociationSummary,
+  associationGains,
+  type Comparison,
+  formatComparisons,
+  summarizeAssociations,
+} from '../evaluate/report.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import type { AdapterWeights } from '../model/adapter.js';
-import { LEXI_BASE_PROMPTS } from '../text/prompts.js';
+import { type AssociationPrompt, LEXI_BASE_PROMPTS } from '../text/prompts.js';
 import { readConfigFile } from './config-file.js';
 import { writeJson } from './inference.js';
 import { packageRoot } from './kernel-source.js';
@@ -47,6 +53,14 @@ const split = { fractions: [0.7, 0.3], seed: 42 };
 /** Of a cue's associates those that are taught. */
 const taughtAssociates = 8;
 const ks = [5];
+/** A question of a kind that lexi-base's pretraining held, with English words: what it can do without any training. */
+const knownPrompt: AssociationPrompt = {
+  form: 'text',
+  system: null,
+  question: 'Words related to {cue}:',
+  separator: ', ',
+  lead: ' ',
+};
 const names: Readonly<Record<Language, string>> = { en: 'English', zh: 'Mandarin' };
 const recipe = join(packageRoot, 'recipes', 'demo.yaml');
 
@@ -56,7 +70,9 @@ interface LanguageResult {
   readonly comparison: Comparison;
   readonly base: readonly CueScore[];
   readonly adapter: readonly CueScore[];
-  readonly seconds: Readonly<Record<'before' | 'training' | 'after', number>>;
+  /** The base asked by `knownPrompt`; null for Mandarin. */
+  readonly known: AssociationSummary | null;
+  readonly seconds: Readonly<Record<'before' | 'known' | 'training' | 'after', number>>;
   readonly steps: number;
 }
 
@@ -114,29 +130,31 @@ async function demonstrate(
     `\n── ${names[language]}: ${train.cues.length} cues to train on, ${test.cues.length} held out; written to ${data}`,
   );
 
-  const evaluate = async (adapter: AdapterWeights | null): Promise<{ scores: CueScore[]; seconds: number }> => {
+  const evaluate = async (adapter: AdapterWeights | null, prompt: AssociationPrompt) => {
     const who = adapter ? 'the adapter' : 'the base model';
-    process.stdout.write(`Asking ${who} for associates of the ${test.cues.length} held-out cues … `);
+    const how = prompt === knownPrompt ? ', as in its pretraining,' : '';
+    process.stdout.write(`Asking ${who}${how} for associates of the ${test.cues.length} held-out cues … `);
     const started = performance.now();
     const texts = await decodeAssociations(
       base.loaded,
       adapter,
       requireTokenizer(base.model),
-      LEXI_BASE_PROMPTS[language],
+      prompt,
       test.cues.map(({ cue }) => cue),
     );
     console.log(since(started));
     return { scores: scoreAssociations(test.cues, texts, ks), seconds: (performance.now() - started) / 1000 };
   };
 
-  const before = await evaluate(null);
+  const before = await evaluate(null, LEXI_BASE_PROMPTS[language]);
+  const known = language === 'en' ? await evaluate(null, knownPrompt) : null;
   const started = performance.now();
   const { result } = await runSft(recipeArguments(join(data, 'train.jsonl'), join(output, language), args), base);
   if (result.outcome === 'interrupted') return null;
   const training = (performance.now() - started) / 1000;
   console.log(`Training took ${training.toFixed(1)} s.`);
   const adapter = await base.loaded.addAdapter(result.adapter, { trainable: false });
-  const after = await evaluate(adapter);
+  const after = await evaluate(adapter, LEXI_BASE_PROMPTS[language]);
   adapter.destroy();
   return {
     language,
@@ -148,7 +166,8 @@ async function demonstrate(
     },
     base: before.scores,
     adapter: after.scores,
-    seconds: { before: before.seconds, training, after: after.seconds },
+    known: known && summarizeAssociations(known.scores, ks),
+    seconds: { before: before.seconds, known: known?.seconds ?? 0, training, after: after.seconds },
     steps: result.steps,
   };
 }
@@ -182,22 +201,28 @@ function summary(results: readonly LanguageResult[]): string[] {
     '',
     ...formatComparisons(results.map(({ comparison }) => comparison)),
   ];
-  for (const { language, comparison, base, adapter } of results) {
-    lines.push('', ...verdict(comparison));
-    if (language === 'zh') {
+  for (const { language, comparison, base, adapter, known } of results) {
+    lines.push('', ...verdict(comparison), ...samples(base, adapter));
+    if (language === 'zh')
       lines.push(
-        'Mandarin is weak: the model learnt its Chinese through English glosses, and most words it gives are wrong ones.',
+        '  Mandarin is weak: the model learnt its Chinese through English glosses, and its words are often wrong.',
       );
-    }
-    lines.push(...samples(base, adapter));
+    if (known) lines.push(...describeKnown(known));
   }
   lines.push(
     '',
-    'What this shows and what not: lexi-base is a tiny model (4 million parameters) made for this demonstration. Asked in',
-    'a form that it met in pretraining, it scores 14.6 % in English without any training (models/lexi-base/README.md), so',
-    'the training does not give it new knowledge: it calls up relations that it knows under a new question.',
+    'lexi-base is a tiny model, 4 million parameters, made for this demonstration; it is not an assistant.',
   );
   return lines;
+}
+
+/** What keeps the gain in proportion. */
+function describeKnown({ precision }: AssociationSummary): string[] {
+  const [own, other] = [precision[0].own, precision[0].other].map(({ mean }) => (100 * mean).toFixed(1));
+  return [
+    `  Asked in a form that it met in pretraining ("${knownPrompt.question.replace('{cue}', 'X')}"), the base gives ${own} % (other list ${other} %)`,
+    '  without any training: what training gains is relations it knows, called up under a new question.',
+  ];
 }
 
 function verdict({ title, gains }: Comparison): string[] {
@@ -227,8 +252,9 @@ function places(results: readonly LanguageResult[], output: string): string[] {
     `  training data    ${at('data', any, 'train.jsonl')}; held-out cues: test.tsv`,
     `  this report      ${at('report.txt')}; with every list: ${at('report.json')}`,
     `  the recipe       ${relative(process.cwd(), recipe)}`,
-    'Ask it yourself:',
+    'Ask it yourself, or score it again:',
     `  npx lexalign generate --adapter ${at(each[0])} --presence-penalty 4 --max-new-tokens 28 --prompt $'${question.replaceAll('\n', '\\n')}'`,
+    `  npx lexalign evaluate association --adapter ${at(each[0])} --norms ${at('data', each[0], 'test.tsv')} --language ${each[0]} --k 5`,
   ];
 }
 
@@ -238,12 +264,13 @@ function describeReport(results: readonly LanguageResult[], device: string, seco
     device,
     seconds,
     split,
-    languages: results.map(({ language, comparison, base, adapter, ...rest }) => ({
+    languages: results.map(({ language, comparison, base, adapter, known, ...rest }) => ({
       language,
       ...rest,
       base: comparison.base,
       adapter: comparison.adapter,
       gains: comparison.gains,
+      known_prompt: known && { question: knownPrompt.question, ...known },
       cues: base.map((score, i) => ({ base: score, adapter: adapter[i] })),
     })),
   };
