@@ -1,0 +1,68 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import type { Options } from 'yargs';
+import { commands } from '../src/cli/registry.js';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const read = (file: string) => readFileSync(join(root, file), 'utf8');
+const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)];
+
+/** A line of the option table. */
+function row(name: string, option: Options): string {
+  const kinds = option.choices ? option.choices.join(', ') : option.type === 'array' ? 'text, repeatable' : option.type;
+  const shown = { string: 'text', boolean: 'switch', number: 'number' }[kinds as string] ?? `${kinds}`;
+  const fallback = option.demandOption ? 'required' : option.default === undefined ? '' : `\`${option.default}\``;
+  return `| \`--${name}\` | ${shown} | ${fallback} | ${`${option.describe}`.replace(/[|<]/g, '\\$&')} |`;
+}
+
+/** docs/options.md, whole. */
+function optionsPage(): string {
+  const sections = commands.map(({ command, describe: text, options }) => {
+    const rows = Object.entries(options).filter(([, option]) => !option.hidden);
+    return [
+      `## \`${command}\``,
+      `${text}.`,
+      ['| option | takes | default | |', '|---|---|---|---|', ...rows.map(([name, option]) => row(name, option))].join(
+        '\n',
+      ),
+    ].join('\n\n');
+  });
+  return `${[
+    '# Options',
+    'Written from the tables in `src/cli` by `npx vitest run test/docs.test.ts -u`; the same test fails when they differ.',
+    'Every switch has a `--no-` form. Commands with `--config` read the same names, with `-` or `_`, from a YAML file, at\nits top or in a section named after the command; the command line goes before the file, the file before the defaults.\n`per_device_train_batch_size` and `gradient_accumulation_steps` are understood there: their product is the batch size.',
+    ...sections,
+  ].join('\n\n')}\n`;
+}
+
+describe('the documents', () => {
+  it('list the options as the commands have them', async () => {
+    await expect(optionsPage()).toMatchFileSnapshot(join(root, 'docs', 'options.md'));
+  });
+
+  it.each(pages)('%s links only to what is there', (page) => {
+    for (const [, target] of read(page).matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g))
+      expect(existsSync(join(root, dirname(page), target)), target).toBe(true);
+  });
+
+  it.each(pages)('%s names only commands and options that exist', (page) => {
+    const text = read(page).replaceAll(/\\\n\s*/g, ' ');
+    for (const [line, name] of text.matchAll(/npx lexalign ([a-z]+)[^\n`]*/g)) {
+      const command = commands.find((one) => one.command.split(' ')[0] === name);
+      expect(command, line).toBeDefined();
+      for (const [, option] of line.matchAll(/ --([a-z0-9-]+)/g))
+        expect(['help', ...Object.keys(command?.options ?? {})], line).toContain(option.replace(/^no-/, ''));
+    }
+  });
+
+  it('name only files of the project that exist', () => {
+    for (const page of pages) {
+      for (const [, path] of read(page).matchAll(
+        /`((?:src|kernels|models|datasets|recipes|scripts|test|bench|docs)\/[\w./-]+)`/g,
+      ))
+        expect(existsSync(join(root, path)), `${page}: ${path}`).toBe(true);
+    }
+  });
+});
