@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest';
 import type { CueScore } from '../../src/evaluate/association.js';
-import { associationGains, formatComparisons, summarizeAssociations } from '../../src/evaluate/report.js';
+import {
+  associationGains,
+  formatComparisons,
+  formatSummary,
+  summarizeAssociations,
+} from '../../src/evaluate/report.js';
 
 const scores = (own: number[], other: number[], spearman: (number | null)[] = []): CueScore[] =>
   own.map((value, i) => ({
@@ -47,4 +52,16 @@ test('the table lines up', () => {
     '         P@5 other list    5.0     10.0   +5.0    [0.0, +15.0]  4',
     '         P@5 own − other   5.0     40.0  +35.0  [+25.0, +40.0]  4',
   ]);
+});
+
+test('the table of one model gives every measure with its interval and n', () => {
+  const lines = formatSummary(summarizeAssociations(adapter, [5]));
+  expect(lines.map((line) => line.trim().split(/ {2,}/))).toEqual([
+    ['mean', '95 % interval', 'n'],
+    ['P@5 own list, %', '50.0', '[40.0, 60.0]', '4'],
+    ['P@5 other list, %', '10.0', '[0.0, 20.0]', '4'],
+    ['Spearman', '0.750', '[0.500, 1.000]', '2'],
+  ]);
+  expect(new Set(lines.map((line) => line.length)).size).toBe(1);
+  expect(formatSummary(summarizeAssociations(base, [5])).at(-1)).toMatch(/Spearman +- +no cue of 4 with three shared/);
 });

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { modelLayout } from '../../models/index.js';
 import { linearShapes } from '../../models/tensors.js';
 import { buildTrie } from '../../src/batch/trie.js';
@@ -66,6 +66,32 @@ describe.each(goldenCases)('golden %s', (name) => {
       const everyLogit = forward(golden.model, reference, chain(golden.logits.ids));
       expect(relativeError(all, everyLogit)).toBeLessThan(tolerance[tier]);
     }
+  });
+});
+
+describe('a vocabulary larger than one binding', () => {
+  it.each(tiers)('is embedded and predicted in parts, %s', async (tier) => {
+    const golden = loadGolden('llama');
+    const whole = await load(`${golden.directory}/model`, tier);
+    const { hiddenSize, intermediateSize, vocabSize } = whole.config;
+    const limit = hiddenSize * Math.max(intermediateSize, vocabSize / 3) * (tier === 'f16' ? 2 : 4);
+    Object.defineProperty(gpu.device, 'maxBinding', { value: Math.floor(limit / 256) * 256, configurable: true });
+    onTestFinished(() => {
+      Reflect.deleteProperty(gpu.device, 'maxBinding');
+    });
+    const parted = await load(`${golden.directory}/model`, tier);
+    expect(parted.weights.head.parts.length).toBeGreaterThan(1);
+    expect(parted.weights.embedding.parts.length).toBeGreaterThan(1);
+    const ids = [0, 1, 100, 200, vocabSize - 1];
+    const expected = await promptLogits(whole, null, ids);
+    expect(await promptLogits(parted, null, ids)).toEqual(expected);
+    const trie = buildTrie([{ ids: Int32Array.from(ids), labels: Int32Array.from(ids), weight: 1 }]);
+    const logprobs = [];
+    for (const model of [whole, parted]) {
+      const { batch, program } = await new LossPrograms(model, { adapter: null, backward: false }).prepare(trie);
+      logprobs.push(Float64Array.from(await program.run(batch, { gradScale: 0, dropout: 0, seed: 0 })));
+    }
+    expect(relativeError(logprobs[1], logprobs[0])).toBeLessThan(1e-5);
   });
 });
 
