@@ -122,7 +122,7 @@ describe('lexalign score', () => {
   });
 
   it.each<[1 | 2, RegExp, string[]]>([
-    [2, /Missing required argument: output/, ['--data', 'x']],
+    [2, /^lexalign: .*output/m, ['--data', 'x']],
     [1, /no\.jsonl does not exist/, ['--data', join(directory, 'no.jsonl'), '--output', join(directory, 'o')]],
     [1, /not a directory that can be written to/, ['--data', 'x', '--output', join(directory, 'no/where.jsonl')]],
     [1, /empty\.jsonl has no rows/, ['--data', write('empty.jsonl', ['']), '--output', join(directory, 'o')]],
