@@ -23,7 +23,9 @@ export interface BenchReport {
   readonly commit: string | null;
   readonly date: string;
   readonly rows: readonly BenchRow[];
-  /** What does not fit rows: figures of a whole step. */
+  /** Time of one step by operation, as a printed table. */
+  readonly profile?: readonly string[];
+  /** Figures of a whole step. */
   readonly summary?: Readonly<Record<string, number | string>>;
 }
 

@@ -7,6 +7,7 @@ import { LanguageModel, type Tier } from '../src/model/language-model.js';
 import { LossPrograms } from '../src/model/loss-program.js';
 import { createRandom } from '../src/random.js';
 import { Optimizer } from '../src/train/optimizer.js';
+import { formatProfile, timeStep } from '../src/train/profile.js';
 import { type BenchDevice, benchMatmul, type MatmulShape } from './kernels/matmul.js';
 import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
 import { type BenchRow, median, spread } from './rows.js';
@@ -19,6 +20,8 @@ export interface SftBenchOptions {
   readonly targetModules: readonly string[];
   readonly tier: Tier;
   readonly steps: number;
+  /** Also time one step by operation. */
+  readonly profile: boolean;
 }
 
 /** The shape that speed is judged by on the software driver: 25.7 M parameters in its matmuls. */
@@ -32,7 +35,7 @@ export const smallShape: LlamaShape = { hidden: 512, layers: 8, heads: 8, kvHead
 export async function benchSft(
   bench: BenchDevice,
   options: SftBenchOptions,
-): Promise<{ rows: BenchRow[]; summary: Record<string, number | string> }> {
+): Promise<{ rows: BenchRow[]; summary: Record<string, number | string>; profile: string[] }> {
   const { shape, sequences, length, tier } = options;
   const config = llamaConfig(shape);
   const model = await LanguageModel.load(bench.device, bench.kernels, randomCheckpoint(config), {
@@ -103,10 +106,12 @@ export async function benchSft(
   const stepSeconds = median(seconds);
   const gflops = (4 * parameters * tokens) / stepSeconds / 1e9;
   const matmulGflops = matmulFlops / matmulMs / 1e6;
+  const timed = options.profile ? await timeStep(model, adapter, examples, tokens) : null;
   programs.destroy();
   optimizer.destroy();
   return {
     rows,
+    profile: timed ? formatProfile(timed.profile, timed.tokens) : [],
     summary: {
       model: `llama ${shape.hidden}x${shape.layers}, heads ${shape.heads}/${shape.kvHeads}, ffn ${shape.ffn}, vocab ${shape.vocab}, r ${options.rank}`,
       tier,

@@ -1,60 +1,18 @@
-// Attention over a token trie: query q sees key k iff k <= q < subtreeEnd[k], and in windowed layers
-// positions[q] - positions[k] < window. Grouped queries: head h reads key head h / group.
-// A workgroup of 64 owns BLOCK = 16 rows of one head and walks the blocks that the host listed for it; an entry is
-// block << 1 | masked. Softmax statistics and sums in f32; only probability tiles pass through workgroup memory.
+// Attention over a token trie (masks and bindings: include/attention.wgsl).
+// A workgroup of 64 owns 16 rows of one head and walks the blocks that the host listed for it. Softmax statistics and
+// sums in f32; only probability tiles pass through workgroup memory.
 // forward:  o, lse = log Σ exp(s)              (one pass, running maximum)
 // prepare:  delta[q] = Σ do[q] · o[q]
 // keys:     dk, dv of a key block, over the query heads of its group
 // queries:  dq of a query block
-// TYPE: element type. PARTS = ceil(headDim / 16): vec4s of a row that each of a row's four invocations holds.
-#if forward
-@group(0) @binding(0) var<storage, read_write> o: array<vec4<${TYPE}>>;   // [rows, heads, headDim]
-#endif
-#if prepare
-@group(0) @binding(0) var<storage, read> o: array<vec4<${TYPE}>>;
-@group(0) @binding(1) var<storage, read> dout: array<vec4<${TYPE}>>;
-@group(0) @binding(2) var<storage, read_write> delta: array<f32>;         // [rows, heads]
-#endif
-#if !prepare
-@group(0) @binding(${forward ? 1 : 0}) var<storage, read> q: array<vec4<${TYPE}>>; // [rows, heads, headDim]
-@group(0) @binding(${forward ? 2 : 1}) var<storage, read> k: array<vec4<${TYPE}>>; // [rows, kvHeads, headDim]
-@group(0) @binding(${forward ? 3 : 2}) var<storage, read> v: array<vec4<${TYPE}>>;
-@group(0) @binding(${forward ? 4 : 3}) var<storage, read> positions: array<u32>;
-@group(0) @binding(${forward ? 5 : 4}) var<storage, read> subtreeEnd: array<u32>;
-@group(0) @binding(${forward ? 6 : 5}) var<storage, read> listStart: array<u32>;   // [blocks + 1]
-@group(0) @binding(${forward ? 7 : 6}) var<storage, read> listBlocks: array<u32>;
-#endif
-#if forward
-@group(0) @binding(8) var<storage, read_write> lse: array<f32>;           // [rows, heads]
-#endif
-#if keys || queries
-@group(0) @binding(7) var<storage, read> lse: array<f32>;
-@group(0) @binding(8) var<storage, read> dout: array<vec4<${TYPE}>>;
-@group(0) @binding(9) var<storage, read> delta: array<f32>;
-#endif
-#if keys
-@group(0) @binding(10) var<storage, read_write> dk: array<vec4<${TYPE}>>;
-@group(0) @binding(11) var<storage, read_write> dv: array<vec4<${TYPE}>>;
-#endif
-#if queries
-@group(0) @binding(10) var<storage, read_write> dq: array<vec4<${TYPE}>>;
-#endif
-struct Params { heads: u32, kvHeads: u32, headDim: u32, window: u32, scale: f32 } // window 0: none
-@group(1) @binding(0) var<uniform> p: Params;
-#include "batch.wgsl"
-#include "fold.wgsl"
+// PARTS = ceil(headDim / 16): vec4s of a row that each of a row's four invocations holds.
+#include "attention.wgsl"
 
 #if !prepare
-const hidden = -1e30; // WGSL may assume that infinities do not occur
 var<workgroup> tile: array<f32, 256>;  // [16 queries][16 keys]: s in forward, p in keys
 #if keys || queries
 var<workgroup> grads: array<f32, 256>; // ds
 #endif
-
-fn visible(query: u32, key: u32) -> bool {
-  return query < batch.rows && key <= query && query < subtreeEnd[key]
-    && (p.window == 0u || positions[query] - positions[key] < p.window);
-}
 
 fn score(query: u32, head: u32, key: u32, width: u32) -> f32 {
   let a = (query * p.heads + head) * width;

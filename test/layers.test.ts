@@ -11,6 +11,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
  */
 const layers = [
   'src/errors.ts',
+  'src/random.ts',
   'kernels',
   'src/gpu',
   'src/ops',

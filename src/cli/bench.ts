@@ -28,6 +28,7 @@ export const benchCommand: Command = {
     shapes: { type: 'string', describe: 'kernels: MxNxK, comma-separated' },
     only: { type: 'string', describe: 'kernels: this operation only (matmul)' },
     peer: { type: 'string', choices: ['tfjs'], describe: 'kernels: measure a peer in the same run' },
+    profile: { type: 'boolean', default: false, describe: 'sft: also time one step by operation' },
     steps: { type: 'number', default: 5, describe: 'sft: steps measured' },
     sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
     length: { type: 'number', default: 128, describe: 'sft: tokens a row' },
@@ -63,9 +64,11 @@ export const benchCommand: Command = {
               targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
               tier: open.tier,
               steps: args.steps as number,
+              profile: args.profile as boolean,
             })),
       };
       for (const line of formatRows(report.rows)) console.log(line);
+      for (const line of report.profile ?? []) console.log(line);
       for (const [key, value] of Object.entries(report.summary ?? {})) {
         console.log(`${key.padEnd(20)} ${typeof value === 'number' ? Number(value.toPrecision(5)) : value}`);
       }

@@ -1,24 +1,24 @@
-import { readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { basename, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
 import { LINEAR_MODULES, linearShapes } from '../../models/tensors.js';
 import type { Overlong } from '../batch/examples.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter, AdapterConfig } from '../formats/adapter.js';
-import { makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { writeFileAtomic } from '../formats/files.js';
 import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { initialAdapter } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { createRandom } from '../random.js';
+import { profileStep } from '../train/profile.js';
 import { countSteps, countWarmup, type SftOptions, type SftResult, trainSft } from '../train/sft.js';
 import { onInterrupt } from './interrupt.js';
-import { findData, loadData } from './load-data.js';
+import { findData, type LoadedData, loadData } from './load-data.js';
 import type { Command } from './main.js';
 import { chooseMicroBatch, formatBytes, parseBytes } from './memory.js';
 import { configOption, modelOptions, sftOptions } from './options.js';
 import { previewData } from './preview.js';
-import { profileStep } from './profile.js';
 import { RunDirectory } from './run-directory.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel } from './session.js';
 
@@ -52,70 +52,92 @@ export interface LoadedBase {
 export async function runSft(args: SftArguments, base?: LoadedBase): Promise<SftRun> {
   checkArguments(args);
   const model = base?.model ?? (await openModel(args.model));
-  const { maxLength } = args;
-  if (maxLength > model.config.maxPositions) {
-    throw new UsageError(
-      `--max-length ${maxLength} passes the model's ${model.config.maxPositions} positions: lower it.`,
-    );
+  try {
+    const checked = await checkRun(args, model);
+    const open = base?.open ?? (await openDevice(args));
+    try {
+      console.log(open.describe);
+      return await train(args, checked, { model, open, loaded: base?.loaded ?? null });
+    } finally {
+      if (!base) open.close();
+    }
+  } finally {
+    if (!base) await model.checkpoint.close();
   }
-  const initial = args.initAdapter
-    ? await readAdapter(args.initAdapter, linearShapes(model.config))
-    : newAdapter(args, model);
+}
+
+/** A run's input, read and found good. */
+interface CheckedRun {
+  readonly maxLength: number;
+  /** The adapter of --init-adapter; null for a new one. */
+  readonly initial: Adapter | null;
+  readonly train: LoadedData;
+  readonly valid: LoadedData | null;
+  /** Bytes; null where none was given. */
+  readonly memoryLimit: number | null;
+}
+
+/** Everything that can be refused before a device is opened. */
+async function checkRun(args: SftArguments, model: OpenModel): Promise<CheckedRun> {
+  const memoryLimit = args.memoryLimit === undefined ? null : parseBytes('--memory-limit', args.memoryLimit);
+  const initial = args.initAdapter ? await readAdapter(args.initAdapter, linearShapes(model.config)) : null;
+  const maxLength = Math.min(args.maxLength, model.config.maxPositions);
+  if (maxLength < args.maxLength) console.log(`--max-length is ${maxLength}: the model has no more positions.`);
+  await checkOutput(args.output);
   const files = await findData(args.data, args.evalData);
   const limits = { maxLength, overlong: args.overlong as Overlong };
   const train = await loadData(files.train, model, limits);
   const valid = files.valid ? await loadData(files.valid, model, limits) : null;
-  const memoryLimit = args.memoryLimit === undefined ? null : parseBytes('--memory-limit', args.memoryLimit);
-  await checkOutput(args.output);
   for (const line of previewData(train, model)) console.log(line);
   if (valid) console.log(`Evaluation: ${valid.examples.length} rows of ${valid.file}.`);
+  return { maxLength, initial, train, valid, memoryLimit };
+}
 
-  const open = base?.open ?? (await openDevice(args));
+async function train(
+  args: SftArguments,
+  run: CheckedRun,
+  { model, open, loaded: given }: { model: OpenModel; open: OpenDevice; loaded: LanguageModel | null },
+): Promise<SftRun> {
+  const [rows, evalRows] = [run.train.examples, run.valid?.examples ?? []];
+  const config = run.initial?.config ?? newAdapterConfig(args);
+  const plan = chooseMicroBatch(open, model, config, [...rows, ...evalRows], {
+    maxLength: run.maxLength,
+    asked: args.microBatchTokens,
+    limit: run.memoryLimit,
+    batchSize: args.batchSize,
+  });
+  for (const line of plan.lines) console.log(line);
+  const settings = settingsOf(args, plan.microBatchTokens);
+  const { total } = countSteps(rows.length, settings);
+  console.log(
+    `Training: ${total} steps of ${args.batchSize} rows, ${countWarmup(total, settings)} of them warm-up; peak learning rate ${args.learningRate}.`,
+  );
+  const loaded = given ?? (await loadModel(open, model, run.maxLength));
+  loaded.pool.acquire(plan.bytes.slots); // the largest program's memory first, so that it never grows
+  const random = createRandom(args.seed);
+  const initial = run.initial ?? initialAdapter(model.config, config, () => random.uint32() / 2 ** 32);
+  const weights = await loaded.addAdapter(initial, { trainable: true });
+  const directory = await RunDirectory.create(args.output, {
+    command: 'sft',
+    options: describeOptions(args, settings),
+    model: model.directory,
+    device: { description: open.describe, tier: open.tier, backend: open.device.info.description },
+    versions: versions(),
+    data: [run.train, run.valid].flatMap((d) => (d ? [{ file: d.file, sha256: d.digest, ...d.stats }] : [])),
+    memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens },
+  });
+  const interrupt = onInterrupt(() =>
+    console.error('Interrupted: writing a checkpoint after this step; again to quit at once.'),
+  );
   try {
-    console.log(open.describe);
-    const plan = chooseMicroBatch(open, model, initial.config, [...train.examples, ...(valid?.examples ?? [])], {
-      maxLength,
-      asked: args.microBatchTokens,
-      limit: memoryLimit,
-      batchSize: args.batchSize,
+    const result = await trainSft(loaded, weights, { train: rows, valid: evalRows }, settings, {
+      step: (metrics) => directory.step(metrics, total),
+      evaluation: (metrics, best) => directory.evaluation(metrics, best),
+      checkpoint: (name, adapter, state, moments) =>
+        directory.checkpoint(name, adapter, baseName(model), state, moments),
+      interrupted: () => interrupt.requested,
     });
-    for (const line of plan.lines) console.log(line);
-    const settings = settingsOf(args, plan.microBatchTokens);
-    const { total } = countSteps(train.examples.length, settings);
-    console.log(
-      `Training: ${total} steps of ${args.batchSize} rows, ${countWarmup(total, settings)} of them warm-up; peak learning rate ${args.learningRate}.`,
-    );
-    const run = await RunDirectory.create(args.output, {
-      command: 'sft',
-      options: describeOptions(args, settings),
-      model: model.directory,
-      device: { description: open.describe, tier: open.tier, backend: open.device.info.description },
-      versions: versions(),
-      data: [train, valid].flatMap((d) => (d ? [{ file: d.file, sha256: d.digest, ...d.stats }] : [])),
-      memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens },
-    });
-    const loaded = base?.loaded ?? (await loadModel(open, model, maxLength));
-    loaded.pool.acquire(plan.bytes.slots); // the largest program's memory first, so that it never grows
-    const weights = await loaded.addAdapter(initial, { trainable: true });
-    const interrupt = onInterrupt(() =>
-      console.error('Interrupted: writing a checkpoint after this step; again to quit at once.'),
-    );
-    let result: SftResult;
-    try {
-      result = await trainSft(loaded, weights, { train: train.examples, valid: valid?.examples ?? [] }, settings, {
-        step: (metrics) => run.step(metrics, total),
-        evaluation: (metrics, best) => run.evaluation(metrics, best),
-        checkpoint: (name, adapter, state, moments) => run.checkpoint(name, adapter, baseName(model), state, moments),
-        interrupted: () => interrupt.requested,
-      });
-    } finally {
-      interrupt.remove();
-    }
     await writeAdapter(args.output, result.adapter, baseName(model));
-    if (args.profile) {
-      for (const line of await profileStep(loaded, weights, train.examples.slice(0, args.batchSize), settings))
-        console.log(line);
-    }
     const summary = {
       outcome: result.outcome,
       steps: result.steps,
@@ -125,22 +147,23 @@ export async function runSft(args: SftArguments, base?: LoadedBase): Promise<Sft
       device_bytes: open.device.allocatedBytes,
       planned_bytes: plan.bytes.total,
     };
-    await run.finish(summary);
+    await directory.finish(summary);
+    if (args.profile) {
+      for (const line of await profileStep(loaded, weights, rows.slice(0, args.batchSize), settings)) console.log(line);
+    }
     if (args.json !== undefined) await writeJson(args.json, summary);
     console.log(
       `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
     );
-    weights.destroy();
     return { result, output: args.output };
   } finally {
-    if (!base) {
-      open.close();
-      await model.checkpoint.close();
-    }
+    interrupt.remove();
+    await directory.close();
+    weights.destroy();
   }
 }
 
-function newAdapter(args: SftArguments, model: OpenModel): Adapter {
+function newAdapterConfig(args: SftArguments): AdapterConfig {
   const names =
     args.loraTargetModules === 'all-linear'
       ? [...LINEAR_MODULES]
@@ -150,15 +173,13 @@ function newAdapter(args: SftArguments, model: OpenModel): Adapter {
       throw new UsageError(`--lora-target-modules: ${name} is not one of ${LINEAR_MODULES.join(', ')} or all-linear.`);
     }
   }
-  const config: AdapterConfig = {
+  return {
     r: args.loraR,
     alpha: args.loraAlpha,
     dropout: args.loraDropout,
-    targetModules: names,
+    targetModules: [...new Set(names)],
     useRslora: args.useRslora,
   };
-  const random = createRandom(args.seed);
-  return initialAdapter(model.config, config, () => random.uint32() / 2 ** 32);
 }
 
 function settingsOf(args: SftArguments, microBatchTokens: number): SftOptions {
@@ -188,7 +209,7 @@ function settingsOf(args: SftArguments, microBatchTokens: number): SftOptions {
 /** Numbers that make no sense, in the words of their option. */
 function checkArguments(args: SftArguments): void {
   const whole = (name: string, value: number, least: number) => {
-    if (!Number.isInteger(value) || value < least)
+    if (!Number.isSafeInteger(value) || value < least)
       throw new UsageError(`--${name} must be a whole number of at least ${least}.`);
   };
   const within = (name: string, value: number, from: number, to: number) => {
@@ -221,21 +242,24 @@ function checkArguments(args: SftArguments): void {
   within('max-grad-norm', args.maxGradNorm, 0, Number.POSITIVE_INFINITY);
 }
 
-/** A run's directory must be new or empty, so that no run writes over another. */
+/** A run's directory must be new or empty, so that no run writes over another; and writable. Leaves nothing behind. */
 export async function checkOutput(output: string): Promise<void> {
   const entries = await readdir(output).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw new InputError(
-      `--output ${output} cannot be used: ${error.code === 'ENOTDIR' ? 'it is a file' : error.message}.`,
+      `--output ${output} cannot be used: ${error.code === 'ENOTDIR' ? 'it, or a part of its path, is a file' : error.message}.`,
     );
   });
   if (entries.length > 0) throw new InputError(`--output ${output} is not empty: name a new directory, or remove it.`);
-  await makeDirectory(output);
+  const refuse = (error: NodeJS.ErrnoException) => {
+    throw new InputError(`--output ${output} is not writable (${error.code}): name a directory that you may write to.`);
+  };
+  const made = await mkdir(output, { recursive: true }).catch(refuse);
   const probe = join(output, '.writable');
-  await writeFileAtomic(probe, '').catch((error: Error) => {
-    throw new InputError(`--output ${output} is not writable: ${error.message}.`);
-  });
+  await writeFile(probe, '').catch(refuse);
   await rm(probe);
+  // The directories made for the probe, innermost first.
+  for (let path = resolve(output); made && path.startsWith(resolve(made)); path = dirname(path)) await rmdir(path);
 }
 
 function describeOptions(args: SftArguments, settings: SftOptions): Record<string, unknown> {

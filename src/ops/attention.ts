@@ -1,3 +1,4 @@
+import type { Defines } from '../gpu/shader.js';
 import type { Tensor } from '../gpu/tensor.js';
 import { grid, type OpContext } from './context.js';
 
@@ -34,7 +35,7 @@ export function attention(
 ): void {
   const rows = args.q.shape[0];
   ctx.recorder.dispatch({
-    ...common('forward', shape, args.q, 'attention'),
+    ...common('forward', shape, args.q, 'attention', ctx.cpu && shape.headDim <= 64),
     tensors: { ...args, ...lists(tree, 'key') },
     workgroups: [Math.ceil(rows / attentionBlock), shape.heads],
     flops: 4 * rows * rows * shape.heads * shape.headDim * 0.5,
@@ -64,7 +65,7 @@ export function attentionBackward(
   const blocks = Math.ceil(rows / attentionBlock);
   const delta = ctx.recorder.tensor('attention.delta', 'f32', [rows, shape.heads]);
   ctx.recorder.dispatch({
-    ...common('prepare', shape, q, 'attention.backward'),
+    ...common('prepare', shape, q, 'attention.backward', false),
     tensors: { o, dout, delta },
     workgroups: grid(Math.ceil((rows * shape.heads) / 64)),
     flops: 2 * q.elements,
@@ -73,14 +74,14 @@ export function attentionBackward(
   const inputs = { q, k, v, lse, dout, delta };
   const half = 0.5 * rows * rows * shape.heads * shape.headDim;
   ctx.recorder.dispatch({
-    ...common('keys', shape, q, 'attention.backward'),
+    ...common('keys', shape, q, 'attention.backward', ctx.cpu && shape.headDim <= 64),
     tensors: { ...inputs, ...lists(tree, 'query'), dk, dv },
     workgroups: [blocks, shape.kvHeads],
     flops: 8 * half,
     bytes: 2 * q.bytes + 4 * k.bytes,
   });
   ctx.recorder.dispatch({
-    ...common('queries', shape, q, 'attention.backward'),
+    ...common('queries', shape, q, 'attention.backward', ctx.cpu && shape.headDim <= 64),
     tensors: { ...inputs, ...lists(tree, 'key'), dq },
     workgroups: [blocks, shape.heads],
     flops: 6 * half,
@@ -88,14 +89,18 @@ export function attentionBackward(
   });
 }
 
-function common(pass: string, shape: AttentionShape, q: Tensor, label: string) {
+/** `direct`: the form for drivers that run on CPU cores. */
+function common(pass: string, shape: AttentionShape, q: Tensor, label: string, direct: boolean) {
   if (shape.headDim % 4 || shape.headDim > 256)
     throw new Error(`attention: head_dim ${shape.headDim} is not a multiple of 4 up to 256`);
+  const defines: Defines = direct
+    ? { TYPE: q.dtype, QUADS: shape.headDim / 4, ROWS: 2, prepare: 0 }
+    : { TYPE: q.dtype, PARTS: Math.ceil(shape.headDim / 16) };
   return {
-    kernel: 'attention',
+    kernel: direct ? 'attention-direct' : 'attention',
     pass,
     label,
-    defines: { TYPE: q.dtype, PARTS: Math.ceil(shape.headDim / 16) },
+    defines,
     params: {
       heads: shape.heads,
       kvHeads: shape.kvHeads,

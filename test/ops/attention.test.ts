@@ -39,13 +39,19 @@ const tries: Record<string, TokenTrie> = {
   'random prefixes': merged(randomExamples(3, { count: 30, length: 14, vocab: 3 })),
 };
 
-async function run(tier: Tier, trie: TokenTrie, shape: AttentionShape, { spare = 5, deviation = 1 } = {}) {
+async function run(
+  form: { tier: Tier; cpu: boolean },
+  trie: TokenTrie,
+  shape: AttentionShape,
+  { spare = 5, deviation = 1 } = {},
+) {
+  const { tier, cpu } = form;
   const { heads, kvHeads, headDim, window } = shape;
   const rows = trie.tokens.length;
   const capacity = rows + spare;
   const batch = packBatch(trie, { capacity, block: attentionBlock, windows: [window] });
   const lists = batch.blockLists.get(window)!;
-  const op = new OpRun(gpu, tier);
+  const op = new OpRun(gpu, tier, { cpu });
   // Rows past the live ones are NaN: they must not be read.
   const make = (name: string, width: number, seed: number, spread = 1) => {
     const values = rounded(tier, randomNormal(capacity * width, seed, spread)).fill(Number.NaN, rows * width);
@@ -90,9 +96,11 @@ async function run(tier: Tier, trie: TokenTrie, shape: AttentionShape, { spare =
   await check(dv, backward.dv, tolerance[tier]);
 }
 
-describe.each(tiers)('attention, %s', (tier) => {
+const forms = tiers.flatMap((tier) => [true, false].map((cpu) => ({ tier, cpu })));
+
+describe.each(forms)('attention, tier $tier, cpu form $cpu', (form) => {
   it.each(Object.keys(tries))('forward and backward over %s', async (name) => {
-    for (const window of [null, 5]) await run(tier, tries[name], { heads: 2, kvHeads: 1, headDim: 16, window });
+    for (const window of [null, 5]) await run(form, tries[name], { heads: 2, kvHeads: 1, headDim: 16, window });
   });
 
   it.each([
@@ -102,25 +110,25 @@ describe.each(tiers)('attention, %s', (tier) => {
     { heads: 2, kvHeads: 1, headDim: 80, window: 1 },
     { heads: 8, kvHeads: 1, headDim: 128, window: null },
   ])('forward and backward with %o', async (shape) => {
-    await run(tier, tries['random prefixes'], shape);
+    await run(form, tries['random prefixes'], shape);
   });
 
   it('fills its capacity to the last row', async () => {
     await run(
-      tier,
+      form,
       tries['a binary tree of depth 6'],
       { heads: 2, kvHeads: 1, headDim: 16, window: null },
       { spare: 0 },
     );
-    await run(tier, trie([range(64)]), { heads: 2, kvHeads: 1, headDim: 16, window: 20 }, { spare: 0 });
+    await run(form, trie([range(64)]), { heads: 2, kvHeads: 1, headDim: 16, window: 20 }, { spare: 0 });
   });
 
   it('leaves whole blocks of spare rows alone', async () => {
-    await run(tier, tries['one chain of 17'], { heads: 2, kvHeads: 1, headDim: 16, window: null }, { spare: 79 });
+    await run(form, tries['one chain of 17'], { heads: 2, kvHeads: 1, headDim: 16, window: null }, { spare: 79 });
   });
 
   it('weighs scores of hundreds without overflow', async () => {
     const shape = { heads: 2, kvHeads: 1, headDim: 16, window: null };
-    await run(tier, tries['one chain of 70'], shape, { deviation: 40 });
+    await run(form, tries['one chain of 70'], shape, { deviation: 40 });
   });
 });

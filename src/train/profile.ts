@@ -69,6 +69,10 @@ export async function profileStep(
 ): Promise<string[]> {
   if (!model.device.features.timestamps) return ['--profile: this device has no timestamp-query.'];
   const { profile, tokens } = await timeStep(model, weights, rows, options.microBatchTokens);
+  return formatProfile(profile, tokens);
+}
+
+export function formatProfile(profile: readonly OperationProfile[], tokens: number): string[] {
   const total = profile.reduce((sum, p) => sum + p.milliseconds, 0);
   return [
     `One micro-batch of ${tokens} tokens by operation (GPU timestamps, ${total.toFixed(1)} ms in all):`,
