@@ -187,3 +187,15 @@ describe('BufferPool', () => {
     pool.destroy();
   });
 });
+
+describe('a device that goes away', () => {
+  it('fails the step with a sentence that says how to go on', async () => {
+    const own = await openTestGpu();
+    const lost = own.device.gpu.lost;
+    const buffer = own.device.createBuffer(64, 'data');
+    own.device.gpu.destroy();
+    await lost;
+    await expect(own.device.read(buffer)).rejects.toThrow(/device was lost .*last checkpoint/);
+    own.close();
+  });
+});
