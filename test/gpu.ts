@@ -2,7 +2,7 @@ import { openAdapter } from '../src/cli/gpu.js';
 import { kernelSource } from '../src/cli/kernel-source.js';
 import { float16ToFloat32, float32ToFloat16 } from '../src/formats/half.js';
 import { BatchUniform, type BatchValues } from '../src/gpu/batch.js';
-import { Device } from '../src/gpu/device.js';
+import { Device, type MatrixUnits } from '../src/gpu/device.js';
 import { KernelCache } from '../src/gpu/kernels.js';
 import { BufferPool, Recorder } from '../src/gpu/program.js';
 import { createTensor, type DType, type Tensor, upload } from '../src/gpu/tensor.js';
@@ -40,10 +40,15 @@ export class OpRun {
   readonly #gpu: TestGpu;
   readonly #recorder: Recorder;
 
-  constructor(gpu: TestGpu, tier: Tier, options: { cpu?: boolean } = {}) {
+  constructor(gpu: TestGpu, tier: Tier, options: { cpu?: boolean; matrix?: MatrixUnits } = {}) {
     this.#gpu = gpu;
     this.#recorder = new Recorder(gpu.kernels);
-    this.ctx = { recorder: this.#recorder, operand: tier, cpu: options.cpu ?? gpu.device.features.cpu };
+    this.ctx = {
+      recorder: this.#recorder,
+      operand: tier,
+      cpu: options.cpu ?? gpu.device.features.cpu,
+      matrix: options.matrix,
+    };
   }
 
   /** A tensor holding `values` rounded to `dtype`. Round the reference's input alike with `rounded`. */

@@ -18,6 +18,8 @@ export interface BenchDevice {
   readonly kernels: KernelCache;
 }
 
+export type BenchTier = 'tensor' | 'f16' | 'f32';
+
 /** Seconds that one side of a comparison is measured for, at least. */
 const least = 0.4;
 const repetitions = 7;
@@ -28,13 +30,15 @@ const repetitions = 7;
  */
 export async function benchMatmul(
   { device, kernels }: BenchDevice,
-  tier: 'f16' | 'f32',
+  tier: BenchTier,
   form: 'nt' | 'nn',
   shape: MatmulShape,
   peer: { name: string; matmul: PeerMatmul } | null,
 ): Promise<BenchRow> {
   const { m, n, k } = shape;
   const recorder = new Recorder(kernels);
+  const operand = tier === 'f32' ? 'f32' : 'f16';
+  const [matrix] = tier === 'tensor' ? device.matrixUnits : [];
   const owned: Tensor[] = [];
   const random = (label: string, dtype: 'f16' | 'f32', dims: readonly number[]) => {
     const tensor = createTensor(device, label, dtype, dims);
@@ -43,15 +47,15 @@ export async function benchMatmul(
     return tensor;
   };
   for (let set = 0; set < 2; set++) {
-    const c = createTensor(device, 'c', tier, [m, n]);
+    const c = createTensor(device, 'c', operand, [m, n]);
     owned.push(c);
     matmul(
-      { recorder, operand: tier, cpu: device.features.cpu },
+      { recorder, operand, cpu: device.features.cpu, matrix },
       {
         label: 'bench',
         form,
-        x: random('x', tier, [m, k]),
-        w: random('w', tier, form === 'nt' ? [n, k] : [k, n]),
+        x: random('x', operand, [m, k]),
+        w: random('w', operand, form === 'nt' ? [n, k] : [k, n]),
         c,
         n,
         k,
@@ -82,7 +86,7 @@ export async function benchMatmul(
   for (const tensor of owned) device.destroyBuffer(tensor.buffer!);
   device.destroyBuffer(batch.buffer);
   const flops = 2 * m * n * k;
-  const bytes = (m * k + n * k + m * n) * (tier === 'f16' ? 2 : 4);
+  const bytes = (m * k + n * k + m * n) * (operand === 'f16' ? 2 : 4);
   const peerGflops = theirs ? flops / median(peerMs) / 1e6 : null;
   const gflops = flops / median(ms) / 1e6;
   return {

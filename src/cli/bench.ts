@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { type BenchDevice, benchMatmul, type MatmulShape } from '../../bench/kernels/matmul.js';
+import { type BenchDevice, type BenchTier, benchMatmul, type MatmulShape } from '../../bench/kernels/matmul.js';
 import { tfjsMatmul } from '../../bench/peer-tfjs.js';
 import { type BenchReport, formatRows } from '../../bench/rows.js';
 import { benchSft, smallShape } from '../../bench/sft.js';
 import { UsageError } from '../errors.js';
 import { writeFileAtomic } from '../formats/files.js';
+import type { Device } from '../gpu/device.js';
 import { openAdapter } from './gpu.js';
 import { packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
@@ -52,7 +53,7 @@ export const benchCommand: Command = {
               rows: await benchKernels(
                 open,
                 shapes,
-                tiersOf(args.tier as string, open.device.features.f16),
+                tiersOf(args.tier as string, open.device),
                 args.peer as string | undefined,
               ),
             }
@@ -84,7 +85,7 @@ export const benchCommand: Command = {
 async function benchKernels(
   bench: BenchDevice,
   shapes: readonly MatmulShape[],
-  tiers: readonly ('f16' | 'f32')[],
+  tiers: readonly BenchTier[],
   peerName: string | undefined,
 ) {
   const opened = peerName ? await openAdapter({}) : null;
@@ -100,9 +101,14 @@ async function benchKernels(
   return rows;
 }
 
-function tiersOf(tier: string, hasF16: boolean): ('f16' | 'f32')[] {
+/** Without --tier, all that the device has. */
+function tiersOf(tier: string, device: Device): BenchTier[] {
   if (tier === 'f16' || tier === 'f32') return [tier];
-  return hasF16 ? ['f32', 'f16'] : ['f32'];
+  return [
+    'f32',
+    ...(device.features.f16 ? ['f16' as const] : []),
+    ...(device.matrixUnits.length > 0 ? ['tensor' as const] : []),
+  ];
 }
 
 function parseShapes(text: string): MatmulShape[] {

@@ -8,6 +8,27 @@ export interface DeviceFeatures {
   readonly cpu: boolean;
 }
 
+/** A shape of subgroup matrices with f16 operands and f32 results: m × k times k × n. */
+export interface MatrixUnits {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** Lanes of a subgroup; pinned where the device has several sizes. */
+  readonly subgroup: number;
+  readonly pin: boolean;
+}
+
+/** Of Dawn's GPUAdapterInfo, which the WebGPU types do not know yet. */
+interface MatrixInfo {
+  readonly subgroupMatrixConfigs?: Iterable<{
+    readonly componentType: string;
+    readonly resultComponentType: string;
+    readonly M: number;
+    readonly N: number;
+    readonly K: number;
+  }>;
+}
+
 const wantedFeatures = [
   'shader-f16',
   'subgroups',
@@ -66,6 +87,22 @@ export class Device {
   get maxBinding(): number {
     const { maxStorageBufferBindingSize, maxBufferSize } = this.gpu.limits;
     return Math.floor(Math.min(maxStorageBufferBindingSize, maxBufferSize) / 256) * 256;
+  }
+
+  /** Shapes of subgroup matrices that multiply f16 into f32, largest first; empty where the device has none. */
+  get matrixUnits(): MatrixUnits[] {
+    if (!this.gpu.features.has('chromium-experimental-subgroup-matrix' as GPUFeatureName)) return [];
+    const { subgroupMinSize, subgroupMaxSize } = this.info;
+    return [...((this.info as MatrixInfo).subgroupMatrixConfigs ?? [])]
+      .filter((c) => c.componentType === 'f16' && c.resultComponentType === 'f32')
+      .map(({ M, N, K }) => ({
+        m: M,
+        n: N,
+        k: K,
+        subgroup: subgroupMaxSize ?? 0,
+        pin: subgroupMinSize !== subgroupMaxSize,
+      }))
+      .sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k);
   }
 
   /** A buffer for storage, copies and clears. Contents are undefined until written. */

@@ -1,3 +1,4 @@
+import type { MatrixUnits } from '../gpu/device.js';
 import type { Recorder } from '../gpu/program.js';
 
 /** What an operation needs to know to record itself. */
@@ -7,6 +8,8 @@ export interface OpContext {
   readonly operand: 'f16' | 'f32';
   /** The device's shaders run on CPU cores: matmuls take the form without workgroup memory. */
   readonly cpu: boolean;
+  /** Matrix units to use in the tensor tier; absent in the others. */
+  readonly matrix?: MatrixUnits;
 }
 
 /** Workgroups for a one-dimensional grid, folded as kernels/include/fold.wgsl unfolds it. */

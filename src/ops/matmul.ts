@@ -1,3 +1,4 @@
+import type { MatrixUnits } from '../gpu/device.js';
 import type { Tensor } from '../gpu/tensor.js';
 import type { OpContext, RowCount } from './context.js';
 
@@ -34,7 +35,9 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const rank = lora?.rank ?? 0;
   if (n % 4 || k % 4 || rank % 4)
     throw new Error(`matmul ${args.label}: n ${n}, k ${k} and rank ${rank} must be multiples of 4`);
-  const tile = ctx.cpu ? directTile(m, n) : sharedTile(m, n);
+  const fitsMatrices = x.dtype === 'f16' && w.dtype === 'f16' && n % 8 === 0 && k % 8 === 0 && rank % 8 === 0;
+  const tile =
+    ctx.matrix && fitsMatrices ? tensorTile(ctx.matrix, m, n) : ctx.cpu ? directTile(m, n) : sharedTile(m, n);
   const tensors: Record<string, Tensor> = { x, w, c };
   if (lora) Object.assign(tensors, { u: lora.u, v: lora.v });
   if (bias) tensors.bias = bias;
@@ -45,8 +48,8 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
     defines: {
       ...tile.defines,
       FORM: form,
-      X: x.dtype,
-      W: w.dtype,
+      X: tile.packed ? 'u32' : x.dtype,
+      W: tile.packed ? 'u32' : w.dtype,
       C: c.dtype,
       LORA: Number(lora !== undefined),
       BIAS: Number(bias !== undefined),
@@ -78,6 +81,8 @@ interface Tile {
   readonly defines: Record<string, number>;
   readonly rows: number;
   readonly columns: number;
+  /** Operands are bound as vec4<u32>: 8 halves each. */
+  readonly packed?: boolean;
 }
 
 /** Rows × columns of a workgroup without shared memory; bench/LOG.md has the sweep. */
@@ -91,4 +96,31 @@ function sharedTile(m: number, n: number): Tile {
   const BM = m <= 16 ? 16 : m <= 32 ? 32 : 64;
   const BN = n >= 1024 && m > 64 ? 128 : 64;
   return { kernel: 'matmul', defines: { BM, BN }, rows: BM, columns: BN };
+}
+
+/** Matrix units: 2 × 2 subgroups, each of up to 4 × 4 matrices and 64 × 64 results. */
+function tensorTile(matrix: MatrixUnits, m: number, n: number): Tile {
+  const wide = matrix.m >= 16 ? 4 : 2;
+  const GM = m > matrix.m ? 2 : 1;
+  const GN = 2;
+  const TM = Math.max(1, Math.min(wide, Math.ceil(m / (GM * matrix.m))));
+  const TN = Math.max(1, Math.min((wide * 16) / Math.max(16, matrix.n), Math.ceil(n / (GN * matrix.n))));
+  const BM = GM * TM * matrix.m;
+  const BN = GN * TN * matrix.n;
+  const defines = {
+    GM,
+    GN,
+    TM,
+    TN,
+    BM,
+    BN,
+    BK: 2 * matrix.k,
+    PAD: 1,
+    MM: matrix.m,
+    MN: matrix.n,
+    MK: matrix.k,
+    SG: matrix.subgroup,
+    PIN: Number(matrix.pin),
+  };
+  return { kernel: 'matmul-tensor', defines, rows: BM, columns: BN, packed: true };
 }
