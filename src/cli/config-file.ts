@@ -1,37 +1,66 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { parse } from 'yaml';
 import { InputError, UsageError } from '../errors.js';
+import { suggest } from './usage.js';
 
 const maxBytes = 1 << 20;
 
+/** Sections of a recipe; those of other commands are left alone. */
+const sections = ['data', 'sft', 'ppo', 'evaluate'];
+/** TRL's names, whose product is the batch size. */
+const batchFactors = ['per-device-train-batch-size', 'gradient-accumulation-steps'];
+
 /**
- * Options from a YAML file, by long option name. A file may hold the options themselves or sections, of which the
- * command's own is taken. Keys may be written with - or _; TRL's per_device_train_batch_size and
- * gradient_accumulation_steps are understood (their product is the batch size). Unknown keys are errors.
+ * Options from a YAML file, by long option name: those at the top, and those of the command's own section, which go
+ * first. Keys may be written with - or _; TRL's per_device_train_batch_size and gradient_accumulation_steps are
+ * understood (their product is the batch size). An empty value leaves an option at its default; unknown keys are errors.
  */
 export function readConfigFile(file: string, command: string, known: ReadonlySet<string>): Record<string, unknown> {
+  const top = readYaml(file);
+  const section = isRecord(top[command]) ? Object.entries(top[command]) : [];
+  const common = Object.entries(top).filter(([key, entry]) => !(sections.includes(key) && isRecord(entry)));
+  return { ...toOptions(file, command, common, known), ...toOptions(file, command, section, known) };
+}
+
+function readYaml(file: string): Record<string, unknown> {
   let value: unknown;
   try {
-    const text = readFileSync(file, 'utf8');
-    if (text.length > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`);
-    value = parse(text, { maxAliasCount: 100 });
+    if (statSync(file).size > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`);
+    value = parse(readFileSync(file, 'utf8'), { maxAliasCount: 100 });
   } catch (error) {
-    throw new InputError(`--config ${file} cannot be read: ${(error as Error).message.split('\n')[0]}`);
+    const reason = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'it does not exist' : (error as Error).message;
+    throw new InputError(`--config ${file} cannot be read: ${reason.split('\n')[0]}`);
   }
   if (!isRecord(value)) throw new InputError(`--config ${file} must hold options as "key: value".`);
-  const section = isRecord(value[command]) ? value[command] : value;
+  return value;
+}
+
+function toOptions(
+  file: string,
+  command: string,
+  entries: readonly [string, unknown][],
+  known: ReadonlySet<string>,
+): Record<string, unknown> {
   const options: Record<string, unknown> = {};
-  for (const [key, entry] of Object.entries(section)) {
+  const factors: number[] = [];
+  for (const [key, entry] of entries) {
     const name = key.replaceAll('_', '-');
-    if (['data', 'sft', 'ppo', 'evaluate'].includes(key) && isRecord(entry)) continue;
-    if (name === 'per-device-train-batch-size' || name === 'gradient-accumulation-steps') {
-      if (typeof entry !== 'number') throw new InputError(`--config ${file}: ${key} must be a number.`);
-      options['batch-size'] = Number(options['batch-size'] ?? 1) * entry;
-      continue;
+    if (!known.has(name) && !batchFactors.includes(name)) {
+      throw new UsageError(
+        `--config ${file}: ${key} is no option of ${command}.${suggest(name, known) || ` See lexalign ${command} --help.`}`,
+      );
     }
-    if (!known.has(name))
-      throw new UsageError(`--config ${file}: unknown option ${key} for ${command}; see lexalign ${command} --help.`);
-    options[name] = Array.isArray(entry) ? entry.join(',') : entry;
+    if (entry === null) continue;
+    if (isRecord(entry)) throw new UsageError(`--config ${file}: ${key} must be one value.`);
+    if (batchFactors.includes(name)) {
+      if (typeof entry !== 'number') throw new UsageError(`--config ${file}: ${key} must be a number.`);
+      factors.push(entry);
+    } else options[name] = Array.isArray(entry) ? entry.join(',') : entry;
+  }
+  if (factors.length > 0) {
+    if ('batch-size' in options)
+      throw new UsageError(`--config ${file}: give batch_size or TRL's names for it, not both.`);
+    options['batch-size'] = factors.reduce((a, b) => a * b);
   }
   return options;
 }

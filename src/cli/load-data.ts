@@ -26,7 +26,8 @@ export async function findData(
 ): Promise<{ train: string; valid: string | null }> {
   const info = await stat(data).catch(() => null);
   if (!info) throw new InputError(`--data ${data} does not exist.`);
-  if (!info.isDirectory()) return { train: data, valid: await existing(evalData) };
+  if (info.isFile()) return { train: data, valid: await existing(evalData) };
+  if (!info.isDirectory()) throw new InputError(`--data ${data} is neither a file nor a directory.`);
   const train = join(data, 'train.jsonl');
   if (!(await stat(train).catch(() => null)))
     throw new InputError(`--data ${data} is a directory without train.jsonl.`);
@@ -60,6 +61,9 @@ export async function loadData(
     tokenizer,
     vocabSize: config.vocabSize,
     ...options,
+  }).catch((error) => {
+    const named = !(error instanceof InputError) || error.message.includes(file);
+    throw named ? error : new InputError(`${file}: ${error.message}`);
   });
   await writeExampleCache(cache, key, { examples: made.examples, stats: { ...made.stats } });
   return { file, digest, ...made };

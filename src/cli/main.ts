@@ -3,6 +3,7 @@ import { InputError, UsageError } from '../errors.js';
 import { readConfigFile } from './config-file.js';
 import { runOnSoftwareDriver } from './gpu.js';
 import { commands } from './registry.js';
+import { explainUsage } from './usage.js';
 
 /** A command of the command line: a name, its options, and what runs. */
 export interface Command {
@@ -32,7 +33,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     .help()
     .wrap(Math.min(120, process.stdout.columns ?? 100))
     .fail((message, error) => {
-      throw error ?? new UsageError(message);
+      const chosen = commands.find(({ command }) => command.split(' ')[0] === argv[0]);
+      throw error ?? new UsageError(explainUsage(message, Object.keys(chosen?.options ?? {})));
     });
   for (const command of commands) {
     program.command({
@@ -42,13 +44,15 @@ export async function main(argv: readonly string[]): Promise<number> {
         const name = command.command.split(' ')[0];
         const configFile = findConfig(argv);
         if (configFile !== null && 'config' in command.options) {
-          args.config(readConfigFile(configFile, name, new Set(Object.keys(command.options))));
+          const given = readConfigFile(configFile, name, new Set(Object.keys(command.options)));
+          checkTypes(given, command.options);
+          args.config(given);
         }
         command.positional?.(args);
         return args.options(command.options as Record<string, Options>);
       },
       handler: async (args) => {
-        checkNumbers(args, command.options);
+        checkTypes(args, command.options);
         code =
           (command.computes ? await runOnSoftwareDriver(argv, args.device as string | undefined) : null) ??
           (await command.run(args));
@@ -93,12 +97,15 @@ function findConfig(argv: readonly string[]): string | null {
   return null;
 }
 
-function checkNumbers(args: ArgumentsCamelCase, options: Readonly<Record<string, Options>>): void {
+/** What yargs lets through, also from a file: numbers that are none, words for switches, an option given twice. */
+function checkTypes(args: Readonly<Record<string, unknown>>, options: Readonly<Record<string, Options>>): void {
   for (const [name, { type }] of Object.entries(options)) {
     const value = args[name];
     if (type === 'number' && value !== undefined && (typeof value !== 'number' || !Number.isFinite(value))) {
       throw new UsageError(`--${name} must be one number.`);
     }
+    if (type === 'boolean' && value !== undefined && typeof value !== 'boolean')
+      throw new UsageError(`--${name} must be true or false.`);
     if (type === 'string' && Array.isArray(value)) throw new UsageError(`--${name} was given more than once.`);
   }
 }

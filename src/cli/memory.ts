@@ -67,6 +67,15 @@ const candidates = [8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256
 const cpuMost = 1024;
 
 /**
+ * Sizes to try for a micro-batch, largest first: from `most`, or what the data can fill where that is less, down to
+ * the longest row, which has to fit.
+ */
+export function microBatchSizes(data: { longest: number; fill: number }, most = candidates[0]): number[] {
+  const top = Math.min(data.fill, Math.max(most, data.longest));
+  return [...new Set([top, ...candidates.filter((n) => n < top && n > data.longest), data.longest])];
+}
+
+/**
  * The largest micro-batch whose memory plan fits, no larger than the data can fill. Throws InputError with the number
  * needed and what to lower when even the smallest does not fit; nothing has been allocated by then.
  */
@@ -77,42 +86,42 @@ export function chooseMicroBatch(
   examples: readonly Example[],
   options: { maxLength: number; asked: number; limit: number | null; batchSize: number },
 ): { microBatchTokens: number; bytes: TrainingMemory; lines: string[] } {
-  const longest = examples.reduce((most, example) => Math.max(most, neededLength(example)), 0);
-  if (options.asked > 0 && options.asked < longest) {
+  const { asked } = options;
+  const data = measure(examples, options.batchSize);
+  if (asked > 0 && asked < data.longest) {
     throw new InputError(
-      `--micro-batch-tokens ${options.asked} is less than the longest row's ${longest} tokens: raise it, or lower --max-length.`,
+      `--micro-batch-tokens ${asked} is less than the longest row's ${data.longest} tokens: raise it, or lower --max-length.`,
     );
   }
   const told = options.limit === null ? deviceMemory(open) : null;
   const limit = options.limit ?? (told === null ? null : told * 0.95);
-  const fill = mostTokens(examples, options.batchSize);
-  const plan = (tokens: number) =>
+  const plan = (rows: number) =>
     planTraining(open.device, open.kernels, model.config, adapter, open.tier, {
-      rows: rowBucket(Math.min(tokens, fill)),
+      rows: rowBucket(rows),
       maxLength: options.maxLength,
     });
   const sizes =
-    options.asked > 0
-      ? [options.asked]
-      : candidates.filter((n) => n >= longest && (!open.device.features.cpu || n <= Math.max(cpuMost, longest)));
-  if (sizes.length === 0 || sizes[sizes.length - 1] > longest) sizes.push(...(options.asked > 0 ? [] : [longest]));
+    asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, open.device.features.cpu ? cpuMost : undefined);
   for (const tokens of sizes) {
     const bytes = plan(tokens);
     if (limit === null || bytes.total <= limit)
       return { microBatchTokens: tokens, bytes, lines: describe(bytes, tokens, limit, options.limit !== null) };
   }
-  const smallest = plan(sizes[sizes.length - 1]);
+  const least = plan(sizes[sizes.length - 1]);
+  const mend =
+    least.weights > (limit ?? 0)
+      ? 'take a smaller model'
+      : `lower ${asked > data.longest ? '--micro-batch-tokens' : '--max-length'} or --lora-r`;
   throw new InputError(
-    `The run needs ${formatBytes(smallest.total)} of device memory (weights ${formatBytes(smallest.weights)}, activations ` +
-      `${formatBytes(smallest.activations)}) and ${options.limit === null ? 'the device has' : '--memory-limit is'} ${formatBytes(limit ?? 0)}: ` +
-      `lower ${options.asked > 0 ? '--micro-batch-tokens, ' : ''}--max-length or --lora-r.`,
+    `The run needs ${formatBytes(least.total)} of device memory (weights ${formatBytes(least.weights)}, activations ` +
+      `${formatBytes(least.activations)}) and ${options.limit === null ? 'the device has' : '--memory-limit is'} ${formatBytes(limit ?? 0)}: ${mend}.`,
   );
 }
 
-/** Upper bound on the trie nodes of one step: no batch has more than its rows' tokens. */
-function mostTokens(examples: readonly Example[], batchSize: number): number {
+/** Tokens of the longest row, and of the longest rows of one step together: no trie of a step has more. */
+function measure(examples: readonly Example[], batchSize: number): { longest: number; fill: number } {
   const lengths = examples.map(neededLength).sort((a, b) => b - a);
-  return lengths.slice(0, batchSize).reduce((sum, n) => sum + n, 0);
+  return { longest: lengths[0], fill: lengths.slice(0, batchSize).reduce((sum, n) => sum + n, 0) };
 }
 
 function describe(bytes: TrainingMemory, tokens: number, limit: number | null, given: boolean): string[] {

@@ -1,27 +1,35 @@
 import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { InputError } from '../errors.js';
 import type { Adapter, LoraPair } from '../formats/adapter.js';
 import { peftTensors } from '../formats/adapter.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { writeAdapter } from '../formats/peft.js';
 import { writeSafetensors } from '../formats/safetensors-file.js';
+import { EventWriter } from '../formats/tensorboard.js';
 import type { EvalMetrics, StepMetrics, TrainerState } from '../train/sft.js';
 import { createProgress, type Progress } from './progress.js';
 
-/** Writes what a run leaves: run.json, metrics.jsonl, checkpoints/; and shows its progress. */
+/** Writes what a run leaves: run.json, metrics.jsonl, tensorboard/, checkpoints/; and shows its progress. */
 export class RunDirectory {
   readonly #path: string;
   readonly #progress: Progress;
+  readonly #events: EventWriter;
   #run: Record<string, unknown>;
 
-  private constructor(path: string, run: Record<string, unknown>) {
+  private constructor(path: string, run: Record<string, unknown>, events: EventWriter) {
     this.#path = path;
     this.#run = run;
+    this.#events = events;
     this.#progress = createProgress();
   }
 
+  /** Makes the directory and says in run.json what runs. */
   static async create(path: string, run: Record<string, unknown>): Promise<RunDirectory> {
-    const directory = new RunDirectory(path, { started: new Date().toISOString(), ...run });
+    await makeDirectory(path);
+    const started = new Date();
+    const events = await EventWriter.create(join(path, 'tensorboard'), started.getTime() / 1000);
+    const directory = new RunDirectory(path, { started: started.toISOString(), ...run }, events);
     await directory.#writeRun();
     return directory;
   }
@@ -31,7 +39,7 @@ export class RunDirectory {
   }
 
   async step(metrics: StepMetrics, total: number): Promise<void> {
-    await this.#append({ ...metrics });
+    await this.#append(metrics.step, { ...metrics });
     const { step, loss, learning_rate, grad_norm, tokens_per_second, examples_per_second } = metrics;
     this.#progress.update(
       step / total,
@@ -41,12 +49,23 @@ export class RunDirectory {
   }
 
   async evaluation(metrics: EvalMetrics, best: boolean): Promise<void> {
-    await this.#append({ ...metrics });
+    await this.#append(metrics.step, { ...metrics });
     this.#progress.line(`step ${metrics.step}  eval loss ${metrics.eval_loss.toFixed(4)}${best ? ' (best)' : ''}`);
   }
 
-  async #append(metrics: Record<string, unknown>): Promise<void> {
-    await appendFile(join(this.#path, 'metrics.jsonl'), `${JSON.stringify(metrics)}\n`);
+  /** A line of metrics.jsonl, and its finite numbers (but the step) as scalars of TensorBoard. */
+  async #append(step: number, metrics: Record<string, unknown>): Promise<void> {
+    const scalars = Object.entries(metrics).filter(
+      (entry): entry is [string, number] => entry[0] !== 'step' && Number.isFinite(entry[1]),
+    );
+    const file = join(this.#path, 'metrics.jsonl');
+    try {
+      await appendFile(file, `${JSON.stringify(metrics)}\n`);
+      await this.#events.scalars(step, Object.fromEntries(scalars));
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      throw new InputError(`${file} cannot be written: ${code === 'ENOSPC' ? 'the disk is full' : message}`);
+    }
   }
 
   /** A checkpoint appears whole: its trainer_state.json is written last. */
@@ -73,8 +92,12 @@ export class RunDirectory {
   }
 
   async finish(result: Record<string, unknown>): Promise<void> {
-    this.#progress.end();
     this.#run = { ...this.#run, finished: new Date().toISOString(), result };
     await this.#writeRun();
+  }
+
+  async close(): Promise<void> {
+    this.#progress.end();
+    await this.#events.close();
   }
 }

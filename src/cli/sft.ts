@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
@@ -69,6 +69,7 @@ export async function runSft(args: SftArguments, base?: LoadedBase): Promise<Sft
 /** A run's input, read and found good. */
 interface CheckedRun {
   readonly maxLength: number;
+  readonly config: AdapterConfig;
   /** The adapter of --init-adapter; null for a new one. */
   readonly initial: Adapter | null;
   readonly train: LoadedData;
@@ -81,6 +82,11 @@ interface CheckedRun {
 async function checkRun(args: SftArguments, model: OpenModel): Promise<CheckedRun> {
   const memoryLimit = args.memoryLimit === undefined ? null : parseBytes('--memory-limit', args.memoryLimit);
   const initial = args.initAdapter ? await readAdapter(args.initAdapter, linearShapes(model.config)) : null;
+  const config = initial?.config ?? newAdapterConfig(args);
+  if (config.r > model.config.hiddenSize)
+    throw new UsageError(
+      `--lora-r ${config.r} is more than the model's hidden size ${model.config.hiddenSize}: lower it.`,
+    );
   const maxLength = Math.min(args.maxLength, model.config.maxPositions);
   if (maxLength < args.maxLength) console.log(`--max-length is ${maxLength}: the model has no more positions.`);
   await checkOutput(args.output);
@@ -90,7 +96,7 @@ async function checkRun(args: SftArguments, model: OpenModel): Promise<CheckedRu
   const valid = files.valid ? await loadData(files.valid, model, limits) : null;
   for (const line of previewData(train, model)) console.log(line);
   if (valid) console.log(`Evaluation: ${valid.examples.length} rows of ${valid.file}.`);
-  return { maxLength, initial, train, valid, memoryLimit };
+  return { maxLength, config, initial, train, valid, memoryLimit };
 }
 
 async function train(
@@ -99,8 +105,7 @@ async function train(
   { model, open, loaded: given }: { model: OpenModel; open: OpenDevice; loaded: LanguageModel | null },
 ): Promise<SftRun> {
   const [rows, evalRows] = [run.train.examples, run.valid?.examples ?? []];
-  const config = run.initial?.config ?? newAdapterConfig(args);
-  const plan = chooseMicroBatch(open, model, config, [...rows, ...evalRows], {
+  const plan = chooseMicroBatch(open, model, run.config, [...rows, ...evalRows], {
     maxLength: run.maxLength,
     asked: args.microBatchTokens,
     limit: run.memoryLimit,
@@ -115,7 +120,7 @@ async function train(
   const loaded = given ?? (await loadModel(open, model, run.maxLength));
   loaded.pool.acquire(plan.bytes.slots); // the largest program's memory first, so that it never grows
   const random = createRandom(args.seed);
-  const initial = run.initial ?? initialAdapter(model.config, config, () => random.uint32() / 2 ** 32);
+  const initial = run.initial ?? initialAdapter(model.config, run.config, () => random.uint32() / 2 ** 32);
   const weights = await loaded.addAdapter(initial, { trainable: true });
   const directory = await RunDirectory.create(args.output, {
     command: 'sft',
@@ -254,12 +259,21 @@ export async function checkOutput(output: string): Promise<void> {
   const refuse = (error: NodeJS.ErrnoException) => {
     throw new InputError(`--output ${output} is not writable (${error.code}): name a directory that you may write to.`);
   };
-  const made = await mkdir(output, { recursive: true }).catch(refuse);
-  const probe = join(output, '.writable');
-  await writeFile(probe, '').catch(refuse);
-  await rm(probe);
-  // The directories made for the probe, innermost first.
-  for (let path = resolve(output); made && path.startsWith(resolve(made)); path = dirname(path)) await rmdir(path);
+  // Not mkdir's `recursive`: below /proc it never ends.
+  const missing: string[] = [];
+  for (let path = resolve(output); !(await stat(path).catch(() => null)); path = dirname(path)) missing.push(path);
+  const made: string[] = [];
+  try {
+    for (const path of missing.reverse()) {
+      await mkdir(path).catch(refuse);
+      made.unshift(path);
+    }
+    const probe = join(output, '.writable');
+    await writeFile(probe, '').catch(refuse);
+    await rm(probe);
+  } finally {
+    for (const path of made) await rmdir(path);
+  }
 }
 
 function describeOptions(args: SftArguments, settings: SftOptions): Record<string, unknown> {

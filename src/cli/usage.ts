@@ -1,0 +1,46 @@
+/** Edits between two words: insertions, deletions, substitutions (Levenshtein). */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length];
+}
+
+/** The known word that `word` was probably meant to be, or null. */
+export function closest(word: string, known: Iterable<string>): string | null {
+  let best: { name: string; distance: number } | null = null;
+  for (const name of known) {
+    const distance = editDistance(word, name);
+    if (
+      distance <= Math.max(1, Math.min(4, word.length / 3)) &&
+      distance < (best?.distance ?? Number.POSITIVE_INFINITY)
+    )
+      best = { name, distance };
+  }
+  return best?.name ?? null;
+}
+
+/** " Did you mean …?" where a known word is close, else nothing. */
+export function suggest(word: string, known: Iterable<string>, prefix = ''): string {
+  const name = closest(word, known);
+  return name ? ` Did you mean ${prefix}${name}?` : '';
+}
+
+/** What yargs (in English) says of a wrong command line, as one sentence about the options as they are typed. */
+export function explainUsage(message: string, options: readonly string[]): string {
+  const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1].split(', ')[0];
+  if (unknown !== undefined && !/^-|\s/.test(unknown)) {
+    const guess = suggest(unknown, options, '--');
+    return `There is no option or argument ${unknown} here.${guess}`;
+  }
+  const missing = /^Missing required arguments?: (.*)$/.exec(message)?.[1];
+  if (missing) return `Please give ${missing.replace(/[^\s,]+/g, '--$&')}.`;
+  const invalid = /Argument: ([^,]+), Given: (.*), Choices: (.*)$/m.exec(message);
+  if (invalid) return `--${invalid[1]} ${invalid[2]} is none of ${invalid[3]}.`;
+  return message.replace(/\s*\n\s*/g, ' ');
+}
