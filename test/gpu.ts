@@ -9,7 +9,10 @@ import { createTensor, type DType, type Tensor, upload } from '../src/gpu/tensor
 import type { OpContext } from '../src/ops/context.js';
 
 export type Tier = 'f32' | 'f16';
+/** Element types of operands, each with forms of its kernels. */
 export const tiers: readonly Tier[] = ['f32', 'f16'];
+/** Tiers of whole models. */
+export const modelTiers = ['f32', 'f16', 'tensor'] as const;
 /** Largest relative L2 error of one operation against float64 (DESIGN §2). */
 export const tolerance: Readonly<Record<Tier, number>> = { f32: 1e-5, f16: 2e-3 };
 

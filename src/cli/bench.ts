@@ -103,7 +103,7 @@ async function benchKernels(
 
 /** Without --tier, all that the device has. */
 function tiersOf(tier: string, device: Device): BenchTier[] {
-  if (tier === 'f16' || tier === 'f32') return [tier];
+  if (tier === 'tensor' || tier === 'f16' || tier === 'f32') return [tier];
   return [
     'f32',
     ...(device.features.f16 ? ['f16' as const] : []),

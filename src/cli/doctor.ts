@@ -1,25 +1,20 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { adapterKind } from '../gpu/adapter.js';
-import { deviceWish, explainNoAdapter, listAdapterNames, openAdapter } from './gpu.js';
+import { Device } from '../gpu/device.js';
+import { KernelCache } from '../gpu/kernels.js';
+import { checkTier, offeredTiers, type TierCheck } from '../model/self-test.js';
+import { deviceWish, explainNoAdapter, listAdapterNames, type OpenAdapter, openAdapter } from './gpu.js';
+import { kernelSource } from './kernel-source.js';
 import type { Command } from './main.js';
 import { modelOptions } from './options.js';
 import { hasVulkanLoader, installedDriver, runsUnderLoader } from './software-driver.js';
 import { visibleGpus } from './system-gpus.js';
 
-/** Result of a tier's self-test: its matmul and attention against the CPU. */
-export interface TierCheck {
-  readonly tier: string;
-  readonly ok: boolean;
-  readonly detail: string;
-}
-
 export interface DoctorOptions {
   device?: string;
   /** Prints the report as JSON (true) or writes it to a file. */
   json?: boolean | string;
-  /** Self-tests of the tiers on the adapter that would be used. */
-  checkTiers?: (adapter: GPUAdapter) => Promise<TierCheck[]>;
 }
 
 interface MatrixConfig {
@@ -66,11 +61,25 @@ function describeAdapter(adapter: GPUAdapter) {
   };
 }
 
+/** Self-tests of every tier that the adapter offers, and how long each took, compilation included. */
+async function checkTiers(opened: OpenAdapter): Promise<(TierCheck & { milliseconds: number })[]> {
+  const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
+  const kernels = new KernelCache(device, kernelSource());
+  const checks = [];
+  for (const tier of offeredTiers(device)) {
+    const started = performance.now();
+    const check = await checkTier(device, kernels, tier);
+    checks.push({ ...check, milliseconds: Math.round(performance.now() - started) });
+  }
+  device.destroy();
+  return checks;
+}
+
 async function examine(options: DoctorOptions) {
   const problems: string[] = [];
   const gpus = visibleGpus();
   let adapter: ReturnType<typeof describeAdapter> | null = null;
-  let tiers: TierCheck[] = [];
+  let tiers: Awaited<ReturnType<typeof checkTiers>> = [];
   const wish = deviceWish(options.device);
   const opened = await openAdapter({ wish }).catch((error: Error) => {
     problems.push(error.message);
@@ -81,7 +90,7 @@ async function examine(options: DoctorOptions) {
     if (!adapter.features.includes('shader-f16'))
       problems.push('The adapter has no 16-bit floats (shader-f16): only the f32 tier runs; update its driver.');
     if (opened.kind === 'cpu' && gpus.length && wish !== 'cpu') problems.push(explainNoAdapter('auto', gpus));
-    tiers = (await options.checkTiers?.(opened.adapter)) ?? [];
+    tiers = await checkTiers(opened);
     for (const { tier, ok, detail } of tiers) if (!ok) problems.push(`The ${tier} tier fails its self-test: ${detail}`);
     opened.release();
   }

@@ -8,7 +8,12 @@ export const modelOptions = {
     default: 'auto',
     describe: 'auto, gpu, cpu (a software driver), or a part of an adapter name',
   },
-  tier: { type: 'string', choices: ['auto', 'f16', 'f32'], default: 'auto', describe: 'Precision of matmul operands' },
+  tier: {
+    type: 'string',
+    choices: ['auto', 'tensor', 'f16', 'f32'],
+    default: 'auto',
+    describe: 'Precision of matmul operands',
+  },
   'debug-gpu': { type: 'boolean', default: false, describe: 'Keep bounds checks in shaders (slow)' },
   'memory-limit': { type: 'string', describe: 'Device memory to stay under, e.g. 8GiB or 512MiB' },
 } as const satisfies Record<string, Options>;
@@ -39,7 +44,11 @@ export const sftOptions = {
     default: 0,
     describe: 'Most tokens computed at once; 0: as many as memory allows',
   },
-  'max-length': { type: 'number', default: 1024, describe: 'Longest row, tokens' },
+  'max-length': {
+    type: 'number',
+    default: 1024,
+    describe: 'Longest row, tokens; the default gives way to a shorter model',
+  },
   overlong: {
     type: 'string',
     choices: ['error', 'truncate', 'drop'],

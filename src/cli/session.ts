@@ -6,6 +6,7 @@ import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { Device } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
 import { LanguageModel, type Tier } from '../model/language-model.js';
+import { checkTier, offeredTiers } from '../model/self-test.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
 import { openAdapter } from './gpu.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
@@ -47,7 +48,7 @@ export interface OpenDevice {
   close(): void;
 }
 
-/** Opens the device that the options mean; f16 where the device has it, unless --tier says otherwise. */
+/** Opens the device that the options mean. */
 export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
   const opened = await openAdapter({ wish: args.device, debug: args.debugGpu });
   const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
@@ -55,18 +56,38 @@ export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
     device.destroy();
     opened.release();
   };
-  if (args.tier === 'f16' && !device.features.f16) {
+  try {
+    const kernels = new KernelCache(device, kernelSource());
+    const tier = await chooseTier(device, kernels, args.tier);
+    return { device, kernels, tier, describe: `${opened.describe}, tier ${tier}`, close };
+  } catch (error) {
     close();
-    throw new InputError('--tier f16: this device has no shader-f16; use --tier f32.');
+    throw error;
   }
-  const tier = args.tier === 'f16' || args.tier === 'f32' ? args.tier : device.features.f16 ? 'f16' : 'f32';
-  return {
-    device,
-    kernels: new KernelCache(device, kernelSource()),
-    tier,
-    describe: `${opened.describe}, tier ${tier}`,
-    close,
-  };
+}
+
+/**
+ * The best tier whose self-test passes; one that fails is named in a warning. On CPU cores matrix units are emulated
+ * and slower than registers, so `auto` leaves them out there.
+ */
+async function chooseTier(device: Device, kernels: KernelCache, wish = 'auto'): Promise<Tier> {
+  const offered = offeredTiers(device);
+  if (wish !== 'auto') {
+    const tier = offered.find((name) => name === wish);
+    if (!tier) throw new InputError(`--tier ${wish}: this device offers ${offered.join(', ')}.`);
+    const check = await checkTier(device, kernels, tier);
+    if (!check.ok) throw new InputError(`--tier ${wish} fails its self-test on this device: ${check.detail}.`);
+    return tier;
+  }
+  for (const tier of offered) {
+    if (tier === 'tensor' && device.features.cpu) continue;
+    const check = await checkTier(device, kernels, tier);
+    if (check.ok) return tier;
+    console.error(`Warning: tier ${tier} is left out, because it fails its self-test: ${check.detail}.`);
+  }
+  throw new InputError(
+    'No tier passes its self-test on this device: its driver computes wrongly; see lexalign doctor.',
+  );
 }
 
 /** Streams a model onto a device; closes its files. */

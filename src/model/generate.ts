@@ -107,7 +107,7 @@ class Decoding {
   }
 
   async run(results: number[][]): Promise<void> {
-    const { config, device, tier } = this.#model;
+    const { config, device, operand } = this.#model;
     const { maxNewTokens } = this.#options;
     const trie = buildTrie(this.#examples);
     const nodes = trie.tokens.length;
@@ -120,8 +120,8 @@ class Decoding {
       );
     }
     const caches: KvCache[] = Array.from({ length: config.layers }, (_, i) => ({
-      keys: this.#own(createTensor(device, `cache.${i}.keys`, tier, [places, dim])),
-      values: this.#own(createTensor(device, `cache.${i}.values`, tier, [places, dim])),
+      keys: this.#own(createTensor(device, `cache.${i}.keys`, operand, [places, dim])),
+      values: this.#own(createTensor(device, `cache.${i}.values`, operand, [places, dim])),
     }));
     let logits = await this.#prefill(trie, capacity, caches);
 

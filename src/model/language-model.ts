@@ -13,7 +13,19 @@ import { ropeTable } from '../ops/rope-table.js';
 import { AdapterWeights } from './adapter.js';
 import { loadWeights, type Weights, weightBytes } from './weights.js';
 
-export type Tier = 'f16' | 'f32';
+/** How matmuls run: on matrix units, or in registers with f16 or f32 operands. */
+export type Tier = 'tensor' | 'f16' | 'f32';
+
+/** Element type of matmul operands in a tier. */
+export function operandOf(tier: Tier): 'f16' | 'f32' {
+  return tier === 'f32' ? 'f32' : 'f16';
+}
+
+/** How this device's kernels run in a tier. */
+export function opContext(device: Device, recorder: Recorder, tier: Tier): OpContext {
+  const [matrix] = tier === 'tensor' ? device.matrixUnits : [];
+  return { recorder, operand: operandOf(tier), cpu: device.features.cpu, matrix };
+}
 
 /** A frozen base model on a device, with what all programs over it share: the batch's uniform and transient memory. */
 export class LanguageModel {
@@ -56,13 +68,19 @@ export class LanguageModel {
     checkpoint: Checkpoint<ModelConfig>,
     options: { tier: Tier; maxPositions: number },
   ): Promise<LanguageModel> {
-    const weights = await loadWeights(device, kernels, checkpoint, options.tier);
+    const weights = await loadWeights(device, kernels, checkpoint, operandOf(options.tier));
     return new LanguageModel(device, kernels, checkpoint.config, options.tier, weights, options.maxPositions);
   }
 
   /** Bytes of everything that `load` leaves on the device. */
   static bytes(config: ModelConfig, options: { tier: Tier; maxPositions: number }): number {
-    return weightBytes(config, options.tier, tensorSpecs(config)) + options.maxPositions * config.headDim * 4;
+    return (
+      weightBytes(config, operandOf(options.tier), tensorSpecs(config)) + options.maxPositions * config.headDim * 4
+    );
+  }
+
+  get operand(): 'f16' | 'f32' {
+    return operandOf(this.tier);
   }
 
   /** Largest range of one binding, bytes. */
@@ -72,7 +90,7 @@ export class LanguageModel {
 
   /** A context for recording operations of this model's tier. */
   ops(recorder: Recorder): OpContext {
-    return { recorder, operand: this.tier, cpu: this.device.features.cpu };
+    return opContext(this.device, recorder, this.tier);
   }
 
   /** Records and runs something once. */
@@ -87,7 +105,7 @@ export class LanguageModel {
 
   /** An adapter on the device, with these numbers. */
   async addAdapter(adapter: Adapter, options: { trainable: boolean }): Promise<AdapterWeights> {
-    const weights = new AdapterWeights(this.device, this.config, adapter.config, this.tier, options);
+    const weights = new AdapterWeights(this.device, this.config, adapter.config, this.operand, options);
     await this.setAdapter(weights, adapter);
     return weights;
   }

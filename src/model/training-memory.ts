@@ -6,7 +6,7 @@ import type { Recorder } from '../gpu/program.js';
 import { Tensor } from '../gpu/tensor.js';
 import { AdapterWeights, adapterStandIn } from './adapter.js';
 import { layOutBatch } from './batch-tensors.js';
-import { LanguageModel, type Tier } from './language-model.js';
+import { LanguageModel, opContext, operandOf, type Tier } from './language-model.js';
 import { recordLoss } from './loss-program.js';
 import { weightsStandIn } from './weights.js';
 
@@ -38,9 +38,9 @@ export function planTraining(
     kernels,
     config,
     maxBinding: device.maxBinding,
-    weights: weightsStandIn(config, tier),
+    weights: weightsStandIn(config, operandOf(tier)),
     ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
-    ops: (recorder: Recorder) => ({ recorder, operand: tier, cpu: device.features.cpu }),
+    ops: (recorder: Recorder) => opContext(device, recorder, tier),
   };
   let batch = 4 * maxLength * config.headDim + (4 << 20);
   const tensors = layOutBatch(
@@ -56,7 +56,7 @@ export function planTraining(
   const edgeLogprob = new Tensor('edge_logprob', 'f32', [rows], null, 0, true);
   const recorder = recordLoss(
     model,
-    { adapter: adapterStandIn(config, adapter, tier), backward: true },
+    { adapter: adapterStandIn(config, adapter, operandOf(tier)), backward: true },
     tensors,
     edgeLogprob,
     rows,
@@ -64,7 +64,7 @@ export function planTraining(
   const plan = recorder.plan();
   batch += recorder.dispatchCount * 64;
   const weights = LanguageModel.bytes(config, { tier, maxPositions: 0 });
-  const adapterBytes = AdapterWeights.bytes(config, adapter, tier, { trainable: true });
+  const adapterBytes = AdapterWeights.bytes(config, adapter, operandOf(tier), { trainable: true });
   return {
     weights,
     adapter: adapterBytes,

@@ -15,8 +15,8 @@ export class LossScale {
   #scale: number;
   #goodSteps = 0;
 
-  constructor(tier: 'f16' | 'f32', state?: LossScaleState) {
-    this.#dynamic = tier === 'f16';
+  constructor(operand: 'f16' | 'f32', state?: LossScaleState) {
+    this.#dynamic = operand === 'f16';
     this.#scale = state?.scale ?? (this.#dynamic ? 1024 : 1);
     this.#goodSteps = state?.goodSteps ?? 0;
   }

@@ -146,7 +146,7 @@ export async function trainSft(
   const optimizer = await Optimizer.create(model, weights, options);
   const programs = new LossPrograms(model, { adapter: weights, backward: true });
   const evaluation = new LossPrograms(model, { adapter: weights, backward: false });
-  const lossScale = new LossScale(model.tier, from.lossScale);
+  const lossScale = new LossScale(model.operand, from.lossScale);
   const losses = { sum: 0, steps: 0 };
   let skippedSteps = 0;
   let best = { loss: Number.POSITIVE_INFINITY, adapter: null as Adapter | null, worse: 0 };
