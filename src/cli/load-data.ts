@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { buildExamples, type ExampleStats, type Overlong } from '../batch/examples.js';
 import { parseRows } from '../batch/rows.js';
@@ -9,6 +8,7 @@ import { InputError } from '../errors.js';
 import { exampleCacheKey, readExampleCache, writeExampleCache } from '../text/cache.js';
 import { digestFile, readLines } from '../text/lines.js';
 import type { OpenModel } from './session.js';
+import { cacheDirectory } from './software-driver.js';
 
 /** A data file, tokenised. */
 export interface LoadedData {
@@ -49,7 +49,7 @@ export async function loadData(
 ): Promise<LoadedData> {
   const { tokenizer, config } = model;
   const digest = await digestFile(file);
-  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'lexalign', 'tokenised');
+  const cache = join(cacheDirectory(), 'tokenised');
   const key = exampleCacheKey({
     tokenizerDigest: tokenizer?.digest ?? createHash('sha256').update('none').digest('hex'),
     dataDigest: digest,
