@@ -9,12 +9,19 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)];
 
-/** A line of the option table. */
-function row(name: string, option: Options): string {
+/** Cells of one option. */
+function cells(name: string, option: Options): string[] {
   const kinds = option.choices ? option.choices.join(', ') : option.type === 'array' ? 'text, repeatable' : option.type;
   const shown = { string: 'text', boolean: 'switch', number: 'number' }[kinds as string] ?? `${kinds}`;
   const fallback = option.demandOption ? 'required' : option.default === undefined ? '' : `\`${option.default}\``;
-  return `| \`--${name}\` | ${shown} | ${fallback} | ${`${option.describe}`.replace(/[|<]/g, '\\$&')} |`;
+  return [`--${name}`.replace(/.+/, '`$&`'), shown, fallback, `${option.describe}`.replace(/[|<]/g, '\\$&')];
+}
+
+/** A Markdown table as the formatter writes it. */
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0].map((_, column) => Math.max(3, ...rows.map((row) => row[column].length)));
+  const line = (row: readonly string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(' | ')} |`;
+  return [line(rows[0]), line(widths.map((width) => '-'.repeat(width))), ...rows.slice(1).map(line)].join('\n');
 }
 
 /** docs/options.md, whole. */
@@ -24,9 +31,7 @@ function optionsPage(): string {
     return [
       `## \`${command}\``,
       `${text}.`,
-      ['| option | takes | default | |', '|---|---|---|---|', ...rows.map(([name, option]) => row(name, option))].join(
-        '\n',
-      ),
+      table([['option', 'takes', 'default', 'what'], ...rows.map(([name, option]) => cells(name, option))]),
     ].join('\n\n');
   });
   return `${[
@@ -46,7 +51,7 @@ describe('the documents', () => {
     const list = /^const layers = \[([^\]]+)\]/m.exec(read('test/layers.test.ts'))?.[1] ?? '';
     const held = [...list.matchAll(/'([^']+)'/g)].map((match) => match[1]);
     const table = /## Layers[\s\S]*?\n\n(\|[\s\S]*?)\n\n/.exec(read('docs/architecture.md'))?.[1] ?? '';
-    const drawn = [...table.matchAll(/^\| `([^`]+)` \|/gm)].map((match) => match[1]);
+    const drawn = [...table.matchAll(/^\| `([^`]+)` +\|/gm)].map((match) => match[1]);
     expect(held.length).toBeGreaterThan(10);
     expect(drawn).toEqual(held);
   });
