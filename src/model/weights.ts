@@ -205,7 +205,7 @@ class Loader {
       program.run();
       this.#programs.push(program);
       this.#pending += bytes.byteLength;
-      if (this.#pending >= 64 << 20) await this.#drain();
+      if (this.#pending >= 16 << 20) await this.#drain();
     }
   }
 
