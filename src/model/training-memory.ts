@@ -1,4 +1,5 @@
 import type { ModelConfig } from '../../models/config.js';
+import { rowBucket } from '../batch/pack.js';
 import type { AdapterConfig } from '../formats/adapter.js';
 import type { Device } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
@@ -24,6 +25,19 @@ export interface TrainingMemory {
   readonly slots: readonly number[];
 }
 
+/**
+ * Inputs of the programs for all row counts up to the largest, over those of the largest: counts fall by √2 or so, and
+ * the sum of that series is 1 / (1 − 1/√2).
+ */
+const inputsOfAll = 3.5;
+
+/** Row counts that a run may record programs for. */
+function countBuckets(rows: number): number {
+  let count = 1;
+  for (let n = 1; rowBucket(n) < rows; n = rowBucket(n) + 1) count++;
+  return count;
+}
+
 /** Plans a run over micro-batches of `rows` trie nodes before anything is allocated, by recording it over stand-ins. */
 export function planTraining(
   device: Device,
@@ -46,7 +60,7 @@ export function planTraining(
   const tensors = layOutBatch(
     (label, dtype, elements) => {
       const tensor = new Tensor(label, dtype, [elements], null, 0, true);
-      batch += 2 * tensor.bytes; // one program trains, another evaluates
+      batch += 2 * inputsOfAll * tensor.bytes; // one program trains, another evaluates
       return tensor;
     },
     rows,
@@ -62,7 +76,8 @@ export function planTraining(
     rows,
   );
   const plan = recorder.plan();
-  batch += recorder.dispatchCount * 64;
+  const align = Math.max(64, device.gpu.limits.minUniformBufferOffsetAlignment);
+  batch += 2 * countBuckets(rows) * recorder.dispatchCount * align;
   const weights = LanguageModel.bytes(config, { tier, maxPositions: 0 });
   const adapterBytes = AdapterWeights.bytes(config, adapter, operandOf(tier), { trainable: true });
   return {
