@@ -5,9 +5,9 @@ export interface LossScaleState {
 }
 
 /**
- * Dynamic loss scaling. The scale is per unit of supervised weight: an edge of weight w carries w·scale·(p − 1) into
- * the backward pass whatever the batch's size, so that f16 gradients neither vanish in large batches nor overflow in
- * small ones. It halves when a gradient is not finite and doubles after `growthInterval` good steps.
+ * Dynamic loss scaling. The scale is what the heaviest row of a step carries into the backward pass, whatever the
+ * batch's size and weights, so that f16 gradients neither vanish in large batches nor overflow where one row stands
+ * for many people's answers. It halves when a gradient is not finite and doubles after `growthInterval` good steps.
  */
 export class LossScale {
   static readonly growthInterval = 500;
@@ -25,15 +25,15 @@ export class LossScale {
     return { scale: this.#scale, goodSteps: this.#goodSteps };
   }
 
-  /** The scale for a step whose heaviest row has this total edge weight: the logit gradient itself must fit f16. */
+  /** Factor on the gradient of every unit of weight, in a step whose heaviest row has this total edge weight: a power of two. */
   scaleFor(heaviestRow: number): number {
     if (!this.#dynamic) return 1;
-    return Math.min(this.#scale, 2 ** Math.floor(Math.log2(32768 / Math.max(heaviestRow, 1e-30))));
+    return this.#scale / 2 ** Math.ceil(Math.log2(Math.max(heaviestRow, 1e-30)));
   }
 
-  /** After a gradient that was not finite under scale `used`, which `scaleFor` may have held below the state's. */
-  halve(used: number): void {
-    if (this.#dynamic) this.#scale = used / 2;
+  /** After a gradient that was not finite. */
+  halve(): void {
+    if (this.#dynamic) this.#scale /= 2;
     this.#goodSteps = 0;
   }
 

@@ -187,7 +187,7 @@ export async function trainSft(
       let update = { norm: Number.NaN, finite: false };
       let scale = 1;
       for (let attempt = 0; attempt < 2 && !update.finite; attempt++) {
-        if (attempt > 0) lossScale.halve(scale);
+        if (attempt > 0) lossScale.halve();
         scale = lossScale.scaleFor(Math.max(...tries.map(heaviestRow)));
         optimizer.zeroGradients();
         const logprobs: Promise<Float32Array>[] = [];
@@ -204,7 +204,7 @@ export async function trainSft(
         losses.sum += loss;
         losses.steps++;
       } else {
-        lossScale.halve(scale);
+        lossScale.halve();
         skippedSteps++;
       }
       step++;
