@@ -86,7 +86,7 @@ async function matmulError(device: Device, kernels: KernelCache, tier: Tier, for
       let sum = 0;
       for (let i = 0; i < k; i++) sum += x[row * k + i] * (form === 'nt' ? w[column * k + i] : w[i * n + column]);
       const difference = Math.abs(actual[row * n + column] - sum);
-      worst = difference <= worst ? worst : difference; // a NaN stays
+      worst = Math.max(worst, difference); // a NaN stays
       largest = Math.max(largest, Math.abs(sum));
     }
   }
