@@ -19,7 +19,7 @@ export const tolerance: Readonly<Record<Tier, number>> = { f32: 1e-5, f16: 2e-3 
 export interface TestGpu {
   readonly device: Device;
   readonly kernels: KernelCache;
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** The device as users get it; `debug` keeps robustness on. */
@@ -30,8 +30,8 @@ export async function openTestGpu(options: { debug?: boolean } = {}): Promise<Te
   return {
     device,
     kernels,
-    close() {
-      device.destroy();
+    async close() {
+      await device.close();
       opened.release();
     },
   };

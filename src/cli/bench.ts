@@ -77,7 +77,7 @@ export const benchCommand: Command = {
       else if (typeof args.json === 'string') await writeFileAtomic(args.json, `${JSON.stringify(report, null, 2)}\n`);
       return 0;
     } finally {
-      open.close();
+      await open.close();
     }
   },
 };

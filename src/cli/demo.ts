@@ -104,7 +104,7 @@ export async function runDemo(args: Arguments): Promise<number> {
     console.log(`\n${lines.join('\n')}`);
     return 0;
   } finally {
-    open.close();
+    await open.close();
     await model.checkpoint.close();
   }
 }

@@ -71,7 +71,7 @@ async function checkTiers(opened: OpenAdapter): Promise<(TierCheck & { milliseco
     const check = await checkTier(device, kernels, tier);
     checks.push({ ...check, milliseconds: Math.round(performance.now() - started) });
   }
-  device.destroy();
+  await device.close();
   return checks;
 }
 

@@ -35,7 +35,7 @@ export async function withLoadedModel<T>(
     const loaded = await loadModel(open, model, maxPositions);
     return await use(loaded, adapter && (await loaded.addAdapter(adapter, { trainable: false })));
   } finally {
-    open.close();
+    await open.close();
   }
 }
 

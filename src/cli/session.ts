@@ -45,15 +45,15 @@ export interface OpenDevice {
   readonly tier: Tier;
   /** One line: which device, driver and tier. */
   readonly describe: string;
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** Opens the device that the options mean. */
 export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
   const opened = await openAdapter({ wish: args.device, debug: args.debugGpu });
   const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
-  const close = () => {
-    device.destroy();
+  const close = async () => {
+    await device.close();
     opened.release();
   };
   try {
@@ -61,7 +61,7 @@ export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
     const tier = await chooseTier(device, kernels, args.tier);
     return { device, kernels, tier, describe: `${opened.describe}, tier ${tier}`, close };
   } catch (error) {
-    close();
+    await close();
     throw error;
   }
 }

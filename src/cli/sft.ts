@@ -59,7 +59,7 @@ export async function runSft(args: SftArguments, base?: LoadedBase): Promise<Sft
       console.log(open.describe);
       return await train(args, checked, { model, open, loaded: base?.loaded ?? null });
     } finally {
-      if (!base) open.close();
+      if (!base) await open.close();
     }
   } finally {
     if (!base) await model.checkpoint.close();

@@ -56,6 +56,7 @@ export class Device {
   readonly features: DeviceFeatures;
   /** Bytes of all live buffers made through this device. */
   allocatedBytes = 0;
+  readonly #pending = new Set<Promise<unknown>>();
   #error: Error | null = null;
   #destroyed = false;
 
@@ -153,7 +154,17 @@ export class Device {
     }
   }
 
-  destroy(): void {
+  /** Remembers work of the device's own threads until it is done, so that `close` waits for it. */
+  track<T>(work: Promise<T>): Promise<T> {
+    this.#pending.add(work);
+    const forget = () => this.#pending.delete(work);
+    work.then(forget, forget);
+    return work;
+  }
+
+  /** Gives everything back. Waits for compilations first: a driver torn down under them takes the process along. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#pending);
     this.#destroyed = true;
     this.gpu.destroy();
   }

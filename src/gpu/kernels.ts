@@ -22,9 +22,15 @@ export interface Kernel {
   readonly bindings: readonly { name: string; writable: boolean }[];
   /** Fields of `struct Params`, in order. */
   readonly params: readonly { name: string; type: ScalarType }[];
-  readonly layouts: readonly GPUBindGroupLayout[];
   readonly usesBatch: boolean;
-  readonly pipeline: Promise<GPUComputePipeline>;
+  /** Compiles on Dawn's threads, once; recording alone, as for a memory plan, costs no compilation. */
+  compile(): Promise<CompiledKernel>;
+}
+
+export interface CompiledKernel {
+  readonly pipeline: GPUComputePipeline;
+  /** Group 0: tensors; group 1: params and batch. */
+  readonly layouts: readonly GPUBindGroupLayout[];
 }
 
 /**
@@ -43,24 +49,23 @@ export class KernelCache {
     this.#source = source;
   }
 
-  /** The kernel for a key; starts compiling it (on Dawn's threads) when it is new. */
+  /** The kernel for a key. */
   get(key: KernelKey): Kernel {
     const id = `${key.kernel}/${key.pass} ${JSON.stringify(Object.entries(key.defines).sort(([a], [b]) => (a < b ? -1 : 1)))}`;
     let kernel = this.#kernels.get(id);
     if (!kernel) {
-      kernel = this.#compile(id, key);
+      kernel = this.#specialise(id, key);
       this.#kernels.set(id, kernel);
     }
     return kernel;
   }
 
-  #compile(id: string, key: KernelKey): Kernel {
+  #specialise(id: string, key: KernelKey): Kernel {
     const file = this.#source(`${key.kernel}.wgsl`);
     const passes = Object.fromEntries([...file.matchAll(/\bfn (\w+)\(@builtin/g)].map((m) => [m[1], 0]));
     const code = specialise(file, { ...passes, ...key.defines, [key.pass]: 1 }, (name) =>
       this.#source(`include/${name}`),
     );
-    const gpu = this.#device.gpu;
     const bindings = [...code.matchAll(/@group\(0\) @binding\((\d+)\) var<storage, (read|read_write)> (\w+)/g)]
       .map((m) => ({ binding: Number(m[1]), name: m[3], writable: m[2] === 'read_write' }))
       .sort((a, b) => a.binding - b.binding);
@@ -74,37 +79,51 @@ export class KernelCache {
       }),
     );
     const usesBatch = /var<uniform> batch\b/.test(code);
-    const visibility = GPUShaderStage.COMPUTE;
-    const layouts = [
-      gpu.createBindGroupLayout({
-        entries: bindings.map((b) => ({
-          binding: b.binding,
-          visibility,
-          buffer: { type: b.writable ? 'storage' : 'read-only-storage' },
-        })),
-      }),
-      gpu.createBindGroupLayout({
-        entries: [
-          ...(params.length ? [{ binding: 0, visibility, buffer: { type: 'uniform' as const } }] : []),
-          ...(usesBatch ? [{ binding: 1, visibility, buffer: { type: 'uniform' as const } }] : []),
-        ],
-      }),
-    ];
-    const module = gpu.createShaderModule({ label: id, code });
-    const pipeline = gpu
-      .createComputePipelineAsync({
-        label: id,
-        layout: gpu.createPipelineLayout({ bindGroupLayouts: layouts }),
-        compute: { module, entryPoint: key.pass },
-      })
-      .catch(async (reason) => {
-        const { messages } = await module.getCompilationInfo();
-        const text = messages
-          .filter((m) => m.type === 'error')
-          .map((m) => `${m.lineNum}: ${m.message} — ${code.split('\n')[m.lineNum - 1]}`);
-        throw new Error(`kernel ${id} does not compile: ${text.join('\n') || (reason as Error).message}`);
-      });
-    pipeline.catch(() => {}); // awaited, and so reported, by the program that uses it
-    return { name: `${key.kernel}/${key.pass}`, bindings, params, layouts, usesBatch, pipeline };
+    let compiled: Promise<CompiledKernel> | null = null;
+    const compile = () => {
+      compiled ??= compileKernel(this.#device, id, code, key.pass, { bindings, params, usesBatch });
+      return compiled;
+    };
+    return { name: `${key.kernel}/${key.pass}`, bindings, params, usesBatch, compile };
+  }
+}
+
+async function compileKernel(
+  device: Device,
+  id: string,
+  code: string,
+  entryPoint: string,
+  { bindings, params, usesBatch }: Pick<Kernel, 'bindings' | 'params' | 'usesBatch'>,
+): Promise<CompiledKernel> {
+  const { gpu } = device;
+  const visibility = GPUShaderStage.COMPUTE;
+  const layouts = [
+    gpu.createBindGroupLayout({
+      entries: bindings.map((b, binding) => ({
+        binding,
+        visibility,
+        buffer: { type: b.writable ? 'storage' : 'read-only-storage' },
+      })),
+    }),
+    gpu.createBindGroupLayout({
+      entries: [
+        ...(params.length ? [{ binding: 0, visibility, buffer: { type: 'uniform' as const } }] : []),
+        ...(usesBatch ? [{ binding: 1, visibility, buffer: { type: 'uniform' as const } }] : []),
+      ],
+    }),
+  ];
+  const module = gpu.createShaderModule({ label: id, code });
+  const layout = gpu.createPipelineLayout({ bindGroupLayouts: layouts });
+  try {
+    const pipeline = await device.track(
+      gpu.createComputePipelineAsync({ label: id, layout, compute: { module, entryPoint } }),
+    );
+    return { pipeline, layouts };
+  } catch (reason) {
+    const { messages } = await module.getCompilationInfo();
+    const text = messages
+      .filter((m) => m.type === 'error')
+      .map((m) => `${m.lineNum}: ${m.message} — ${code.split('\n')[m.lineNum - 1]}`);
+    throw new Error(`kernel ${id} does not compile: ${text.join('\n') || (reason as Error).message}`);
   }
 }

@@ -88,6 +88,7 @@ export class Recorder {
       return { buffer: buffers[plan.slotOf.get(tensor)!], size: tensor.bytes };
     };
     const dispatches = this.#commands.filter((c) => c.kind === 'dispatch');
+    await Promise.all(dispatches.map(({ kernel }) => kernel.compile()));
     const align = Math.max(64, device.gpu.limits.minUniformBufferOffsetAlignment);
     const data = new DataView(new ArrayBuffer(Math.max(1, dispatches.length) * align));
     const uniforms = device.createBuffer(data.byteLength, 'params', GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
@@ -101,6 +102,7 @@ export class Recorder {
         continue;
       }
       const { dispatch, kernel } = command;
+      const { pipeline, layouts } = await kernel.compile();
       const offset = index++ * align;
       kernel.params.forEach(({ name, type }, i) => {
         const value = dispatch.params![name];
@@ -116,15 +118,14 @@ export class Recorder {
         });
       if (kernel.usesBatch) entries.push({ binding: 1, resource: { buffer: batch } });
       const shared = kernel.params.length ? null : `${kernel.name} ${kernel.usesBatch}`;
-      const scalars =
-        (shared && groups.get(shared)) || device.gpu.createBindGroup({ layout: kernel.layouts[1], entries });
+      const scalars = (shared && groups.get(shared)) || device.gpu.createBindGroup({ layout: layouts[1], entries });
       if (shared) groups.set(shared, scalars);
       const tensors = device.gpu.createBindGroup({
         label: dispatch.label,
-        layout: kernel.layouts[0],
+        layout: layouts[0],
         entries: kernel.bindings.map(({ name }, binding) => ({ binding, resource: rangeOf(dispatch.tensors[name]) })),
       });
-      steps.push({ kind: 'dispatch', pipeline: await kernel.pipeline, tensors, scalars, dispatch });
+      steps.push({ kind: 'dispatch', pipeline, tensors, scalars, dispatch });
     }
     device.gpu.queue.writeBuffer(uniforms, 0, data.buffer as ArrayBuffer);
     return new Program(device, steps, plan, rangeOf, uniforms);

@@ -189,6 +189,18 @@ describe('BufferPool', () => {
 });
 
 describe('a device that goes away', () => {
+  it('waits for compilations under way when it is closed', async () => {
+    const own = await openTestGpu();
+    let compiled = false;
+    const kernel = own.kernels.get({ kernel: 'swiglu', pass: 'forward', defines: { TYPE: 'f32' } });
+    const compilation = kernel.compile().then(() => {
+      compiled = true;
+    });
+    await own.close();
+    await Promise.race([compilation, new Promise((resolve) => setTimeout(resolve))]);
+    expect(compiled).toBe(true);
+  });
+
   it('fails the step with a sentence that says how to go on', async () => {
     const own = await openTestGpu();
     const lost = own.device.gpu.lost;
@@ -196,6 +208,6 @@ describe('a device that goes away', () => {
     own.device.gpu.destroy();
     await lost;
     await expect(own.device.read(buffer)).rejects.toThrow(/device was lost .*last checkpoint/);
-    own.close();
+    await own.close();
   });
 });

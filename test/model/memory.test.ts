@@ -26,9 +26,9 @@ beforeAll(async () => {
   await writeRandomCheckpoint(join(directory, 'small'), small);
   await writeRandomCheckpoint(join(directory, 'large'), large);
 });
-afterAll(() => {
+afterAll(async () => {
   rmSync(directory, { recursive: true });
-  gpu.close();
+  await gpu.close();
 });
 
 /** Resident memory of the process, bytes. */

@@ -18,8 +18,8 @@ beforeAll(async () => {
   const adapter = await gpu.requestAdapter();
   device = await Device.open(adapter!, { cpu: false });
 });
-afterAll(() => {
-  device.destroy();
+afterAll(async () => {
+  await device.close();
   gpu = null;
 });
 

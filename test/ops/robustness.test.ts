@@ -28,9 +28,9 @@ beforeAll(async () => {
   users = await openTestGpu();
   checked = await openTestGpu({ debug: true });
 });
-afterAll(() => {
-  users.close();
-  checked.close();
+afterAll(async () => {
+  await users.close();
+  await checked.close();
 });
 
 const tier = 'f16';

@@ -45,9 +45,9 @@ beforeAll(async () => {
   gpu = await openTestGpu();
   examples = await singleAssociates();
 });
-afterAll(() => {
+afterAll(async () => {
   rmSync(directory, { recursive: true });
-  gpu.close();
+  await gpu.close();
 });
 
 async function open(path: string): Promise<GoldenModel> {
