@@ -1,4 +1,4 @@
-// Matmul for GPUs without matrix units: a workgroup of 256 owns a tile of BM × BN and steps through k by 16 with both
+// Matmul in registers, for GPUs without matrix units and for shapes that these do not take: a workgroup of 256 owns a tile of BM × BN and steps through k by 16 with both
 // operands staged in workgroup memory as f32; an invocation holds BM/16 × BN/16 results in registers.
 // BM, BN: 16, 32, 64 or 128 (BN at least 64).
 #include "matmul.wgsl"

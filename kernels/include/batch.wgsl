@@ -4,8 +4,8 @@ struct Batch {
   logitRows: u32,   // rows with at least one edge
   seed: u32,        // of dropout masks
   unused: u32,
-  gradScale: f32,   // loss scale / total weight of the accumulation window
-  unscale: f32,     // 1 / loss scale
+  gradScale: f32,   // on the gradient of a unit of edge weight
+  unscale: f32,     // 1 / (gradScale · total weight of the accumulation window)
   rateA: f32,       // learning rate of lora_A
   rateB: f32,       // of lora_B (LoRA+)
   beta1: f32,

@@ -1,4 +1,4 @@
-import { appendFile } from 'node:fs/promises';
+import { appendFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import type { Adapter, LoraPair } from '../formats/adapter.js';
@@ -68,7 +68,7 @@ export class RunDirectory {
     }
   }
 
-  /** A checkpoint appears whole: its trainer_state.json is written last. */
+  /** A checkpoint appears whole, and replaces one of its name whole: it is written beside and moved into place. */
   async checkpoint(
     name: string,
     adapter: Adapter,
@@ -76,19 +76,27 @@ export class RunDirectory {
     state: TrainerState,
     moments: { first: Map<string, LoraPair>; second: Map<string, LoraPair> },
   ): Promise<void> {
-    const path = join(this.#path, 'checkpoints', name);
-    await makeDirectory(path);
-    await writeAdapter(path, adapter, base);
+    const checkpoints = join(this.#path, 'checkpoints');
+    const path = join(checkpoints, name);
+    const fresh = join(checkpoints, `.${name}.new`);
+    const old = join(checkpoints, `.${name}.old`);
+    await rm(fresh, { recursive: true, force: true });
+    await makeDirectory(fresh);
+    await writeAdapter(fresh, adapter, base);
     const named = (pairs: Map<string, LoraPair>, prefix: string) =>
       peftTensors({ config: adapter.config, tensors: pairs }).map((tensor) => ({
         ...tensor,
         name: `${prefix}.${tensor.name}`,
       }));
-    await writeSafetensors(join(path, 'optimizer.safetensors'), [
+    await writeSafetensors(join(fresh, 'optimizer.safetensors'), [
       ...named(moments.first, 'first'),
       ...named(moments.second, 'second'),
     ]);
-    await writeFileAtomic(join(path, 'trainer_state.json'), `${JSON.stringify(state, null, 2)}\n`);
+    await writeFileAtomic(join(fresh, 'trainer_state.json'), `${JSON.stringify(state, null, 2)}\n`);
+    await rm(old, { recursive: true, force: true });
+    await rename(path, old).catch(ignoreMissing);
+    await rename(fresh, path);
+    await rm(old, { recursive: true, force: true });
   }
 
   async finish(result: Record<string, unknown>): Promise<void> {
@@ -100,4 +108,8 @@ export class RunDirectory {
     this.#progress.end();
     await this.#events.close();
   }
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error;
 }

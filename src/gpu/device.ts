@@ -70,7 +70,7 @@ export class Device {
     gpu.lost.then((lost) => {
       if (!this.#destroyed)
         this.#error ??= new InputError(
-          `The GPU device was lost (${lost.message || lost.reason}); restart from the last checkpoint.`,
+          `The GPU device was lost (${lost.message || lost.reason}); start again from the last checkpoint with --init-adapter.`,
         );
     });
   }

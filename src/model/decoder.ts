@@ -10,7 +10,7 @@ import { type DecoderContext, type LinearTape, linear, linearBackward } from './
  * silu(gate)·up is stored times this in f16 tiers, because it is the one activation known to pass 65,504 (to 1,048,064
  * this way). A power of two loses nothing but subnormals under 1e-6.
  */
-export function mlpScale(operand: 'f16' | 'f32'): number {
+function mlpScale(operand: 'f16' | 'f32'): number {
   return operand === 'f16' ? 1 / 16 : 1;
 }
 

@@ -20,7 +20,7 @@ export interface LossOptions {
 
 /** What a run tells the device beside the batch itself. */
 export interface LossValues {
-  /** Factor on every edge's gradient: loss scale / total weight of the accumulation window. */
+  /** Factor on the gradient of every unit of edge weight; the optimiser takes it out again. */
   readonly gradScale: number;
   readonly dropout: number;
   readonly seed: number;
@@ -122,8 +122,9 @@ export function recordLoss(
   const hidden = recorder.tensor('norm', ops.operand, [capacity, config.hiddenSize]);
   rmsNorm(ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
   const dhidden = options.backward ? recorder.tensor('dnorm', 'f32', [capacity, config.hiddenSize]) : null;
-  const widest = Math.max(...weights.head.parts.map((part) => part.tensor.shape[0]));
-  const chunkRows = Math.max(16, Math.floor(Math.min(logitBytes, model.maxBinding) / 4 / widest / 16) * 16);
+  const widths = weights.head.parts.map((part) => part.tensor.shape[0]);
+  const most = Math.min(logitBytes / sum(widths), model.maxBinding / Math.max(...widths)) / 4;
+  const chunkRows = Math.max(16, Math.floor(most / 16) * 16);
   linearCrossEntropy(ops, { hidden, head: weights.head, edges: tensors.edges, edgeLogprob, dhidden, chunkRows });
   if (dhidden) {
     const dgathered = recorder.tensor('dgathered', 'f32', [capacity, config.hiddenSize]);
@@ -134,6 +135,10 @@ export function recordLoss(
     decoderBackward(d, rows, tensors.trees, tape, { dx, dxCopy });
   }
   return recorder;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0);
 }
 
 /** Loss programs by capacity, made when first needed. */

@@ -52,7 +52,7 @@ export function planTraining(
     kernels,
     config,
     maxBinding: device.maxBinding,
-    weights: weightsStandIn(config, operandOf(tier)),
+    weights: weightsStandIn(config, operandOf(tier), device.maxBinding),
     ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
     ops: (recorder: Recorder) => opContext(device, recorder, tier),
   };

@@ -44,16 +44,31 @@ export interface Weights {
 /** Rows of vocabulary matrices are padded to this with zeros, so that matmuls read whole vec4s of the vocabulary. */
 const vocabAlign = 8;
 
+/** Splits a vocabulary matrix into parts that one binding holds; `rows` is `count` padded. */
+function splitVocabulary(
+  vocab: number,
+  rowBytes: number,
+  maxBinding: number,
+): { first: number; count: number; rows: number }[] {
+  const perPart = Math.floor(maxBinding / rowBytes / vocabAlign) * vocabAlign;
+  const parts = [];
+  for (let first = 0; first < vocab; first += perPart) {
+    const count = Math.min(perPart, vocab - first);
+    parts.push({ first, count, rows: Math.ceil(count / vocabAlign) * vocabAlign });
+  }
+  return parts;
+}
+
 /** Weights of this shape without memory, for planning. */
-export function weightsStandIn(config: ModelConfig, operand: 'f16' | 'f32'): Weights {
+export function weightsStandIn(config: ModelConfig, operand: 'f16' | 'f32', maxBinding: number): Weights {
   const make = (dtype: 'f16' | 'f32', shape: readonly number[]) => new Tensor('weight', dtype, shape, null, 0, true);
-  const vocab = Math.ceil(config.vocabSize / vocabAlign) * vocabAlign;
-  const matrix = make(operand, [vocab, config.hiddenSize]);
-  const head: VocabParts = {
-    dim: config.hiddenSize,
-    vocab: config.vocabSize,
-    parts: [{ first: 0, count: config.vocabSize, tensor: matrix }],
-  };
+  const { vocabSize: vocab, hiddenSize: dim } = config;
+  const parts = splitVocabulary(vocab, dim * bytesOf[operand], maxBinding).map(({ first, count, rows }) => ({
+    first,
+    count,
+    tensor: make(operand, [rows, dim]),
+  }));
+  const head: VocabParts = { dim, vocab, parts };
   const linear = {} as Record<LinearModule, LinearWeights>;
   for (const module of LINEAR_MODULES) {
     const shape = linearShape(config, module);
@@ -113,14 +128,9 @@ export async function loadWeights(
   };
   const vocabulary = async (source: CheckpointTensor): Promise<VocabParts> => {
     const [vocab, dim] = source.shape;
-    const perPart = Math.floor(device.maxBinding / (dim * bytesOf[operand]) / vocabAlign) * vocabAlign;
     const parts = [];
-    for (let first = 0; first < vocab; first += perPart) {
-      const count = Math.min(perPart, vocab - first);
-      const tensor = createTensor(device, `${source.name}[${first}]`, operand, [
-        Math.ceil(count / vocabAlign) * vocabAlign,
-        dim,
-      ]);
+    for (const { first, count, rows } of splitVocabulary(vocab, dim * bytesOf[operand], device.maxBinding)) {
+      const tensor = createTensor(device, `${source.name}[${first}]`, operand, [rows, dim]);
       loader.clear(tensor);
       await loader.load(source, first * dim, count * dim, tensor);
       parts.push({ first, count, tensor });

@@ -16,7 +16,7 @@ export interface OperationProfile {
 }
 
 /** Sums dispatches by label, longest first. Rates are at the program's full capacity times `fill` (live rows / rows). */
-export function summarizeProfile(
+function summarizeProfile(
   dispatches: readonly Dispatch[],
   nanoseconds: readonly number[],
   fill: number,

@@ -42,6 +42,7 @@ export interface StepMetrics {
   readonly learning_rate: number;
   /** Before clipping. */
   readonly grad_norm: number;
+  /** Factor on the gradient of a unit of supervised weight in the backward pass. */
   readonly loss_scale: number;
   readonly examples: number;
   readonly supervised_tokens: number;
@@ -194,7 +195,9 @@ export async function trainSft(
         for (const [i, trie] of tries.entries()) {
           const { batch, program } = await programs.prepare(trie);
           const values = { gradScale: scale, dropout: weights.config.dropout, seed: maskSeeds[i] };
-          logprobs.push(program.run(batch, values));
+          const running = program.run(batch, values);
+          running.catch(() => {}); // reported by Promise.all below, even if preparing the next one fails first
+          logprobs.push(running);
         }
         loss = meanLoss(tries, await Promise.all(logprobs), totalWeight);
         update = await optimizer.step(learningRate, scale * totalWeight);
@@ -248,7 +251,7 @@ export async function trainSft(
         if (better) {
           best = { loss: evalLoss, adapter: await weights.download(), worse: 0 };
           await saveCheckpoint('best');
-        } else if (++best.worse === options.earlyStoppingPatience) {
+        } else if (++best.worse === options.earlyStoppingPatience && !last) {
           outcome = 'stopped early';
           break;
         }
@@ -265,7 +268,7 @@ export async function trainSft(
 }
 
 /** Mean cross-entropy over supervised tokens, without gradients. */
-export async function evaluateLoss(
+async function evaluateLoss(
   programs: LossPrograms,
   examples: readonly Example[],
   microBatchTokens: number,

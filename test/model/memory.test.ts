@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { llamaConfig } from '../../bench/random-checkpoint.js';
 import { modelLayout } from '../../models/index.js';
 import { rowBucket } from '../../src/batch/pack.js';
 import type { Example } from '../../src/batch/types.js';
@@ -9,6 +10,7 @@ import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { initialAdapter } from '../../src/model/adapter.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { planTraining } from '../../src/model/training-memory.js';
+import { weightsStandIn } from '../../src/model/weights.js';
 import { createRandom } from '../../src/random.js';
 import { trainSft } from '../../src/train/sft.js';
 import { openTestGpu, type TestGpu, type Tier } from '../gpu.js';
@@ -41,7 +43,7 @@ const rows: Example[] = Array.from({ length: 8 }, () => {
   const ids = Int32Array.from({ length: 65 }, () => random.below(256));
   return { ids, labels: ids, weight: 1 };
 });
-const config = {
+const loraConfig = {
   r: 16,
   alpha: 32,
   dropout: 0,
@@ -52,7 +54,7 @@ const config = {
 /** Loads, trains two steps and evaluates, with micro-batches of several sizes; gives the plan beside what was taken. */
 async function run(name: string, tier: Tier, microBatchTokens: number) {
   const checkpoint = await openCheckpoint(join(directory, name), modelLayout);
-  const plan = planTraining(gpu.device, gpu.kernels, checkpoint.config, config, tier, {
+  const plan = planTraining(gpu.device, gpu.kernels, checkpoint.config, loraConfig, tier, {
     rows: rowBucket(microBatchTokens),
     maxLength: 128,
   });
@@ -62,7 +64,7 @@ async function run(name: string, tier: Tier, microBatchTokens: number) {
   await checkpoint.close();
   model.pool.acquire(plan.slots);
   const weights = await model.addAdapter(
-    initialAdapter(model.config, config, () => random.uint32() / 2 ** 32),
+    initialAdapter(model.config, loraConfig, () => random.uint32() / 2 ** 32),
     { trainable: true },
   );
   kept.push(model, weights);
@@ -100,4 +102,30 @@ describe('the memory plan', () => {
       expect(plan.total - (5 << 20), `${tokens} tokens`).toBeLessThan(1.1 * buffers);
     }
   });
+});
+
+it('plans a vocabulary that passes one binding in the parts it will lie in', () => {
+  const config = llamaConfig({ hidden: 64, layers: 1, heads: 4, kvHeads: 2, ffn: 128, vocab: 40_001 });
+  const whole = weightsStandIn(config, 'f16', 2 ** 30);
+  expect(whole.head.parts).toMatchObject([{ first: 0, count: 40_001, tensor: { shape: [40_008, 64] } }]);
+  const limit = 2 * 2 ** 20;
+  const { parts } = weightsStandIn(config, 'f16', limit).head;
+  expect(parts.map(({ first, count }) => [first, count])).toEqual([
+    [0, 16_384],
+    [16_384, 16_384],
+    [32_768, 7_233],
+  ]);
+  for (const { tensor } of parts) expect(tensor.bytes).toBeLessThanOrEqual(limit);
+
+  // All parts' logits of a chunk of rows live at once: the plan holds them under the same 128 MiB.
+  const split = Object.create(gpu.device, { maxBinding: { value: limit } }) as typeof gpu.device;
+  const rows = 2048;
+  const plan = (device: typeof gpu.device) =>
+    planTraining(device, gpu.kernels, config, { ...loraConfig, targetModules: ['q_proj'] }, 'f16', {
+      rows,
+      maxLength: 64,
+    });
+  const logits = (slots: readonly number[]) => slots.filter((bytes) => bytes > 2 ** 18).reduce((a, b) => a + b, 0);
+  expect(logits(plan(split).slots)).toBeLessThan(1.1 * logits(plan(gpu.device).slots));
+  expect(logits(plan(gpu.device).slots)).toBeGreaterThan(100 * 2 ** 20);
 });
