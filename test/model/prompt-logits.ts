@@ -1,0 +1,42 @@
+import { packBatch, rowBucket } from '../../src/batch/pack.js';
+import { buildTrie } from '../../src/batch/trie.js';
+import { Recorder } from '../../src/gpu/program.js';
+import type { AdapterWeights } from '../../src/model/adapter.js';
+import { BatchTensors } from '../../src/model/batch-tensors.js';
+import { attendTree, decoder } from '../../src/model/decoder.js';
+import type { LanguageModel } from '../../src/model/language-model.js';
+import type { DecoderContext } from '../../src/model/linear.js';
+import { readLogits, recordHead } from '../../src/model/logits.js';
+import { attentionBlock } from '../../src/ops/attention.js';
+
+/** Logits [vocab] after each of `ids`: all of them at once, so for short texts. */
+export async function promptLogits(
+  model: LanguageModel,
+  adapter: AdapterWeights | null,
+  ids: ArrayLike<number>,
+): Promise<Float32Array[]> {
+  // A made-up target behind each token makes its row one that needs logits.
+  const padded = Int32Array.from([...Array.from(ids), 0]);
+  const trie = buildTrie([{ ids: padded, labels: padded, weight: 1 }]);
+  const capacity = rowBucket(ids.length);
+  const { device, config, weights, kernels } = model;
+  const batch = packBatch(trie, { capacity, block: attentionBlock, windows: config.windows });
+  const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, config.windows);
+  const recorder = new Recorder(kernels);
+  const d: DecoderContext = { ops: model.ops(recorder), config, weights, adapter, capacity, training: false };
+  const rows = { tokens: tensors.tokens, positions: tensors.positions, ropeTable: model.ropeTable };
+  const tape = decoder(d, rows, attendTree(d, tensors.trees));
+  const logits = recordHead(d, model, { x: tape.x, index: tensors.logitRows, rows: ids.length });
+  const program = await recorder.realise(device, model.pool, model.batch.buffer);
+  try {
+    tensors.upload(batch);
+    model.batch.write({ rows: batch.rows, logitRows: ids.length });
+    program.run();
+    const row = await readLogits(model, logits, ids.length);
+    return Array.from({ length: ids.length }, (_, i) => row(i));
+  } finally {
+    tensors.destroy();
+    program.destroy();
+    for (const tensor of logits) device.destroyBuffer(tensor.buffer!);
+  }
+}
