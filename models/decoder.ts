@@ -21,7 +21,7 @@ interface Differences {
 export function readDecoder(keys: Keys, differences: Differences): ModelConfig {
   const { architecture, qkvBias, outputBias, mlpBias, qkNorm } = differences;
   if (keys.string('hidden_act', 'silu') !== 'silu') throw keys.error('hidden_act', '"silu"');
-  const hiddenSize = keys.size('hidden_size');
+  const hiddenSize = readWidth(keys, 'hidden_size');
   const layers = keys.size('num_hidden_layers', undefined, 1024);
   const heads = keys.size('num_attention_heads');
   const kvHeads = keys.size('num_key_value_heads', heads);
@@ -31,7 +31,7 @@ export function readDecoder(keys: Keys, differences: Differences): ModelConfig {
   return {
     architecture,
     hiddenSize,
-    intermediateSize: keys.size('intermediate_size'),
+    intermediateSize: readWidth(keys, 'intermediate_size'),
     layers,
     heads,
     kvHeads,
@@ -51,10 +51,17 @@ export function readDecoder(keys: Keys, differences: Differences): ModelConfig {
   };
 }
 
+/** A size of matrix rows: the kernels read four numbers at a time. */
+function readWidth(keys: Keys, key: string): number {
+  const width = keys.size(key);
+  if (width % 4 !== 0) throw keys.error(key, 'a multiple of 4');
+  return width;
+}
+
 function readHeadDim(keys: Keys, fallback: number): number {
-  const must = 'an even number up to 256 (without it, hidden_size / num_attention_heads counts)';
+  const must = 'a multiple of 4 up to 256 (without it, hidden_size / num_attention_heads counts)';
   const headDim = Number.isInteger(fallback) ? keys.size('head_dim', fallback) : keys.get('head_dim');
-  if (typeof headDim !== 'number' || !Number.isInteger(headDim) || headDim < 2 || headDim % 2 !== 0 || headDim > 256)
+  if (typeof headDim !== 'number' || !Number.isInteger(headDim) || headDim < 4 || headDim % 4 !== 0 || headDim > 256)
     throw keys.error('head_dim', must);
   return headDim;
 }

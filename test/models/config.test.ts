@@ -67,8 +67,14 @@ test('qwen3: norms of q and k, heads of 128 unless said', () => {
 
 test('head_dim may differ from hidden_size / heads, which need not be whole then', () => {
   expect(llama({ head_dim: 32 }).headDim).toBe(32);
-  expect(llama({ hidden_size: 66, head_dim: 32 }).headDim).toBe(32);
+  expect(llama({ hidden_size: 68, num_attention_heads: 3, head_dim: 32 }).headDim).toBe(32);
   expect(llama({ head_dim: null }).headDim).toBe(16);
+});
+
+test('sizes need be multiples of 4 only, as those of stories260k', () => {
+  const sizes = { hidden_size: 64, intermediate_size: 172, num_attention_heads: 8, num_key_value_heads: 4 };
+  expect(llama(sizes)).toMatchObject({ intermediateSize: 172, headDim: 8 });
+  expect(llama({ head_dim: 4 }).headDim).toBe(4);
 });
 
 test('mistral: a window in all layers, 4096 when absent, none when null', () => {
@@ -130,11 +136,15 @@ test.each<[object, RegExp]>([
   [{ hidden_size: '64' }, /hidden_size is "64"/],
   [{ hidden_size: 64.5 }, /hidden_size/],
   [{ hidden_size: 2 ** 40 }, /hidden_size/],
+  [{ hidden_size: 66, head_dim: 32 }, /hidden_size is 66; it must be a multiple of 4$/],
+  [{ intermediate_size: 130 }, /intermediate_size is 130; it must be a multiple of 4$/],
   [{ intermediate_size: 0 }, /intermediate_size is 0/],
   [{ num_hidden_layers: 1e9 }, /num_hidden_layers is 1000000000; it must be an integer from 1 to 1024/],
   [{ num_key_value_heads: 3 }, /num_key_value_heads is 3; it must be a divisor of the 4/],
   [{ vocab_size: -1 }, /vocab_size/],
-  [{ head_dim: 15 }, /head_dim is 15; it must be an even number/],
+  [{ head_dim: 15 }, /head_dim is 15; it must be a multiple of 4 up to 256/],
+  [{ head_dim: 18 }, /head_dim is 18/],
+  [{ hidden_size: 72 }, /head_dim is missing; it must be a multiple of 4 up to 256 \(without it/],
   [{ head_dim: 512 }, /head_dim/],
   [{ num_attention_heads: 3 }, /head_dim is missing/],
   [{ hidden_act: 'gelu' }, /hidden_act is "gelu"; it must be "silu"/],
