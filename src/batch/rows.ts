@@ -78,10 +78,14 @@ export function parseRow(line: string, where: string): Row {
   };
 }
 
+/** Weights beyond these would leave the range of 16-bit gradients; counts and frequencies stay far within. */
+const leastWeight = 1e-6;
+const greatestWeight = 1e6;
+
 function parseWeight(value: unknown, where: string): number {
   if (value === undefined || value === null) return 1;
-  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
-  throw new InputError(`${where}: "weight" is ${JSON.stringify(value)}, not a finite number above 0`);
+  if (typeof value === 'number' && value >= leastWeight && value <= greatestWeight) return value;
+  throw new InputError(`${where}: "weight" is ${JSON.stringify(value)}, not a number from 0.000001 to 1000000`);
 }
 
 function parseText(value: unknown, key: string, where: string): string {

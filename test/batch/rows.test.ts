@@ -17,6 +17,9 @@ describe('parseRow', () => {
       '{"input_ids": [1, 2], "labels": [-100, 3]}',
       { kind: 'ids', ids: Int32Array.of(1, 2), labels: Int32Array.of(-100, 3) },
     ],
+    ['{"text": "a", "weight": 1e-6}', { weight: 1e-6 }],
+    ['{"text": "a", "weight": 1e6}', { weight: 1e6 }],
+    ['{"text": "a", "weight": null}', { weight: 1 }],
     ['{"input_ids": [1, 2]}', { kind: 'ids', labels: Int32Array.of(1, 2) }],
   ])('reads %s', (line, row) => {
     expect(parseRow(line, 'f')).toMatchObject(row);
@@ -37,7 +40,9 @@ describe('parseRow', () => {
     ['{"input_ids": [1, 2], "labels": [1, -1]}', /"labels" holds -1, not a token id or -100/],
     ['{"input_ids": [1, "2"]}', /"input_ids" holds "2"/],
     ['{"input_ids": [], "labels": []}', /"input_ids" is not a list/],
-    ['{"text": "a", "weight": 0}', /"weight" is 0, not a finite number above 0/],
+    ['{"text": "a", "weight": 0}', /^f, line 2: "weight" is 0, not a number from 0\.000001 to 1000000$/],
+    ['{"text": "a", "weight": 9e-7}', /"weight" is 9e-7, not/],
+    ['{"text": "a", "weight": 1000001}', /"weight" is 1000001, not/],
     ['{"text": "a", "weight": -1}', /"weight" is -1/],
     ['{"text": "a", "weight": 1e999}', /"weight"/],
     ['{"text": "a", "weight": "2"}', /"weight" is "2"/],
