@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, sep } from 'node:path';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
@@ -136,16 +136,40 @@ export async function hasFile(directory: string, name: string): Promise<boolean>
   );
 }
 
-/** Parses a JSON file of an untrusted directory; InputError when it is missing, over `limit` bytes or not JSON. */
-export async function readJsonInside(directory: string, name: string, limit: number): Promise<JsonFile> {
+/**
+ * Reads a file of an untrusted directory whole. InputError when it is missing, leads outside (`resolveInside`), is no
+ * regular file or has over `limit` bytes, of which no more than one too many is read, whatever size it claims.
+ */
+export async function readFileInside(directory: string, name: string, limit: number): Promise<Buffer> {
   const path = join(directory, name);
   const target = await resolveInside(directory, name);
+  // stat first: opening a named pipe would wait for a writer.
   const info = await stat(target).catch((error) => fail(path, error));
   if (!info.isFile()) throw new InputError(`${path} is not a file`);
-  if (info.size > limit) throw new InputError(`${path} has ${info.size} bytes, more than the ${limit} a ${name} may`);
-  const text = await readFile(target, 'utf8').catch((error) => fail(path, error));
+  const tooLong = () => new InputError(`${path} has more than the ${limit} bytes a ${name} may`);
+  if (info.size > limit) throw tooLong();
+  const handle = await open(target, 'r').catch((error) => fail(path, error));
+  const chunks: Buffer[] = [];
+  let length = 0;
   try {
-    return { path, value: JSON.parse(text) };
+    // The place of the last byte, included.
+    for await (const chunk of handle.createReadStream({ end: limit, highWaterMark: 2 ** 20 })) {
+      chunks.push(chunk);
+      length += chunk.length;
+    }
+  } catch (error) {
+    fail(path, error as NodeJS.ErrnoException);
+  }
+  if (length > limit) throw tooLong();
+  return Buffer.concat(chunks, length);
+}
+
+/** Parses a JSON file of an untrusted directory; InputError as `readFileInside`, and when it is not JSON. */
+export async function readJsonInside(directory: string, name: string, limit: number): Promise<JsonFile> {
+  const path = join(directory, name);
+  const bytes = await readFileInside(directory, name, limit);
+  try {
+    return { path, value: JSON.parse(bytes.toString('utf8')) };
   } catch (error) {
     throw new InputError(`${path} is not JSON: ${(error as Error).message}`);
   }

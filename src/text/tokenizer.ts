@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { InputError } from '../errors.js';
+import { readFileInside } from '../formats/files.js';
 import { type ChatTemplate, compileChatTemplate, type Message } from './chat-template.js';
 import { createStreamDecoder, type StreamDecoder } from './stream-decoder.js';
 
@@ -60,13 +61,14 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
 
 /**
  * Reads `tokenizer.json` and, where present, `tokenizer_config.json`, `special_tokens_map.json` and
- * `chat_template.jinja`; null when there is no `tokenizer.json`. Each file may have 200 MiB. Regular expressions in
- * `tokenizer.json` are run as they are: a hostile one can take time, nothing else.
+ * `chat_template.jinja`; null when there is no `tokenizer.json`. Each file may have 200 MiB and must lie inside the
+ * directory (or its hub cache). Regular expressions in `tokenizer.json` are run as they are: a hostile one can take
+ * time, nothing else.
  */
 export async function tryLoadTokenizer(directory: string): Promise<Tokenizer | null> {
   const hash = createHash('sha256');
   const readText = async (name: string): Promise<string | null> => {
-    const bytes = await readSmallFile(join(directory, name));
+    const bytes = await readOptional(directory, name);
     if (bytes !== null) hash.update(`${name}\0${bytes.length}\0`).update(bytes);
     return bytes?.toString('utf8') ?? null;
   };
@@ -244,14 +246,11 @@ function parseObject(text: string, file: string): Json {
   return value;
 }
 
-async function readSmallFile(file: string): Promise<Buffer | null> {
-  try {
-    const { size } = await stat(file);
-    if (size > maxFileBytes) throw new InputError(`${file} has ${size} bytes, more than the 200 MiB allowed`);
-    return await readFile(file);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
-    throw error instanceof InputError ? error : new InputError(`${file} can't be read: ${(error as Error).message}`);
-  }
+/** The bytes of a file of the directory; null when there is none of that name. */
+async function readOptional(directory: string, name: string): Promise<Buffer | null> {
+  const absent = await lstat(join(directory, name)).then(
+    () => false,
+    (error: NodeJS.ErrnoException) => error.code === 'ENOENT' || error.code === 'ENOTDIR',
+  );
+  return absent ? null : readFileInside(directory, name, maxFileBytes);
 }

@@ -1,8 +1,16 @@
+import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { bufferSource, openFile, readJsonInside, resolveInside, writeFileAtomic } from '../../src/formats/files.js';
+import {
+  bufferSource,
+  openFile,
+  readFileInside,
+  readJsonInside,
+  resolveInside,
+  writeFileAtomic,
+} from '../../src/formats/files.js';
 import { temporaryDirectory } from './helpers.js';
 
 test('reads at positions, of a file and of a buffer, and refuses what lies past the end', async () => {
@@ -103,10 +111,28 @@ test("a hub cache's snapshot may link into the blobs of its repository, and nowh
   await expect(resolveInside(snapshot, 'other')).rejects.toThrow(/leads outside/);
 });
 
+test('a file is read whole up to its limit, whatever size it claims, and a pipe is not waited for', async () => {
+  const dir = await temporaryDirectory();
+  await writeFile(join(dir, 'eight'), '12345678');
+  expect((await readFileInside(dir, 'eight', 8)).toString()).toBe('12345678');
+  await expect(readFileInside(dir, 'eight', 7)).rejects.toThrow(/eight has more than the 7 bytes/);
+  await writeFile(join(dir, 'empty'), '');
+  expect((await readFileInside(dir, 'empty', 8)).length).toBe(0);
+  execFileSync('mkfifo', [join(dir, 'pipe')]);
+  for (const name of ['pipe', 'folder']) {
+    if (name === 'folder') await mkdir(join(dir, name));
+    await expect(readFileInside(dir, name, 8)).rejects.toThrow(new RegExp(`${name} is not a file`));
+  }
+});
+
+test.skipIf(process.platform !== 'linux')('a file that claims to be empty is bounded too', async () => {
+  await expect(readFileInside('/proc/self', 'status', 8)).rejects.toThrow(/status has more than the 8 bytes/);
+});
+
 test('JSON over its limit or that is none is refused', async () => {
   const dir = await temporaryDirectory();
   await writeFile(join(dir, 'a.json'), '{"a": [1, 2, 3]}');
-  await expect(readJsonInside(dir, 'a.json', 8)).rejects.toThrow(/a\.json has 16 bytes, more than the 8/);
+  await expect(readJsonInside(dir, 'a.json', 8)).rejects.toThrow(/a\.json has more than the 8 bytes a a\.json may/);
   await writeFile(join(dir, 'b.json'), '{"a": ');
   await expect(readJsonInside(dir, 'b.json', 100)).rejects.toThrow(/b\.json is not JSON/);
 });

@@ -1,4 +1,5 @@
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -122,5 +123,38 @@ describe('loadTokenizer', () => {
     const loading = loadTokenizer(directory);
     await expect(loading).rejects.toThrow(message);
     await expect(loading).rejects.toThrow(InputError);
+  });
+
+  it.each(['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'])(
+    'reads %s inside the directory only, and no device or pipe',
+    async (name) => {
+      const directory = await makeTokenizer();
+      const file = join(directory, name);
+      const outside = join(await mkdtemp(join(tmpdir(), 'lexalign-outside-')), name);
+      await writeFile(outside, '{}');
+      for (const target of ['/dev/zero', outside]) {
+        await rm(file, { force: true });
+        await symlink(target, file);
+        await expect(loadTokenizer(directory), target).rejects.toThrow(/leads outside the directory/);
+      }
+      await rm(file);
+      execFileSync('mkfifo', [file]);
+      await expect(loadTokenizer(directory)).rejects.toThrow(`${file} is not a file`);
+      await rm(file);
+      await symlink('nowhere', file);
+      await expect(loadTokenizer(directory)).rejects.toThrow(`${file} does not exist`);
+    },
+  );
+
+  it("follows the links of a hub cache's snapshot", async () => {
+    const repository = join(await mkdtemp(join(tmpdir(), 'lexalign-hub-')), 'models--a--b');
+    const snapshot = join(repository, 'snapshots', 'abc');
+    await mkdir(snapshot, { recursive: true });
+    await mkdir(join(repository, 'blobs'));
+    for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
+      await cp(join(lexiBase, name), join(repository, 'blobs', name));
+      await symlink(`../../blobs/${name}`, join(snapshot, name));
+    }
+    expect((await loadTokenizer(snapshot)).vocabSize).toBe(8192);
   });
 });
