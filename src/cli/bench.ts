@@ -4,12 +4,12 @@ import { tfjsMatmul } from '../../bench/peer-tfjs.js';
 import { type BenchReport, formatRows } from '../../bench/rows.js';
 import { benchSft, smallShape } from '../../bench/sft.js';
 import { UsageError } from '../errors.js';
-import { writeFileAtomic } from '../formats/files.js';
 import type { Device } from '../gpu/device.js';
 import { openAdapter } from './gpu.js';
 import { packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
 import { modelOptions } from './options.js';
+import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { openDevice } from './session.js';
 
 /** Shapes measured without --shapes: a square one, and the layers of the small bench model at 512 rows. */
@@ -33,7 +33,7 @@ export const benchCommand: Command = {
     steps: { type: 'number', default: 5, describe: 'sft: steps measured' },
     sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
     length: { type: 'number', default: 128, describe: 'sft: tokens a row' },
-    json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+    ...jsonOption,
   },
   computes: true,
   positional: (args) => args.positional('what', { choices: ['kernels', 'sft'] as const, describe: 'What to measure' }),
@@ -41,6 +41,8 @@ export const benchCommand: Command = {
     const shapes = typeof args.shapes === 'string' ? parseShapes(args.shapes) : defaultShapes;
     if (args.only !== undefined && args.only !== 'matmul')
       throw new UsageError(`--only ${args.only}: only matmul has a bench so far.`);
+    if (args.what === 'sft') checkSftArguments(args);
+    await checkJson(args.json as string | undefined);
     const open = await openDevice({ device: args.device as string, tier: args.tier as string });
     try {
       console.log(open.describe);
@@ -54,7 +56,7 @@ export const benchCommand: Command = {
                 open,
                 shapes,
                 tiersOf(args.tier as string, open.device),
-                args.peer as string | undefined,
+                args.peer === undefined ? null : (args.device as string),
               ),
             }
           : await benchSft(open, {
@@ -73,8 +75,7 @@ export const benchCommand: Command = {
       for (const [key, value] of Object.entries(report.summary ?? {})) {
         console.log(`${key.padEnd(20)} ${typeof value === 'number' ? Number(value.toPrecision(5)) : value}`);
       }
-      if (args.json === '-') console.log(JSON.stringify(report, null, 2));
-      else if (typeof args.json === 'string') await writeFileAtomic(args.json, `${JSON.stringify(report, null, 2)}\n`);
+      await writeJson(args.json as string | undefined, report);
       return 0;
     } finally {
       await open.close();
@@ -82,13 +83,24 @@ export const benchCommand: Command = {
   },
 };
 
+function checkSftArguments(args: Readonly<Record<string, unknown>>): void {
+  for (const name of ['steps', 'sequences', 'length']) {
+    if (!Number.isSafeInteger(args[name]) || (args[name] as number) < 1)
+      throw new UsageError(`--${name} must be a whole number of at least 1.`);
+  }
+  // Each row starts with a token of its own.
+  if ((args.sequences as number) > smallShape.vocab)
+    throw new UsageError(`--sequences must be at most ${smallShape.vocab}, the vocabulary of the bench's model.`);
+}
+
+/** With `peerDevice`, the peer on that device too; null for no peer. */
 async function benchKernels(
   bench: BenchDevice,
   shapes: readonly MatmulShape[],
   tiers: readonly BenchTier[],
-  peerName: string | undefined,
+  peerDevice: string | null,
 ) {
-  const opened = peerName ? await openAdapter({}) : null;
+  const opened = peerDevice === null ? null : await openAdapter({ wish: peerDevice });
   const peer = opened ? { name: 'tfjs f32', matmul: await tfjsMatmul(bench.device, opened.gpu) } : null;
   const rows = [];
   for (const shape of shapes) {

@@ -17,10 +17,10 @@ import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import { type AssociationPrompt, LEXI_BASE_PROMPTS } from '../text/prompts.js';
 import { readConfigFile } from './config-file.js';
-import { writeJson } from './inference.js';
 import { packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
-import { configOption, modelOptions, sftOptions } from './options.js';
+import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
+import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { loadModel, openDevice, openModel, requireTokenizer } from './session.js';
 import { checkOutput, type LoadedBase, runSft, type SftArguments } from './sft.js';
 
@@ -34,7 +34,7 @@ const options = {
     default: 42,
     describe: 'Of initialisation and shuffling; the split by cue is always the same',
   },
-  json: { type: 'string', describe: 'Write the report as JSON to this file too; - for standard output' },
+  ...jsonOption,
   cues: { type: 'number', default: 0, hidden: true, describe: 'Take only so many cues a language' },
   'max-steps': { type: 'number', default: 0, hidden: true, describe: 'Train only so many steps' },
 } as const satisfies Record<string, Options>;
@@ -77,12 +77,14 @@ interface LanguageResult {
 }
 
 /** Split, evaluate, train, evaluate, report, for each language on one device; gives the exit code. */
-export async function runDemo(args: Arguments): Promise<number> {
+async function runDemo(args: Arguments): Promise<number> {
   const languages: Language[] = args.language === 'both' ? ['en', 'zh'] : [args.language as Language];
-  for (const name of ['cues', 'maxSteps', 'seed'] as const) {
-    if (!Number.isInteger(args[name]) || args[name] < 0) throw new UsageError(`--${name} must be a whole number.`);
+  for (const [name, value] of Object.entries({ cues: args.cues, 'max-steps': args.maxSteps })) {
+    if (!Number.isInteger(value) || value < 0) throw new UsageError(`--${name} must be a whole number of at least 0.`);
   }
+  checkSeed(args.seed);
   const output = args.output ?? join('runs', `demo-${timestamp(new Date())}`);
+  await checkJson(args.json);
   await checkOutput(output);
   const started = performance.now();
   const model = await openModel(undefined);
@@ -100,7 +102,7 @@ export async function runDemo(args: Arguments): Promise<number> {
     const report = describeReport(results, open.describe, (performance.now() - started) / 1000);
     await writeFileAtomic(join(output, 'report.txt'), `${lines.join('\n')}\n`);
     await writeFileAtomic(join(output, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
-    if (args.json !== undefined) await writeJson(args.json, report);
+    await writeJson(args.json, report);
     console.log(`\n${lines.join('\n')}`);
     return 0;
   } finally {
@@ -149,7 +151,11 @@ async function demonstrate(
   const before = await evaluate(null, LEXI_BASE_PROMPTS[language]);
   const known = language === 'en' ? await evaluate(null, knownPrompt) : null;
   const started = performance.now();
-  const { result } = await runSft(recipeArguments(join(data, 'train.jsonl'), join(output, language), args), base);
+  const { result } = await runSft(
+    recipeArguments(join(data, 'train.jsonl'), join(output, language), args),
+    new Set(),
+    base,
+  );
   if (result.outcome === 'interrupted') return null;
   const training = (performance.now() - started) / 1000;
   console.log(`Training took ${training.toFixed(1)} s.`);

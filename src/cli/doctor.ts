@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { adapterKind } from '../gpu/adapter.js';
 import { Device } from '../gpu/device.js';
@@ -7,15 +7,11 @@ import { checkTier, offeredTiers, type TierCheck } from '../model/self-test.js';
 import { deviceWish, explainNoAdapter, listAdapterNames, type OpenAdapter, openAdapter } from './gpu.js';
 import { kernelSource } from './kernel-source.js';
 import type { Command } from './main.js';
+import { formatBytes } from './memory.js';
 import { modelOptions } from './options.js';
+import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { hasVulkanLoader, installedDriver, runsUnderLoader } from './software-driver.js';
 import { visibleGpus } from './system-gpus.js';
-
-export interface DoctorOptions {
-  device?: string;
-  /** Prints the report as JSON (true) or writes it to a file. */
-  json?: boolean | string;
-}
 
 interface MatrixConfig {
   readonly componentType: string;
@@ -75,12 +71,12 @@ async function checkTiers(opened: OpenAdapter): Promise<(TierCheck & { milliseco
   return checks;
 }
 
-async function examine(options: DoctorOptions) {
+async function examine(device: string | undefined) {
   const problems: string[] = [];
   const gpus = visibleGpus();
   let adapter: ReturnType<typeof describeAdapter> | null = null;
   let tiers: Awaited<ReturnType<typeof checkTiers>> = [];
-  const wish = deviceWish(options.device);
+  const wish = deviceWish(device);
   const opened = await openAdapter({ wish }).catch((error: Error) => {
     problems.push(error.message);
     return null;
@@ -111,11 +107,6 @@ async function examine(options: DoctorOptions) {
 }
 
 type Report = Awaited<ReturnType<typeof examine>>;
-
-function formatBytes(bytes: number): string {
-  if (bytes < 2 ** 20) return `${bytes / 1024} KiB`;
-  return bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-}
 
 function formatReport(report: Report): string {
   const lines: [string, string][] = [
@@ -159,14 +150,14 @@ ${adapter.limits.maxComputeInvocationsPerWorkgroup} invocations`,
 
 /**
  * Prints what this machine offers: versions, adapters, features, limits, what is missing and the mend.
- * @returns the exit code: 0 when an adapter can be used, else 1
+ * @returns the exit code: 0 when a tier of the device computes rightly, else 1
  */
-export async function doctor(options: DoctorOptions = {}): Promise<number> {
-  const report = await examine(options);
-  const json = JSON.stringify(report, null, 2);
-  if (typeof options.json === 'string' && options.json) writeFileSync(options.json, `${json}\n`);
-  console.log(options.json === true || options.json === '' ? json : formatReport(report));
-  return report.adapter ? 0 : 1;
+async function doctor(device: string | undefined, json: string | undefined): Promise<number> {
+  await checkJson(json);
+  const report = await examine(device);
+  if (json !== '-') console.log(formatReport(report));
+  await writeJson(json, report);
+  return report.tiers.some(({ ok }) => ok) ? 0 : 1;
 }
 
 export const doctorCommand: Command = {
@@ -174,8 +165,8 @@ export const doctorCommand: Command = {
   describe: 'Show adapters, drivers, features and limits, what is missing and the mend',
   options: {
     device: modelOptions.device,
-    json: { type: 'string', describe: 'Write the report as JSON to this file; without a name, print it' },
+    ...jsonOption,
   },
   computes: true,
-  run: (args) => doctor({ device: args.device as string | undefined, json: args.json as string | undefined }),
+  run: (args) => doctor(args.device as string | undefined, args.json as string | undefined),
 };

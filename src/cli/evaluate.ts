@@ -8,9 +8,10 @@ import { scoreAssociations } from '../evaluate/association.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
 import { formatSummary, summarizeAssociations } from '../evaluate/report.js';
 import { chooseAssociationPrompt, isLexiBase } from './association-prompt.js';
-import { inferenceOptions, openAdapterDirectory, withLoadedModel, writeJson } from './inference.js';
+import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
-import { configOption } from './options.js';
+import { checkSeed, configOption } from './options.js';
+import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
 import { openModel, requireTokenizer } from './session.js';
 
@@ -35,7 +36,7 @@ const options = {
   },
   'batch-size': { type: 'number', default: 64, describe: 'Cues decoded together' },
   seed: { type: 'number', default: 42, describe: 'Of bootstrap and the pairing with other lists' },
-  json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+  ...jsonOption,
   ...configOption,
 } as const satisfies Record<string, Options>;
 type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
@@ -58,6 +59,7 @@ export const evaluateCommand: Command = {
 
 async function evaluateAssociation(args: Arguments): Promise<void> {
   checkArguments(args);
+  await checkJson(args.json);
   const ks = parseKs(args.k);
   const norms = await readNorms(args.norms, args.language as Language | undefined);
   const model = await openModel(args.model);
@@ -91,11 +93,10 @@ async function evaluateAssociation(args: Arguments): Promise<void> {
     });
     const scores = scoreAssociations(norms.cues, texts, ks, args.seed);
     const summary = summarizeAssociations(scores, ks, args.seed);
-    if (args.json !== '-' && args.json !== '') {
+    if (args.json !== '-') {
       console.log(`${cues.length} cues of ${args.norms}, ${args.adapter ? `adapter ${args.adapter}` : 'no adapter'}:`);
       for (const line of formatSummary(summary)) console.log(line);
     }
-    if (args.json === undefined) return;
     await writeJson(args.json, {
       measure: 'association',
       model: model.directory,
@@ -115,13 +116,14 @@ async function evaluateAssociation(args: Arguments): Promise<void> {
 }
 
 function checkArguments(args: Arguments): void {
-  const whole = { 'max-new-tokens': args.maxNewTokens, 'batch-size': args.batchSize, seed: args.seed };
+  const whole = { 'max-new-tokens': args.maxNewTokens, 'batch-size': args.batchSize };
   for (const [name, value] of Object.entries(whole)) {
     const least = name === 'batch-size' ? 1 : 0;
     if (!Number.isSafeInteger(value) || value < least) {
       throw new UsageError(`--${name} must be a whole number of at least ${least}.`);
     }
   }
+  checkSeed(args.seed);
 }
 
 function parseKs(text: string): number[] {

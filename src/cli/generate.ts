@@ -2,9 +2,10 @@ import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
 import { type GenerateOptions, generate } from '../model/generate.js';
 import type { LanguageModel } from '../model/language-model.js';
-import { inferenceOptions, openAdapterDirectory, withLoadedModel, writeJson } from './inference.js';
+import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
-import { configOption } from './options.js';
+import { checkSeed, configOption } from './options.js';
+import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
 import { type OpenModel, openModel } from './session.js';
 
@@ -19,7 +20,7 @@ const options = {
   seed: { type: 'number', default: 42, describe: 'Of the drawing; each prompt draws by itself' },
   'batch-size': { type: 'number', default: 64, describe: 'Prompts answered together' },
   'ignore-eos': { type: 'boolean', default: false, describe: 'Go on after the end of the answer' },
-  json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+  ...jsonOption,
   ...configOption,
 } as const satisfies Record<string, Options>;
 type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
@@ -42,6 +43,7 @@ const microBatchTokens = 2048;
 
 async function runGenerate(args: Arguments): Promise<void> {
   checkArguments(args);
+  await checkJson(args.json);
   const model = await openModel(args.model);
   try {
     const prompts = await readPrompts(args, model);
@@ -70,7 +72,7 @@ async function runGenerate(args: Arguments): Promise<void> {
 }
 
 /** Ends of a text, by config.json and by the tokenizer. */
-export function stopIdsOf({ config, tokenizer }: OpenModel): number[] {
+function stopIdsOf({ config, tokenizer }: OpenModel): number[] {
   const eosId = tokenizer?.eosId ?? null;
   return eosId === null ? [...config.eosTokenIds] : [...config.eosTokenIds, eosId];
 }
@@ -86,7 +88,7 @@ async function answer(
   const { stdout } = process;
   // Ids in, ids out.
   const tokenizer = args.promptIds === undefined ? model.tokenizer : null;
-  const toStdout = args.json === '-' || args.json === '';
+  const toStdout = args.json === '-';
   const streams = prompts.length === 1 && !toStdout;
   const decoder = tokenizer?.streamDecoder();
   let first = true;
@@ -114,9 +116,7 @@ async function answer(
       stdout.write(`${tokenizer ? text : ids.join(' ')}\n`);
     }
   }
-  if (args.json !== undefined) {
-    await writeJson(args.json, { model: model.directory, adapter: args.adapter ?? null, results });
-  }
+  await writeJson(args.json, { model: model.directory, adapter: args.adapter ?? null, results });
 }
 
 function checkArguments(args: Arguments): void {
@@ -124,11 +124,9 @@ function checkArguments(args: Arguments): void {
   for (const [name, value] of Object.entries(whole)) {
     if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} must be a whole number of at least 1.`);
   }
-  for (const [name, value] of Object.entries({ 'top-k': args.topK, seed: args.seed })) {
-    if (!Number.isInteger(value) || value < 0 || value >= 2 ** 32) {
-      throw new UsageError(`--${name} must be a whole number from 0 to below 2^32.`);
-    }
-  }
+  if (!Number.isInteger(args.topK) || args.topK < 0 || args.topK >= 2 ** 32)
+    throw new UsageError('--top-k must be a whole number from 0 to below 2^32.');
+  checkSeed(args.seed);
   if (args.temperature < 0) throw new UsageError('--temperature must be at least 0.');
   if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
 }

@@ -1,6 +1,5 @@
 import { linearShapes } from '../../models/tensors.js';
 import type { Adapter } from '../formats/adapter.js';
-import { writeFileAtomic } from '../formats/files.js';
 import { readAdapter } from '../formats/peft.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
@@ -37,11 +36,4 @@ export async function withLoadedModel<T>(
   } finally {
     await open.close();
   }
-}
-
-/** Where `--json` sends a result: a file, or standard output for "-" and for nothing. */
-export async function writeJson(target: string, value: unknown): Promise<void> {
-  const text = `${JSON.stringify(value, null, 2)}\n`;
-  if (target === '-' || target === '') process.stdout.write(text);
-  else await writeFileAtomic(target, text);
 }

@@ -61,7 +61,7 @@ async function readSystem(): Promise<System> {
 }
 
 /** Null where the private driver can be set up, else a sentence that says what to install by hand. */
-export async function whyNoPrivateDriver(): Promise<string | null> {
+async function whyNoPrivateDriver(): Promise<string | null> {
   if (process.platform === 'darwin' || process.platform === 'win32')
     return 'No WebGPU adapter was found: update the graphics driver of this system.';
   const { ids } = await readSystem();

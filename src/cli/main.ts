@@ -14,13 +14,15 @@ export interface Command {
   /** Needs a device: is started again on the software driver where there is no GPU. */
   readonly computes: boolean;
   readonly positional?: (args: Argv) => Argv;
-  /** Gives the exit code. */
-  run(args: ArgumentsCamelCase): Promise<number>;
+  /** Gives the exit code; `given` are the options that the user named, on the command line or in a file. */
+  run(args: ArgumentsCamelCase, given: ReadonlySet<string>): Promise<number>;
 }
 
 /** Runs a command line; gives the exit code: 0 done, 1 a failed run, 2 wrong usage, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
   let code = 0;
+  const fromFile = new Set<string>();
+  endOnBrokenPipe();
   const program = yargs(joinDashes(argv))
     .scriptName('lexalign')
     .usage('$0 <command> [options]\n\nLoRA training of language models on any GPU, and the ALIGN study on top.')
@@ -47,6 +49,7 @@ export async function main(argv: readonly string[]): Promise<number> {
           const given = readConfigFile(configFile, name, new Set(Object.keys(command.options)));
           checkTypes(given, command.options);
           args.config(given);
+          for (const option of Object.keys(given)) fromFile.add(option);
         }
         command.positional?.(args);
         return args.options(command.options as Record<string, Options>);
@@ -55,7 +58,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         checkTypes(args, command.options);
         code =
           (command.computes ? await runOnSoftwareDriver(argv, args.device as string | undefined) : null) ??
-          (await command.run(args));
+          (await command.run(args, new Set([...fromFile, ...namedOptions(argv, Object.keys(command.options))])));
       },
     });
   }
@@ -91,13 +94,35 @@ function joinDashes(argv: readonly string[]): string[] {
 function findConfig(argv: readonly string[]): string | null {
   for (let i = 0; i < argv.length; i++) {
     if (argv[i] === '--') return null;
-    if (argv[i] === '--config') return argv[i + 1] ?? null;
-    if (argv[i].startsWith('--config=')) return argv[i].slice('--config='.length);
+    // Without a value yargs finds it empty, which checkTypes refuses.
+    if (argv[i] === '--config') return argv[i + 1] && !argv[i + 1].startsWith('--') ? argv[i + 1] : null;
+    if (argv[i].startsWith('--config=')) return argv[i].slice('--config='.length) || null;
   }
   return null;
 }
 
-/** What yargs lets through, also from a file: numbers that are none, words for switches, an option given twice. */
+/** Those of `options` that stand on the command line, in any of the forms that yargs takes. */
+function namedOptions(argv: readonly string[], options: readonly string[]): string[] {
+  const words = new Set(argv.map((word) => word.split('=')[0]));
+  const camelCase = (name: string) => name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  return options.filter((name) => [name, `no-${name}`, camelCase(name)].some((form) => words.has(`--${form}`)));
+}
+
+let watchesPipes = false;
+
+/** A reader of our output that goes away, as `head` does, ends the process quietly, with the code of SIGPIPE. */
+function endOnBrokenPipe(): void {
+  if (watchesPipes) return;
+  watchesPipes = true;
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit(141);
+      throw error;
+    });
+  }
+}
+
+/** What yargs lets through, also from a file: numbers that are none, words for switches, options twice or empty. */
 function checkTypes(args: Readonly<Record<string, unknown>>, options: Readonly<Record<string, Options>>): void {
   for (const [name, { type }] of Object.entries(options)) {
     const value = args[name];
@@ -107,5 +132,7 @@ function checkTypes(args: Readonly<Record<string, unknown>>, options: Readonly<R
     if (type === 'boolean' && value !== undefined && typeof value !== 'boolean')
       throw new UsageError(`--${name} must be true or false.`);
     if (type === 'string' && Array.isArray(value)) throw new UsageError(`--${name} was given more than once.`);
+    if (type === 'string' && value === '')
+      throw new UsageError(`--${name} is empty: give it a value, or leave it out.`);
   }
 }

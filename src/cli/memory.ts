@@ -32,33 +32,63 @@ export function formatBytes(bytes: number): string {
   return bytes >= 2 ** 20 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 10).toFixed(1)} KiB`;
 }
 
-/** Free memory of the card as the system tells it, bytes; null where nothing does. WebGPU itself tells nothing. */
-export function deviceMemory(open: OpenDevice): number | null {
-  if (open.device.features.cpu) return freemem();
+/**
+ * Memory that a run may take, as the system tells it: what is free and what this process holds there already, bytes.
+ * Null where nothing tells; WebGPU itself does not.
+ */
+function deviceMemory({ device }: OpenDevice): number | null {
+  const free = freeMemory(device.features.cpu ? 'cpu' : device.info.vendor);
+  return free === null ? null : free + device.allocatedBytes;
+}
+
+/** Of several cards of a vendor the fullest counts: which of them Dawn chose is not told. */
+function freeMemory(vendor: string): number | null {
+  // availableMemory knows a container's limit; Node.js before 20.13 lacks it.
+  if (vendor === 'cpu') return Math.min(freemem(), process.availableMemory?.() ?? Number.POSITIVE_INFINITY);
+  if (vendor === 'nvidia') return nvidiaMemory();
+  return vendor === 'amd' ? amdMemory() : null;
+}
+
+function nvidiaMemory(): number | null {
   try {
     const text = execFileSync('nvidia-smi', ['--query-gpu=memory.free', '--format=csv,noheader,nounits'], {
       encoding: 'utf8',
       timeout: 5000,
       stdio: ['ignore', 'pipe', 'ignore'],
     });
-    return Number(text.split('\n')[0]) * 2 ** 20 || null;
+    return least(
+      text
+        .trim()
+        .split('\n')
+        .map((line) => Number(line) * 2 ** 20),
+    );
   } catch {
-    return amdMemory();
+    return null;
   }
 }
 
 function amdMemory(): number | null {
   try {
-    for (const card of readdirSync('/sys/class/drm')) {
-      if (!/^card\d+$/.test(card)) continue;
-      const read = (name: string) => Number(readFileSync(`/sys/class/drm/${card}/device/${name}`, 'utf8'));
-      const free = read('mem_info_vram_total') - read('mem_info_vram_used');
-      if (free > 0) return free;
-    }
+    const cards = readdirSync('/sys/class/drm').filter((card) => /^card\d+$/.test(card));
+    return least(cards.map(amdCardMemory));
   } catch {
-    // Not an amdgpu card: nothing tells.
+    return null;
   }
-  return null;
+}
+
+function amdCardMemory(card: string): number {
+  try {
+    const read = (name: string) => Number(readFileSync(`/sys/class/drm/${card}/device/${name}`, 'utf8'));
+    return read('mem_info_vram_total') - read('mem_info_vram_used');
+  } catch {
+    return Number.NaN; // not an amdgpu card
+  }
+}
+
+/** The least of the numbers above 0; null where there is none. */
+function least(values: readonly number[]): number | null {
+  const known = values.filter((value) => value > 0);
+  return known.length > 0 ? Math.min(...known) : null;
 }
 
 /** Sizes tried for a micro-batch when the user names none, largest first. */
@@ -107,14 +137,14 @@ export function chooseMicroBatch(
     if (limit === null || bytes.total <= limit)
       return { microBatchTokens: tokens, bytes, lines: describe(bytes, tokens, limit, options.limit !== null) };
   }
-  const least = plan(sizes[sizes.length - 1]);
+  const smallest = plan(sizes[sizes.length - 1]);
   const mend =
-    least.weights > (limit ?? 0)
+    smallest.weights > (limit ?? 0)
       ? 'take a smaller model'
       : `lower ${asked > data.longest ? '--micro-batch-tokens' : '--max-length'} or --lora-r`;
   throw new InputError(
-    `The run needs ${formatBytes(least.total)} of device memory (weights ${formatBytes(least.weights)}, activations ` +
-      `${formatBytes(least.activations)}) and ${options.limit === null ? 'the device has' : '--memory-limit is'} ${formatBytes(limit ?? 0)}: ${mend}.`,
+    `The run needs ${formatBytes(smallest.total)} of device memory (weights ${formatBytes(smallest.weights)}, activations ` +
+      `${formatBytes(smallest.activations)}) and ${options.limit === null ? 'the device has' : '--memory-limit is'} ${formatBytes(limit ?? 0)}: ${mend}.`,
   );
 }
 

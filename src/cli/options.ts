@@ -1,4 +1,6 @@
 import type { Options } from 'yargs';
+import { UsageError } from '../errors.js';
+import { jsonOption } from './output-file.js';
 
 /** Where a command computes, and on which base model. Keys are the long option names. */
 export const modelOptions = {
@@ -17,6 +19,12 @@ export const modelOptions = {
   'debug-gpu': { type: 'boolean', default: false, describe: 'Keep bounds checks in shaders (slow)' },
   'memory-limit': { type: 'string', describe: 'Device memory to stay under, e.g. 8GiB or 512MiB' },
 } as const satisfies Record<string, Options>;
+
+/** Seeds are 32-bit: larger ones would wrap around to others. */
+export function checkSeed(seed: number): void {
+  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32)
+    throw new UsageError('--seed must be a whole number from 0 to below 2^32.');
+}
 
 export const configOption = {
   config: { type: 'string', describe: 'YAML file of options; the command line goes before it' },
@@ -56,7 +64,11 @@ export const sftOptions = {
     describe: 'What longer rows meet',
   },
   'num-train-epochs': { type: 'number', default: 3, describe: 'Passes over the data; may be a fraction' },
-  'max-steps': { type: 'number', default: 0, describe: 'Optimiser steps; overrides epochs where above 0' },
+  'max-steps': {
+    type: 'number',
+    default: 0,
+    describe: 'Optimiser steps; overrides epochs where above 0 (0 and -1 are off)',
+  },
   'learning-rate': { type: 'number', default: 2e-4, describe: 'Peak learning rate' },
   'lr-scheduler-type': {
     type: 'string',
@@ -81,5 +93,5 @@ export const sftOptions = {
     describe: 'Stop after so many evaluations without a better loss; 0 is off',
   },
   profile: { type: 'boolean', default: false, describe: 'After training, time one step by operation' },
-  json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+  ...jsonOption,
 } as const satisfies Record<string, Options>;

@@ -1,6 +1,4 @@
-import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { stat } from 'node:fs/promises';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { buildExample } from '../batch/examples.js';
 import { packMicroBatches } from '../batch/pack.js';
@@ -14,6 +12,7 @@ import { readLines } from '../text/lines.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { configOption } from './options.js';
+import { checkOutputFile } from './output-file.js';
 import { createProgress } from './progress.js';
 import { type OpenModel, openModel } from './session.js';
 
@@ -44,9 +43,11 @@ async function runScore(args: Arguments): Promise<void> {
   if (!Number.isInteger(args.microBatchTokens) || args.microBatchTokens < 1) {
     throw new UsageError('--micro-batch-tokens must be a whole number of at least 1.');
   }
-  await access(dirname(args.output), constants.W_OK).catch(() => {
-    throw new InputError(`--output ${args.output}: ${dirname(args.output)} is not a directory that can be written to.`);
-  });
+  await checkOutputFile('--output', args.output);
+  const info = await stat(args.data).catch(() => null);
+  if (info && !info.isFile()) {
+    throw new InputError(`--data ${args.data} is not a regular file: it is read twice, so save it as a file first.`);
+  }
   const model = await openModel(args.model);
   try {
     const adapter = await openAdapterDirectory(args.adapter, model);
@@ -67,6 +68,9 @@ async function runScore(args: Arguments): Promise<void> {
           done += examples.length;
           progress.update(done / rows, `${done} of ${rows} rows`);
           yield new TextEncoder().encode(text.join(''));
+        }
+        if (done !== rows) {
+          throw new InputError(`${args.data} changed while it was read: ${rows} rows were checked, ${done} scored.`);
         }
       };
       try {

@@ -6,7 +6,6 @@ import { LINEAR_MODULES, linearShapes } from '../../models/tensors.js';
 import type { Overlong } from '../batch/examples.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter, AdapterConfig } from '../formats/adapter.js';
-import { writeFileAtomic } from '../formats/files.js';
 import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { initialAdapter } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
@@ -17,7 +16,8 @@ import { onInterrupt } from './interrupt.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
 import type { Command } from './main.js';
 import { chooseMicroBatch, formatBytes, parseBytes } from './memory.js';
-import { configOption, modelOptions, sftOptions } from './options.js';
+import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
+import { checkJson, writeJson } from './output-file.js';
 import { previewData } from './preview.js';
 import { RunDirectory } from './run-directory.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel } from './session.js';
@@ -30,11 +30,14 @@ export const sftCommand: Command = {
   describe: 'Train a LoRA adapter by supervised fine-tuning',
   options,
   computes: true,
-  run: async (args) => {
-    const outcome = await runSft(args as unknown as SftArguments);
+  run: async (args, given) => {
+    const outcome = await runSft(args as unknown as SftArguments, given);
     return outcome.result.outcome === 'interrupted' ? 130 : 0;
   },
 };
+
+/** What an adapter to start from has settled already. */
+const loraOptions = ['lora-r', 'lora-alpha', 'lora-dropout', 'lora-target-modules', 'use-rslora'];
 
 export interface SftRun {
   readonly result: SftResult;
@@ -48,12 +51,21 @@ export interface LoadedBase {
   readonly loaded: LanguageModel;
 }
 
-/** A whole run: checks everything, trains, and writes the run's directory. With `base`, on that instead of its own. */
-export async function runSft(args: SftArguments, base?: LoadedBase): Promise<SftRun> {
+/**
+ * A whole run: checks everything, trains, and writes the run's directory. `given` are the options that the user named.
+ * With `base`, on that instead of its own.
+ */
+export async function runSft(args: SftArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<SftRun> {
   checkArguments(args);
+  if (args.initAdapter !== undefined) {
+    const lora = loraOptions.find((name) => given.has(name));
+    if (lora)
+      throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
+  }
+  await checkJson(args.json);
   const model = base?.model ?? (await openModel(args.model));
   try {
-    const checked = await checkRun(args, model);
+    const checked = await checkRun(args, given, model);
     const open = base?.open ?? (await openDevice(args));
     try {
       console.log(open.describe);
@@ -79,18 +91,27 @@ interface CheckedRun {
 }
 
 /** Everything that can be refused before a device is opened. */
-async function checkRun(args: SftArguments, model: OpenModel): Promise<CheckedRun> {
+async function checkRun(args: SftArguments, given: ReadonlySet<string>, model: OpenModel): Promise<CheckedRun> {
   const memoryLimit = args.memoryLimit === undefined ? null : parseBytes('--memory-limit', args.memoryLimit);
-  const initial = args.initAdapter ? await readAdapter(args.initAdapter, linearShapes(model.config)) : null;
+  const initial =
+    args.initAdapter !== undefined ? await readAdapter(args.initAdapter, linearShapes(model.config)) : null;
   const config = initial?.config ?? newAdapterConfig(args);
   if (config.r > model.config.hiddenSize)
     throw new UsageError(
       `--lora-r ${config.r} is more than the model's hidden size ${model.config.hiddenSize}: lower it.`,
     );
   const maxLength = Math.min(args.maxLength, model.config.maxPositions);
-  if (maxLength < args.maxLength) console.log(`--max-length is ${maxLength}: the model has no more positions.`);
+  if (maxLength < args.maxLength && given.has('max-length'))
+    console.log(`--max-length is ${maxLength}: the model has no more positions.`);
   await checkOutput(args.output);
   const files = await findData(args.data, args.evalData);
+  if (!files.valid) {
+    const idle = args.evalSteps > 0 ? 'eval-steps' : args.earlyStoppingPatience > 0 ? 'early-stopping-patience' : null;
+    if (idle)
+      throw new UsageError(
+        `--${idle} needs evaluation data: give --eval-data, or a --data directory with valid.jsonl.`,
+      );
+  }
   const limits = { maxLength, overlong: args.overlong as Overlong };
   const train = await loadData(files.train, model, limits);
   const valid = files.valid ? await loadData(files.valid, model, limits) : null;
@@ -124,7 +145,7 @@ async function train(
   const weights = await loaded.addAdapter(initial, { trainable: true });
   const directory = await RunDirectory.create(args.output, {
     command: 'sft',
-    options: describeOptions(args, settings),
+    options: describeOptions(args, run, settings, open),
     model: model.directory,
     device: { description: open.describe, tier: open.tier, backend: open.device.info.description },
     versions: versions(),
@@ -156,7 +177,7 @@ async function train(
     if (args.profile) {
       for (const line of await profileStep(loaded, weights, rows.slice(0, args.batchSize), settings)) console.log(line);
     }
-    if (args.json !== undefined) await writeJson(args.json, summary);
+    await writeJson(args.json, summary);
     console.log(
       `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
     );
@@ -192,7 +213,7 @@ function settingsOf(args: SftArguments, microBatchTokens: number): SftOptions {
     batchSize: args.batchSize,
     microBatchTokens,
     epochs: args.numTrainEpochs,
-    maxSteps: args.maxSteps,
+    maxSteps: Math.max(0, args.maxSteps),
     learningRate: args.learningRate,
     schedulerType: args.lrSchedulerType as SftOptions['schedulerType'],
     warmupSteps: args.warmupSteps,
@@ -224,12 +245,12 @@ function checkArguments(args: SftArguments): void {
   whole('batch-size', args.batchSize, 1);
   whole('micro-batch-tokens', args.microBatchTokens, 0);
   whole('max-length', args.maxLength, 2);
-  whole('max-steps', args.maxSteps, 0);
+  whole('max-steps', args.maxSteps, -1); // -1 is TRL's way to say that it is off
   whole('warmup-steps', args.warmupSteps, 0);
   whole('eval-steps', args.evalSteps, 0);
   whole('save-steps', args.saveSteps, 0);
   whole('early-stopping-patience', args.earlyStoppingPatience, 0);
-  whole('seed', args.seed, 0);
+  checkSeed(args.seed);
   within('lora-dropout', args.loraDropout, 0, 1);
   within('warmup-ratio', args.warmupRatio, 0, 1);
   within('adam-beta1', args.adamBeta1, 0, 1);
@@ -276,11 +297,30 @@ export async function checkOutput(output: string): Promise<void> {
   }
 }
 
-function describeOptions(args: SftArguments, settings: SftOptions): Record<string, unknown> {
+/** Every option as it was used: what was left to be chosen, or was settled by another option, is resolved. */
+function describeOptions(
+  args: SftArguments,
+  run: CheckedRun,
+  settings: SftOptions,
+  open: OpenDevice,
+): Record<string, unknown> {
   const given = Object.fromEntries(
     Object.keys(options).map((name) => [name.replaceAll('-', '_'), (args as Record<string, unknown>)[name]]),
   );
-  return { ...given, micro_batch_tokens: settings.microBatchTokens };
+  return {
+    ...given,
+    device: open.device.info.device || open.device.info.description,
+    tier: open.tier,
+    eval_data: run.valid?.file,
+    lora_r: run.config.r,
+    lora_alpha: run.config.alpha,
+    lora_dropout: run.config.dropout,
+    lora_target_modules: run.config.targetModules.join(','),
+    use_rslora: run.config.useRslora,
+    micro_batch_tokens: settings.microBatchTokens,
+    max_length: run.maxLength,
+    max_steps: settings.maxSteps,
+  };
 }
 
 function versions(): Record<string, string> {
@@ -297,10 +337,4 @@ function describeOutcome(result: SftResult): string {
   const loss = `train loss ${result.trainLoss.toFixed(4)}${result.evalLoss === null ? '' : `, eval loss ${result.evalLoss.toFixed(4)}`}`;
   const skipped = result.skippedSteps > 0 ? `, ${result.skippedSteps} steps skipped for non-finite gradients` : '';
   return `${result.outcome[0].toUpperCase()}${result.outcome.slice(1)} after ${result.steps} steps: ${loss}${skipped}.`;
-}
-
-async function writeJson(target: string, value: unknown): Promise<void> {
-  const text = `${JSON.stringify(value, null, 2)}\n`;
-  if (target === '-') process.stdout.write(text);
-  else await writeFileAtomic(target, text);
 }

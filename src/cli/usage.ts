@@ -12,7 +12,7 @@ function editDistance(a: string, b: string): number {
 }
 
 /** The known word that `word` was probably meant to be, or null. */
-export function closest(word: string, known: Iterable<string>): string | null {
+function closest(word: string, known: Iterable<string>): string | null {
   let best: { name: string; distance: number } | null = null;
   for (const name of known) {
     const distance = editDistance(word, name);

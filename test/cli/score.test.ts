@@ -125,6 +125,8 @@ describe('lexalign score', () => {
     [2, /^lexalign: .*output/m, ['--data', 'x']],
     [1, /no\.jsonl does not exist/, ['--data', join(directory, 'no.jsonl'), '--output', join(directory, 'o')]],
     [1, /not a directory that can be written to/, ['--data', 'x', '--output', join(directory, 'no/where.jsonl')]],
+    [1, /--output .* is a directory: name a file/, ['--data', 'x', '--output', directory]],
+    [1, /--data \/dev\/null is not a regular file/, ['--data', '/dev/null', '--output', join(directory, 'o')]],
     [1, /empty\.jsonl has no rows/, ['--data', write('empty.jsonl', ['']), '--output', join(directory, 'o')]],
     [
       1,

@@ -218,6 +218,14 @@ describe('sft refuses, before the device, in one sentence, leaving nothing behin
       ['--adam-beta2', '1'],
       ['--max-grad-norm', '-1'],
       ['--seed', '1e300'],
+      ['--seed', '4294967296'],
+      ['--max-steps', '-2'],
+      ['--eval-steps', '5'],
+      ['--early-stopping-patience', '2'],
+      ['--init-adapter', ''],
+      ['--memory-limit', ''],
+      ['--json', ''],
+      ['--config', ''],
       ['--overlong', 'maybe'],
       ['--lr-scheduler-type', 'cosin'],
       ['--tier', 'f8'],
@@ -225,6 +233,26 @@ describe('sft refuses, before the device, in one sentence, leaving nothing behin
       ['--memory-limit', 'much'],
     ])('%s %s', async (option, value) => {
       await expectRefusal(2, new RegExp(option), `${option}=${value}`);
+    });
+
+    it('without a value', async () => {
+      await expectRefusal(2, /--config is empty: give it a value/, '--config', '--seed', '1');
+      await expectRefusal(2, /--json is empty/, '--json');
+    });
+
+    it('of LoRA, beside an adapter that has settled them', async () => {
+      const golden = join(import.meta.dirname, '../fixtures/golden/llama/adapter');
+      const sentence = (name: string) => new RegExp(`--${name} with --init-adapter: .* settings are kept`);
+      await expectRefusal(2, sentence('lora-r'), '--init-adapter', golden, '--lora-r', '16');
+      await expectRefusal(2, sentence('lora-alpha'), '--init-adapter', golden, '--loraAlpha=3');
+      await expectRefusal(2, sentence('use-rslora'), '--init-adapter', golden, '--no-use-rslora');
+      writeFileSync(at('lora.yaml'), 'lora_dropout: 0\n');
+      await expectRefusal(2, sentence('lora-dropout'), '--init-adapter', golden, '--config', at('lora.yaml'));
+    });
+
+    it('of a JSON file that could not be written', async () => {
+      await expectRefusal(1, /--json .* is a directory: name a file/, '--json', directory);
+      await expectRefusal(1, /--json .*nowhere is not a directory/, '--json', at('nowhere/result.json'));
     });
 
     it('that are missing', async () => {

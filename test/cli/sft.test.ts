@@ -107,8 +107,15 @@ describe('lexalign sft', () => {
   it('goes on from an adapter, whose settings it keeps; cuts or drops what is too long', async () => {
     const data = ['--data', at('train.jsonl'), '--max-steps', '1'];
     await sft('from', ...data, '--lora-r', '4', '--lora-alpha', '8');
-    await sft('onward', ...data, '--init-adapter', at('from'), '--lora-r', '9', '--learning-rate', '0');
+    const onward = ['sft', '--model', at('model'), '--output', at('onward'), '--tier', 'auto', '--max-steps', '-1'];
+    const args = ['--data', at('train.jsonl'), '--init-adapter', at('from'), '--learning-rate', '0'];
+    const { code, stdout } = await lexalign(...onward, ...args, '--num-train-epochs', '1');
+    expect(code).toBe(0);
+    expect(stdout).not.toContain('--max-length');
     expect(json('onward/adapter_config.json')).toMatchObject({ r: 4, lora_alpha: 8 });
+    const { options, device } = json('onward/run.json');
+    expect(options).toMatchObject({ lora_r: 4, lora_alpha: 8, lora_target_modules: 'q_proj,v_proj', max_steps: 0 });
+    expect(options).toMatchObject({ tier: device.tier, max_length: 512 });
     expect(bytes('onward').equals(bytes('from'))).toBe(true);
     const cut = await sft('cut', ...data, '--max-length', '9', '--overlong', 'truncate');
     expect(cut.stdout).toMatch(/12 rows .*, 4 truncated/);
