@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** A tokenised data set as it lies in the cache; `stats` are the figures printed with it. */
 export interface CachedExamples {
@@ -8,25 +10,43 @@ export interface CachedExamples {
   readonly stats: Readonly<Record<string, number>>;
 }
 
+/**
+ * Raise it with every change that makes other examples of the same rows (src/batch/rows.ts, src/batch/examples.ts, the
+ * tokenizer): older entries are then made anew.
+ */
+export const exampleVersion = 1;
+
 // File: magic, version and the key (40 bytes), u32 length of stats, u32 number of examples, stats as JSON padded with
 // spaces to 8 bytes, f64 weights, i32 lengths, i32 ids and i32 labels of all examples in a row, SHA-256 of all before.
-const version = 1;
+const fileVersion = 1;
 const magic = 0x5845_584c; // "LXEX"
 const headerBytes = 48;
 const digestBytes = 32;
 
 /**
- * SHA-256 (hex) of whatever decides the examples: digests of tokenizer and data, and options that JSON can write.
- * Keys are sorted, so their order does not matter.
+ * SHA-256 (hex) of whatever decides the examples: digests of tokenizer and data, options that JSON can write, and
+ * this package's version and `exampleVersion`. Keys are sorted, so their order does not matter.
  */
-export function exampleCacheKey(parts: {
-  readonly tokenizerDigest: string;
-  readonly dataDigest: string;
-  readonly options: Readonly<Record<string, string | number | boolean | null>>;
-}): string {
+export function exampleCacheKey(
+  parts: {
+    readonly tokenizerDigest: string;
+    readonly dataDigest: string;
+    readonly options: Readonly<Record<string, string | number | boolean | null>>;
+  },
+  versions = { package: packageVersion(), examples: exampleVersion },
+): string {
   const options = Object.entries(parts.options).sort(([a], [b]) => (a < b ? -1 : 1));
-  const text = JSON.stringify([version, parts.tokenizerDigest, parts.dataDigest, options]);
+  const text = JSON.stringify([versions.package, versions.examples, parts.tokenizerDigest, parts.dataDigest, options]);
   return createHash('sha256').update(text).digest('hex');
+}
+
+/** Of the nearest package.json above this file, in src/ as well as in dist/. */
+function packageVersion(): string {
+  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
+    const file = join(folder, 'package.json');
+    if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')).version;
+    if (folder === dirname(folder)) throw new Error(`no package.json above ${import.meta.url}`);
+  }
 }
 
 /** Reads the entry of `key`; null when there is none or it is not whole, so that the caller makes it anew. */
@@ -40,7 +60,7 @@ export async function readExampleCache(directory: string, key: string): Promise<
   if (file.length < headerBytes + digestBytes) return null;
   const body = file.subarray(0, file.length - digestBytes);
   if (!createHash('sha256').update(body).digest().equals(file.subarray(body.length))) return null;
-  if (body.readUInt32LE(0) !== magic || body.readUInt32LE(4) !== version) return null;
+  if (body.readUInt32LE(0) !== magic || body.readUInt32LE(4) !== fileVersion) return null;
   if (body.subarray(8, 40).toString('hex') !== key) return null;
   const bytes = body.buffer.slice(body.byteOffset, body.byteOffset + body.length) as ArrayBuffer;
   return decodeExamples(bytes);
@@ -81,7 +101,7 @@ function encodeExamples(key: string, { examples, stats }: CachedExamples): Uint8
   const bytes = new ArrayBuffer(headerBytes + text.length + 12 * examples.length + 8 * tokens);
   const header = Buffer.from(bytes, 0, headerBytes);
   header.writeUInt32LE(magic, 0);
-  header.writeUInt32LE(version, 4);
+  header.writeUInt32LE(fileVersion, 4);
   header.set(Buffer.from(key, 'hex'), 8);
   header.writeUInt32LE(text.length, 40);
   header.writeUInt32LE(examples.length, 44);

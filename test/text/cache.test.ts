@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { exampleCacheKey, readExampleCache, writeExampleCache } from '../../src/text/cache.js';
+import { exampleCacheKey, exampleVersion, readExampleCache, writeExampleCache } from '../../src/text/cache.js';
 
 const entry = {
   examples: [
@@ -56,6 +56,14 @@ describe('example cache', () => {
     expect(exampleCacheKey({ ...parts, tokenizerDigest: 'c' })).not.toBe(key);
     expect(exampleCacheKey({ ...parts, dataDigest: 'c' })).not.toBe(key);
     expect(exampleCacheKey({ ...parts, options: { maxLength: 9, overlong: 'drop' } })).not.toBe(key);
+  });
+
+  it('has a key for each version of the package and of the examples', async () => {
+    const parts = { tokenizerDigest: 'a', dataDigest: 'b', options: { overlong: 'drop', maxLength: 8 } };
+    const { version } = JSON.parse(await readFile(join(import.meta.dirname, '../../package.json'), 'utf8'));
+    expect(exampleCacheKey(parts, { package: version, examples: exampleVersion })).toBe(key);
+    expect(exampleCacheKey(parts, { package: `${version}1`, examples: exampleVersion })).not.toBe(key);
+    expect(exampleCacheKey(parts, { package: version, examples: exampleVersion + 1 })).not.toBe(key);
   });
 
   it('leaves a cache that cannot be written alone', async () => {
