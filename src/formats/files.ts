@@ -19,9 +19,9 @@ export interface JsonFile {
  */
 export async function openFile(path: string, name = path): Promise<ByteSource> {
   // stat first: opening a named pipe would wait for a writer.
-  const info = await stat(path).catch((error) => fail(name, error));
+  const info = await stat(path).catch((error) => explainFileError(name, error));
   if (!info.isFile()) throw new InputError(`${name} is not a file`);
-  const handle = await open(path, 'r').catch((error) => fail(name, error));
+  const handle = await open(path, 'r').catch((error) => explainFileError(name, error));
   return {
     name,
     size: info.size,
@@ -31,7 +31,7 @@ export async function openFile(path: string, name = path): Promise<ByteSource> {
         const length = Math.min(into.length - done, MAX_TRANSFER);
         const { bytesRead } = await handle
           .read(into, done, length, position + done)
-          .catch((error) => fail(name, error));
+          .catch((error) => explainFileError(name, error));
         if (bytesRead === 0) throw truncated(name, position, into.length, position + done);
         done += bytesRead;
       }
@@ -72,16 +72,16 @@ export async function writeFileAtomic(
 ): Promise<void> {
   const directory = dirname(path);
   const temporary = join(directory, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-  const handle = await open(temporary, 'wx').catch((error) => fail(path, error));
+  const handle = await open(temporary, 'wx').catch((error) => explainFileError(path, error));
   try {
     try {
       if (typeof data === 'string' || data instanceof Uint8Array) await append(path, handle, data);
       else for await (const chunk of data) await append(path, handle, chunk);
-      await handle.sync().catch((error) => fail(path, error));
+      await handle.sync().catch((error) => explainFileError(path, error));
     } finally {
       await handle.close();
     }
-    await rename(temporary, path).catch((error) => fail(path, error));
+    await rename(temporary, path).catch((error) => explainFileError(path, error));
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -91,11 +91,11 @@ export async function writeFileAtomic(
 
 /** Makes a directory and those above it; none of it need be new. Throws InputError. */
 export async function makeDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((error) => fail(path, error));
+  await mkdir(path, { recursive: true }).catch((error) => explainFileError(path, error));
 }
 
 async function append(path: string, handle: FileHandle, chunk: string | Uint8Array): Promise<void> {
-  await handle.writeFile(chunk).catch((error) => fail(path, error));
+  await handle.writeFile(chunk).catch((error) => explainFileError(path, error));
 }
 
 /** Makes a rename durable; not every system can open or sync a directory, and then the rename stands anyway. */
@@ -117,8 +117,8 @@ export async function resolveInside(directory: string, name: string): Promise<st
   if (name === '' || isAbsolute(name) || /[\\\0]/.test(name) || /^[a-z]:/i.test(name)) throw leaves();
   if (name.split('/').includes('..')) throw leaves();
   const path = join(directory, name);
-  const root = await realpath(directory).catch((error) => fail(directory, error));
-  const target = await realpath(path).catch((error) => fail(path, error));
+  const root = await realpath(directory).catch((error) => explainFileError(directory, error));
+  const target = await realpath(path).catch((error) => explainFileError(path, error));
   const allowed = [root];
   const parts = root.split(sep);
   const snapshots = parts.lastIndexOf('snapshots');
@@ -144,11 +144,11 @@ export async function readFileInside(directory: string, name: string, limit: num
   const path = join(directory, name);
   const target = await resolveInside(directory, name);
   // stat first: opening a named pipe would wait for a writer.
-  const info = await stat(target).catch((error) => fail(path, error));
+  const info = await stat(target).catch((error) => explainFileError(path, error));
   if (!info.isFile()) throw new InputError(`${path} is not a file`);
   const tooLong = () => new InputError(`${path} has more than the ${limit} bytes a ${name} may`);
   if (info.size > limit) throw tooLong();
-  const handle = await open(target, 'r').catch((error) => fail(path, error));
+  const handle = await open(target, 'r').catch((error) => explainFileError(path, error));
   const chunks: Buffer[] = [];
   let length = 0;
   try {
@@ -158,7 +158,7 @@ export async function readFileInside(directory: string, name: string, limit: num
       length += chunk.length;
     }
   } catch (error) {
-    fail(path, error as NodeJS.ErrnoException);
+    explainFileError(path, error as NodeJS.ErrnoException);
   }
   if (length > limit) throw tooLong();
   return Buffer.concat(chunks, length);
@@ -191,7 +191,8 @@ const REASONS: Record<string, string> = {
   EIO: 'cannot be read or written: input/output error of the device',
 };
 
-function fail(path: string, error: NodeJS.ErrnoException): never {
+/** Throws an error of the file system on again: as InputError where the user can mend it. */
+export function explainFileError(path: string, error: NodeJS.ErrnoException): never {
   const reason = REASONS[error.code ?? ''];
   throw reason ? new InputError(`${path} ${reason}`) : error;
 }

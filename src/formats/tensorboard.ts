@@ -5,7 +5,8 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { makeDirectory } from './files.js';
+import { InputError } from '../errors.js';
+import { explainFileError, makeDirectory } from './files.js';
 
 const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
@@ -83,13 +84,20 @@ function scalarsEvent(step: number, values: Readonly<Record<string, number>>, wa
   return Buffer.concat([double(1, wallTime), key(2, varintField), varint(step), delimited(5, Buffer.concat(summary))]);
 }
 
-/** Appends scalars to an event file as a run goes on; each call's record is in the file when its promise settles. */
+function refuse(path: string, error: NodeJS.ErrnoException): never {
+  if (error.code === 'EEXIST') throw new InputError(`${path} exists already: another run writes there`);
+  return explainFileError(path, error);
+}
+
+/** Appends scalars to an event file as a run goes on; each call's record is in the file when its promise settles. Throws InputError for what the user can mend. */
 export class EventWriter {
   readonly #file: FileHandle;
+  readonly #path: string;
   /** Records go in the order of calls, also where a caller does not wait. */
   #last: Promise<void> = Promise.resolve();
 
-  private constructor(file: FileHandle) {
+  private constructor(path: string, file: FileHandle) {
+    this.#path = path;
     this.#file = file;
   }
 
@@ -97,8 +105,12 @@ export class EventWriter {
   static async create(directory: string, startSeconds = Date.now() / 1000): Promise<EventWriter> {
     await makeDirectory(directory);
     const name = `events.out.tfevents.${String(Math.floor(startSeconds)).padStart(10, '0')}.${hostname()}`;
-    const writer = new EventWriter(await open(join(directory, name), 'wx'));
-    await writer.#append(versionEvent(startSeconds));
+    const path = join(directory, name);
+    const writer = new EventWriter(path, await open(path, 'wx').catch((error) => refuse(path, error)));
+    await writer.#append(versionEvent(startSeconds)).catch(async (error) => {
+      await writer.close();
+      throw error;
+    });
     return writer;
   }
 
@@ -108,15 +120,15 @@ export class EventWriter {
   }
 
   #append(event: Uint8Array): Promise<void> {
-    this.#last = this.#last.then(() => this.#file.appendFile(record(event)));
+    this.#last = this.#last.then(() =>
+      this.#file.appendFile(record(event)).catch((error) => explainFileError(this.#path, error)),
+    );
     return this.#last;
   }
 
+  /** Waits for what is being written. A record that failed has told its caller, and is not told again. */
   async close(): Promise<void> {
-    try {
-      await this.#last;
-    } finally {
-      await this.#file.close();
-    }
+    await this.#last.catch(() => undefined);
+    await this.#file.close();
   }
 }

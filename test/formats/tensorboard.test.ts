@@ -1,7 +1,9 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
+import { InputError } from '../../src/errors.js';
 import { crc32c, EventWriter } from '../../src/formats/tensorboard.js';
 
 const root = mkdtempSync(join(tmpdir(), 'lexalign-events-'));
@@ -122,8 +124,22 @@ test('an event file can be read while it grows, and none is written over', async
   await writer.scalars(1, { loss: 1 }, 6);
   const file = join(directory, readdirSync(directory)[0]);
   expect(readRecords(readFileSync(file))).toHaveLength(2);
-  await expect(EventWriter.create(directory, 5)).rejects.toThrow('EEXIST');
+  await expect(EventWriter.create(directory, 5)).rejects.toThrow(/exists already/);
   await writer.scalars(2, { loss: 0.5 }, 7);
   await writer.close();
   expect(readRecords(readFileSync(file))).toHaveLength(3);
+});
+
+test('a full disk is told once, in a sentence', async () => {
+  const directory = join(root, 'full');
+  const writer = await EventWriter.create(directory, 5);
+  const handle = await open(join(directory, readdirSync(directory)[0]));
+  const full = Object.assign(new Error('write'), { code: 'ENOSPC' });
+  const spy = vi.spyOn(Object.getPrototypeOf(handle), 'appendFile').mockRejectedValue(full);
+  await handle.close();
+  const failed = writer.scalars(1, { loss: 1 }, 6);
+  await expect(failed).rejects.toThrow(InputError);
+  await expect(failed).rejects.toThrow(/events\.out\S+ cannot be written: the disk is full/);
+  spy.mockRestore();
+  await writer.close();
 });
