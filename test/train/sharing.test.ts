@@ -8,7 +8,8 @@ import { buildExamples } from '../../src/batch/examples.js';
 import { neededLength } from '../../src/batch/order.js';
 import { packMicroBatches } from '../../src/batch/pack.js';
 import { buildTrie } from '../../src/batch/trie.js';
-import type { Example } from '../../src/batch/types.js';
+import { type Example, unsupervised } from '../../src/batch/types.js';
+import type { Adapter } from '../../src/formats/adapter.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { initialAdapter } from '../../src/model/adapter.js';
 import { LanguageModel } from '../../src/model/language-model.js';
@@ -16,8 +17,11 @@ import { LossPrograms } from '../../src/model/loss-program.js';
 import { createRandom } from '../../src/random.js';
 import { askMessages, joinAssociates, LEXI_BASE_PROMPTS } from '../../src/text/prompts.js';
 import { loadTokenizer } from '../../src/text/tokenizer.js';
+import { loadModel } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
+import { headOf, type ReferenceAdapter, type ReferenceModel, runDecoder } from '../reference/decoder.js';
+import { linearCrossEntropy } from '../reference/linear-cross-entropy.js';
 import { type GoldenModel, gradientsOf, oneByOne, train, worstError } from './helpers.js';
 
 const lexiBase = join(import.meta.dirname, '../../models/lexi-base');
@@ -70,6 +74,31 @@ function distinctPrefixes(rows: readonly Example[]): number {
   return prefixes.size;
 }
 
+/** The same examples with their token ids numbered without gaps, and how many there are: a small head does then. */
+function renumber(rows: readonly Example[]): [Example[], number] {
+  const ids = new Map([...new Set(rows.flatMap((row) => [...row.ids]))].map((id, i) => [id, i]));
+  const dense = (list: Int32Array) => list.map((id) => ids.get(id) ?? unsupervised);
+  return [rows.map((row) => ({ ...row, ids: dense(row.ids), labels: dense(row.labels) })), ids.size];
+}
+
+function referenceAdapter({ config, tensors }: Adapter): ReferenceAdapter {
+  const named = [...tensors].flatMap(([path, { A, B }]) =>
+    Object.entries({ A, B }).map(
+      ([matrix, values]) => [`base_model.model.${path}.lora_${matrix}.weight`, Float64Array.from(values)] as const,
+    ),
+  );
+  return { r: config.r, scale: config.alpha / config.r, tensors: new Map(named) };
+}
+
+/** Summed loss of one row as a plain sequence. */
+function lossAlone(model: ReferenceModel, adapter: ReferenceAdapter, { ids, labels }: Example): number {
+  const chain = { tokens: Uint32Array.from(ids), positions: Uint32Array.from(ids.keys()) };
+  const { hidden } = runDecoder(model, adapter, { ...chain, subtreeEnd: new Uint32Array(ids.length).fill(ids.length) });
+  const targets = [...labels.keys()].filter((i) => i > 0 && labels[i] !== unsupervised);
+  const edges = { row: targets.map((i) => i - 1), target: targets.map((i) => labels[i]), weight: targets.map(() => 1) };
+  return linearCrossEntropy(hidden, headOf(model), model.config.hiddenSize, edges, 1).loss;
+}
+
 describe('6,000 rows of single associates to 200 cues', () => {
   it('compute each distinct prefix of a micro-batch once: under a fifth of the padded rows', async () => {
     expect(examples.length).toBe(6000);
@@ -97,6 +126,31 @@ describe('6,000 rows of single associates to 200 cues', () => {
     const computed = steps.reduce((sum, { tokens }) => sum + tokens, 0);
     expect(computed).toBeLessThan(padded / 5);
     console.log(`${computed} tokens computed, ${padded} padded (${((100 * computed) / padded).toFixed(1)} %)`);
+  });
+
+  it('have the loss, row by row, that float64 gives each row alone', async () => {
+    const [rows, vocab] = renumber(examples);
+    const path = join(directory, 'dense');
+    await writeRandomCheckpoint(path, { hidden: 8, layers: 2, heads: 2, kvHeads: 1, intermediate: 16, vocab });
+    const { model, adapter, weights } = await open(path);
+    const programs = new LossPrograms(model, { adapter: weights, backward: false });
+    const shared = new Float64Array(rows.length);
+    for (const indices of packMicroBatches(rows, 1024)) {
+      const trie = buildTrie(indices.map((at) => rows[at]));
+      const { batch, program } = await programs.prepare(trie);
+      const logprobs = await program.run(batch, { gradScale: 0, dropout: 0, seed: 0 });
+      for (const [i, edges] of trie.edgeOf.entries())
+        for (const edge of edges) if (edge >= 0) shared[indices[i]] -= logprobs[edge];
+    }
+    programs.destroy();
+    const reference = loadModel(path);
+    const lora = referenceAdapter(adapter);
+    const alone = rows.map((row) => lossAlone(reference, lora, row));
+    expect(alone.length).toBe(6000);
+    expect(Math.max(...alone.map((loss, i) => Math.abs(loss - shared[i])))).toBeLessThan(1e-4);
+    const tokens = rows.reduce((sum, { labels }) => sum + labels.filter((label) => label !== unsupervised).length, 0);
+    const mean = (losses: Iterable<number>) => [...losses].reduce((sum, loss) => sum + loss, 0) / tokens;
+    expect(Math.abs(mean(shared) / mean(alone) - 1)).toBeLessThan(1e-5);
   });
 
   it('have the loss and gradients that they have one by one, on lexi-base', async () => {
