@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { buildExample, buildExamples, type ExampleOptions } from '../../src/batch/examples.js';
 import { parseRow, parseRows } from '../../src/batch/rows.js';
 import { unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
+import { exampleVersion } from '../../src/text/cache.js';
 import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
 import { itWith, lexiBase, makeTokenizer, sharedPath } from '../text/shared.js';
 
@@ -111,6 +113,22 @@ describe('buildExample', () => {
       /f, line 1: .*no such role/,
     );
   });
+});
+
+it('makes the examples that this version of them names: else raise exampleVersion, so that caches are made anew', () => {
+  const hash = createHash('sha256');
+  const rows = [
+    { prompt: 'Words related to red:', completion: ' danger', weight: 3 },
+    { text: 'red danger' },
+    { messages: longChat },
+    { input_ids: [5, 6, 7], labels: [-100, 6, -100] },
+    { input_ids: [5, 6, 7] },
+  ];
+  for (const row of rows) {
+    const { ids, labels, weight } = buildExample(parseRow(JSON.stringify(row), 'f'), lexi, 8192);
+    hash.update(JSON.stringify([[...ids], [...labels], weight]));
+  }
+  expect([exampleVersion, hash.digest('hex').slice(0, 16)]).toEqual([1, 'd49287251734a5e9']);
 });
 
 describe('buildExamples', () => {
