@@ -84,7 +84,7 @@ async function runDemo(args: Arguments): Promise<number> {
   }
   checkSeed(args.seed);
   const output = args.output ?? join('runs', `demo-${timestamp(new Date())}`);
-  await checkJson(args.json);
+  await checkJson(args.json, output);
   await checkOutput(output);
   const started = performance.now();
   const model = await openModel(undefined);

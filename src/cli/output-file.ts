@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { Options } from 'yargs';
 import { InputError } from '../errors.js';
 import { writeFileAtomic } from '../formats/files.js';
@@ -25,9 +25,11 @@ export async function checkOutputFile(option: string, file: string): Promise<voi
   }
 }
 
-/** Checks the target of `--json`, where one was given. */
-export async function checkJson(target: string | undefined): Promise<void> {
-  if (target !== undefined && target !== '-') await checkOutputFile('--json', target);
+/** Checks the target of `--json`, where one was given; it may stand in `output`, a directory that the run will make. */
+export async function checkJson(target: string | undefined, output?: string): Promise<void> {
+  if (target === undefined || target === '-') return;
+  if (output !== undefined && resolve(dirname(target)) === resolve(output)) return;
+  await checkOutputFile('--json', target);
 }
 
 /** Prints a result (for "-") or writes it to a file that appears whole; nothing without a target. */

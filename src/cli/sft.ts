@@ -62,7 +62,7 @@ export async function runSft(args: SftArguments, given: ReadonlySet<string>, bas
     if (lora)
       throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
   }
-  await checkJson(args.json);
+  await checkJson(args.json, args.output);
   const model = base?.model ?? (await openModel(args.model));
   try {
     const checked = await checkRun(args, given, model);

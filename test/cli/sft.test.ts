@@ -107,11 +107,24 @@ describe('lexalign sft', () => {
   it('goes on from an adapter, whose settings it keeps; cuts or drops what is too long', async () => {
     const data = ['--data', at('train.jsonl'), '--max-steps', '1'];
     await sft('from', ...data, '--lora-r', '4', '--lora-alpha', '8');
-    const onward = ['sft', '--model', at('model'), '--output', at('onward'), '--tier', 'auto', '--max-steps', '-1'];
+    const onward = [
+      'sft',
+      '--json',
+      at('onward/result.json'),
+      '--model',
+      at('model'),
+      '--output',
+      at('onward'),
+      '--tier',
+      'auto',
+      '--max-steps',
+      '-1',
+    ];
     const args = ['--data', at('train.jsonl'), '--init-adapter', at('from'), '--learning-rate', '0'];
-    const { code, stdout } = await lexalign(...onward, ...args, '--num-train-epochs', '1');
+    const { code, stdout } = await lexalign(...onward, ...args, '--num-train-epochs', '2');
     expect(code).toBe(0);
     expect(stdout).not.toContain('--max-length');
+    expect(json('onward/result.json').steps).toBe(2);
     expect(json('onward/adapter_config.json')).toMatchObject({ r: 4, lora_alpha: 8 });
     const { options, device } = json('onward/run.json');
     expect(options).toMatchObject({ lora_r: 4, lora_alpha: 8, lora_target_modules: 'q_proj,v_proj', max_steps: 0 });
@@ -121,6 +134,21 @@ describe('lexalign sft', () => {
     expect(cut.stdout).toMatch(/12 rows .*, 4 truncated/);
     const dropped = await sft('dropped', ...data, '--max-length', '9', '--overlong', 'drop');
     expect(dropped.stdout).toMatch(/8 rows .*, 4 dropped as too long/);
+  });
+
+  it('ends quietly when nobody reads its output any more', async ({ skip }) => {
+    const launcher = join(import.meta.dirname, '../../bin/lexalign.mjs');
+    if (!existsSync(join(import.meta.dirname, '../../dist/src/cli/main.js'))) skip('not built: run npm test');
+    const env = { ...process.env, XDG_CACHE_HOME: userCache, LEXALIGN_RELAUNCHED_BY: '' };
+    const args = ['sft', '--model', at('model'), '--data', at('train.jsonl'), '--output', at('unread')];
+    const child = spawn(nodeExecutable(), [launcher, ...args, '--max-steps', '1000000'], { env });
+    let err = '';
+    child.stderr.on('data', (data) => {
+      err += data;
+    });
+    child.stdout.once('data', () => child.stdout.destroy());
+    expect(await new Promise((resolve) => child.on('close', resolve)), err).toBe(141);
+    expect(err).not.toMatch(/EPIPE|^\s+at /m);
   });
 
   it('writes a checkpoint and exits 130 at Ctrl-C', async ({ skip }) => {
