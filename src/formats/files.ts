@@ -26,7 +26,7 @@ export async function openFile(path: string, name = path): Promise<ByteSource> {
     name,
     size: info.size,
     async read(position, into) {
-      checkRange(name, info.size, position, into.length);
+      if (position + into.length > info.size) throw truncated(name, position, into.length, info.size);
       for (let done = 0; done < into.length; ) {
         const length = Math.min(into.length - done, MAX_TRANSFER);
         const { bytesRead } = await handle
@@ -38,23 +38,6 @@ export async function openFile(path: string, name = path): Promise<ByteSource> {
     },
     close: () => handle.close(),
   };
-}
-
-/** A ByteSource over bytes that are in memory already. */
-export function bufferSource(name: string, bytes: Uint8Array): ByteSource {
-  return {
-    name,
-    size: bytes.length,
-    async read(position, into) {
-      checkRange(name, bytes.length, position, into.length);
-      into.set(bytes.subarray(position, position + into.length));
-    },
-    async close() {},
-  };
-}
-
-function checkRange(name: string, size: number, position: number, length: number): void {
-  if (position + length > size) throw truncated(name, position, length, size);
 }
 
 function truncated(name: string, position: number, length: number, size: number): InputError {

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { bufferSource, openFile } from '../../src/formats/files.js';
+import { openFile } from '../../src/formats/files.js';
 import {
   DTYPE_BYTES,
   type Dtype,
@@ -13,7 +13,7 @@ import {
   toFloat32,
 } from '../../src/formats/safetensors.js';
 import { writeSafetensors } from '../../src/formats/safetensors-file.js';
-import { collect, GOLDEN, temporaryDirectory } from './helpers.js';
+import { bufferSource, collect, GOLDEN, temporaryDirectory } from './helpers.js';
 
 /** A file of a header as given and so many bytes of data. */
 function fileOf(header: unknown, dataBytes: number, name = 'bad.safetensors') {
