@@ -25,11 +25,7 @@ exec "$here/node" "$here/bin/lexalign.mjs" "$@"
 async function findVulkanLoader() {
   const { installedDriver } = await load('software-driver');
   const driver = installedDriver();
-  const directories = [
-    ...(driver ? [join(driver.directory, 'lib')] : []),
-    '/usr/lib/x86_64-linux-gnu',
-    '/usr/lib64',
-  ];
+  const directories = [...(driver ? [join(driver.directory, 'lib')] : []), '/usr/lib/x86_64-linux-gnu', '/usr/lib64'];
   const file = directories.map((directory) => join(directory, 'libvulkan.so.1')).find(existsSync);
   return file ? realpathSync(file) : null;
 }
