@@ -63,6 +63,7 @@ export class RunDirectory {
       await appendFile(file, `${JSON.stringify(metrics)}\n`);
       await this.#events.scalars(step, Object.fromEntries(scalars));
     } catch (error) {
+      if (error instanceof InputError) throw error;
       const { code, message } = error as NodeJS.ErrnoException;
       throw new InputError(`${file} cannot be written: ${code === 'ENOSPC' ? 'the disk is full' : message}`);
     }
