@@ -6,8 +6,18 @@
  *     node scripts/bundle.mjs [lexalign-linux-x64.tar.xz]
  *     tar xJf lexalign-linux-x64.tar.xz && lexalign/lexalign doctor
  */
-import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { load, orFail, prepare, root, SetupError } from './setup.mjs';
@@ -21,12 +31,21 @@ fi
 exec "$here/node" "$here/bin/lexalign.mjs" "$@"
 `;
 
-/** The Vulkan loader of the private software driver or of the system; null without one. */
-async function findVulkanLoader() {
-  const { installedDriver } = await load('software-driver');
-  const driver = installedDriver();
-  const directories = [...(driver ? [join(driver.directory, 'lib')] : []), '/usr/lib/x86_64-linux-gnu', '/usr/lib64'];
-  const file = directories.map((directory) => join(directory, 'libvulkan.so.1')).find(existsSync);
+/**
+ * The Vulkan loader of this system's own release, else that of its package, fetched without root; null without one.
+ * Not the private software driver's: that one needs a newer C library than the target may have.
+ */
+function findVulkanLoader(work) {
+  const inside = (base) => ['usr/lib/x86_64-linux-gnu', 'usr/lib64'].map((d) => join(base, d, 'libvulkan.so.1'));
+  const own = inside('/').find(existsSync);
+  if (own) return realpathSync(own);
+  const fetched = join(work, 'loader');
+  mkdirSync(fetched);
+  const quiet = { cwd: fetched, stdio: 'ignore' };
+  if (spawnSync('apt-get', ['download', 'libvulkan1'], quiet).status !== 0) return null;
+  const [archive] = readdirSync(fetched);
+  if (spawnSync('dpkg', ['-x', archive, fetched], quiet).status !== 0) return null;
+  const file = inside(fetched).find(existsSync);
   return file ? realpathSync(file) : null;
 }
 
@@ -61,8 +80,9 @@ await orFail(async () => {
     }
     copy(nodeExecutable(), 'node');
     chmodSync(join(stage, 'node'), 0o755);
-    const loader = await findVulkanLoader();
+    const loader = findVulkanLoader(work);
     if (loader) copy(loader, 'lib/libvulkan.so.1');
+    else console.error('No Vulkan loader was found or fetched (package libvulkan1): the target must have its own.');
     writeFileSync(join(stage, 'lexalign'), launcher, { mode: 0o755 });
     execFileSync('tar', ['-cJf', target, '-C', work, 'lexalign'], {
       stdio: 'inherit',
