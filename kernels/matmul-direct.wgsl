@@ -21,14 +21,16 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for s in 0..1 + LORA
   {
     let depth = ${s == 0 ? 'p.k' : 'p.r'} / 4u;
+    let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / 4u;
+    let xFirst = ${s == 0 ? '0u' : 'p.uColumn / 4u'};
     for (var k = 0u; k < depth; k++) {
 #for i in 0..TM
-      let x${i} = vec4f(${s == 0 ? 'x' : 'u'}[row${i} * depth + k]);
+      let x${i} = vec4f(${s == 0 ? 'x' : 'u'}[row${i} * xDepth + xFirst + k]);
 #endfor
 #for j in 0..TN
 #for e in 0..4
       {
-#if FORM == 'nn'
+#if !WT
         let b = vec4f(${s == 0 ? 'w' : 'v'}[(k * 4u + ${e}u) * quads + q${j}]);
 #for i in 0..TM
         c${i}_${j} = fma(vec4f(x${i}[${e}]), b, c${i}_${j});

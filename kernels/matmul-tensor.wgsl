@@ -3,32 +3,79 @@ enable chromium_experimental_subgroup_matrix;
 #if PIN
 enable subgroup_size_control;
 #endif
-// Matmul on matrix units (subgroup matrices): f16 operands, f32 sums. Meaning and bindings: include/matmul.wgsl, with
-// x, w, u and v read as units of 8 halves; k, r and n are multiples of 8.
+// Matmul on matrix units (subgroup matrices), f32 sums. Meaning and bindings: include/matmul.wgsl, with x, w, u and v
+// read as vec4u: XW numbers of 16 / XW bytes each; n, and k or m where they lie along a row, are multiples of XW.
 // A workgroup of GM × GN subgroups of SG lanes owns BM × BN results and steps through k by BK; a subgroup holds
-// TM × TN matrices of MM × MN, a product is MK deep. Tiles are staged as they lie in memory, in rows PAD units further
-// apart than they are long against bank conflicts; a transpose is a column-major load. Rows past the live ones, columns
-// past n and k past the end are staged as zeros. Offsets of matrix loads count units. PIN: fix the subgroup size where the device has several.
+// TM × TN matrices of MM × MN, a product is MK deep, of E operands (E f32 over f16 tensors: converted when staged).
+// STAGES 1, 2: tiles of x and w pass through one or two buffers of workgroup memory, as they lie in memory (a transpose
+//   is a column-major load), rows PAD units further apart than they are long against bank conflicts. The next tile is
+//   on its way to registers while this one is multiplied.
+// STAGES 0: matrices are loaded from the tensors; the last tiles are shifted to end with the operand.
+// GROUP: tiles are visited in bands of GROUP tile rows, so that those at work share operands in cache.
+// PIN: fix the subgroup size where the device has several. Offsets of matrix loads count units of 16 bytes.
 #include "matmul.wgsl"
-alias Left = subgroup_matrix_left<f16, ${MK}, ${MM}>;    // columns, rows
-alias Right = subgroup_matrix_right<f16, ${MN}, ${MK}>;
+alias Left = subgroup_matrix_left<${E}, ${MK}, ${MM}>;    // columns, rows
+alias Right = subgroup_matrix_right<${E}, ${MN}, ${MK}>;
 alias Result = subgroup_matrix_result<f32, ${MN}, ${MM}>;
 const threads = ${GM * GN * SG}u;
-const xUnits = ${BK / 8}u;
-const xStride = ${BK / 8 + PAD}u;
-const wRows = ${FORM == 'nt' ? BN : BK}u;
-const wUnits = ${(FORM == 'nt' ? BK : BN) / 8}u;
-const wStride = ${(FORM == 'nt' ? BK : BN) / 8 + PAD}u;
-var<workgroup> xs: array<vec4u, ${BM * (BK / 8 + PAD)}>;
-var<workgroup> ws: array<vec4u, ${FORM == 'nt' ? BN * (BK / 8 + PAD) : BK * (BN / 8 + PAD)}>;
-var<workgroup> results: array<f32, ${GM * GN * MM * MN}>;
+const wide = ${XW}u;                                             // numbers in a unit of the tensors
+const split = ${E == 'f32' && XW == 8 ? 2 : 1}u;                 // staged units from one of those
+const xUnits = ${(XT ? BM : BK) / XW}u;                          // of a staged row
+const wUnits = ${(WT ? BK : BN) / XW}u;
+const xRows = ${XT ? BK : BM}u;
+const wRows = ${WT ? BN : BK}u;
+const xStride = xUnits * split + ${PAD}u;
+const wStride = wUnits * split + ${PAD}u;
+const xTile = ${STAGES == 0 ? 0 : 1}u * xRows * xStride;
+const tile = xTile + ${STAGES == 0 ? 0 : 1}u * wRows * wStride;
+const unit = ${E == 'f32' ? 4 : 8}u;                             // numbers in a staged unit
+const share = ${MM * EJ * MN / 4}u;                              // units of results that a subgroup passes on at a time
+var<workgroup> staged: array<vec4u, max(${STAGES}u * tile, ${GM * GN}u * share)>;
+#if STAGES
+
+fn put(at: u32, value: vec4u) {
+#if E == 'f32' && XW == 8
+  let lo = vec4f(unpack2x16float(value.x), unpack2x16float(value.y));
+  let hi = vec4f(unpack2x16float(value.z), unpack2x16float(value.w));
+  staged[at] = bitcast<vec4u>(lo);
+  staged[at + 1u] = bitcast<vec4u>(hi);
+#else
+  staged[at] = value;
+#endif
+}
+#endif
 
 @compute @workgroup_size(${GM * GN * SG}) ${PIN ? '@subgroup_size(' + SG + ')' : ''}
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32, @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {
-  let rows = liveRows();
-  let m0 = wg.y * ${BM}u;
-  if (m0 >= rows) { return; }
-  let n0 = wg.x * ${BN}u;
+  let live = ${XT && WT ? 'p.k' : 'liveRows()'};
+#if XT
+  let rows = p.m;
+  let first = wg.z * p.split;
+  let end = min(first + p.split, live);
+#else
+  let rows = live;
+#endif
+#if GROUP > 1
+  let across = (p.n + ${BN - 1}u) / ${BN}u;
+  let down = (p.m + ${BM - 1}u) / ${BM}u;
+  let id = wg.y * across + wg.x;
+  let band = id / (${GROUP}u * across);
+  let within = id % (${GROUP}u * across);
+  let height = min(${GROUP}u, down - band * ${GROUP}u);
+  let mTile = (band * ${GROUP}u + within % height) * ${BM}u;
+  let nTile = within / height * ${BN}u;
+#else
+  let mTile = wg.y * ${BM}u;
+  let nTile = wg.x * ${BN}u;
+#endif
+  if (mTile >= rows) { return; }
+#if STAGES
+  let m0 = mTile;
+  let n0 = nTile;
+#else
+  let m0 = min(mTile, max(rows, ${BM}u) - ${BM}u);
+  let n0 = min(nTile, p.n - ${BN}u);
+#endif
   let gm = (subgroup / ${GN}u) * ${TM * MM}u;
   let gn = (subgroup % ${GN}u) * ${TN * MN}u;
 #for i in 0..TM
@@ -38,62 +85,161 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endfor
 #for s in 0..1 + LORA
   {
-    let depth = ${s == 0 ? 'p.k' : 'p.r'} / 8u;
-    for (var k0 = 0u; k0 < depth; k0 += xUnits) {
-      workgroupBarrier();
-      for (var e = li; e < ${BM}u * xUnits; e += threads) {
-        let row = e / xUnits;
-        let unit = e % xUnits;
-        var value = vec4u(0u);
-        if (m0 + row < rows && k0 + unit < depth) { value = ${s == 0 ? 'x' : 'u'}[(p.xRow + m0 + row) * depth + k0 + unit]; }
-        xs[row * xStride + unit] = value;
-      }
-      for (var e = li; e < wRows * wUnits; e += threads) {
-        let row = e / wUnits;
-        let unit = e % wUnits;
-        var value = vec4u(0u);
-#if FORM == 'nt'
-        if (n0 + row < p.n && k0 + unit < depth) { value = ${s == 0 ? 'w' : 'v'}[(n0 + row) * depth + k0 + unit]; }
+#if !XT
+    let first = 0u;
+    let end = ${s == 0 ? 'p.k' : 'p.r'};
+    let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / wide;
+    let xFirst = ${s == 0 ? '0u' : 'p.uColumn'} / wide;
+    let wDepth = end / wide;
 #else
-        if (k0 * 8u + row < depth * 8u && n0 / 8u + unit < p.n / 8u) { value = ${s == 0 ? 'w' : 'v'}[(k0 * 8u + row) * (p.n / 8u) + n0 / 8u + unit]; }
+    let wDepth = p.k / wide;
 #endif
-        ws[row * wStride + unit] = value;
+#if STAGES
+    // Where this invocation's units of the tiles start; rows and columns past the end repeat the last one, whose
+    // results nobody stores.
+#for e in 0..XE
+#if XT
+    let xAt${e} = min(m0 / wide + (li + ${e}u * threads) % xUnits, p.m / wide - 1u);
+#else
+    let xAt${e} = (p.xRow + min(m0 + (li + ${e}u * threads) / xUnits, rows - 1u)) * xDepth + xFirst;
+#endif
+#endfor
+#for e in 0..WE
+#if WT
+    let wAt${e} = min(n0 + (li + ${e}u * threads) / wUnits, p.n - 1u) * wDepth;
+#else
+    let wAt${e} = min(n0 / wide + (li + ${e}u * threads) % wUnits, p.n / wide - 1u);
+#endif
+#endfor
+    var buffer = 0u;
+    for (var k0 = first; ; k0 += ${BK}u) {
+#for e in 0..XE
+      var xUnit${e} = vec4u(0u);
+#endfor
+#for e in 0..WE
+      var wUnit${e} = vec4u(0u);
+#endfor
+      if (k0 < end) {
+        // Past the end of k both operands are zeros: what lies there may be anything.
+#for e in 0..XE
+        {
+          let e = li + ${e}u * threads;
+#if XT
+          let at = k0 + e / xUnits;
+          if (at < end) { xUnit${e} = x[(p.xRow + at) * (p.m / wide) + xAt${e}]; }
+#elif s == 0 ? KTAIL : RTAIL
+          let at = k0 / wide + e % xUnits;
+          if (at < end / wide) { xUnit${e} = ${s == 0 ? 'x' : 'u'}[xAt${e} + at]; }
+#else
+          xUnit${e} = ${s == 0 ? 'x' : 'u'}[xAt${e} + k0 / wide + e % xUnits];
+#endif
+        }
+#endfor
+#for e in 0..WE
+        {
+          let e = li + ${e}u * threads;
+#if WT
+          let at = k0 / wide + e % wUnits;
+#if s == 0 ? KTAIL : RTAIL
+          if (at < end / wide) { wUnit${e} = ${s == 0 ? 'w' : 'v'}[wAt${e} + at]; }
+#else
+          wUnit${e} = ${s == 0 ? 'w' : 'v'}[wAt${e} + at];
+#endif
+#else
+          let at = k0 + e / wUnits;
+#if !WFULL || (s == 0 ? KTAIL : RTAIL)
+          if (at < end) { wUnit${e} = ${s == 0 ? 'w' : 'v'}[at * (p.n / wide) + wAt${e}]; }
+#else
+          wUnit${e} = ${s == 0 ? 'w' : 'v'}[at * (p.n / wide) + wAt${e}];
+#endif
+#endif
+        }
+#endfor
       }
-      workgroupBarrier();
+      if (k0 > first) {
+        let xs = buffer;
+        let ws = buffer + xTile;
 #for step in 0..BK / MK
-      {
+        {
 #for i in 0..TM
-        let a${i} = subgroupMatrixLoad<Left, row_major>(&xs, (gm + ${i * MM}u) * xStride + ${step * MK / 8}u, xStride);
+#if XT
+          let a${i} = subgroupMatrixLoad<Left, col_major>(&staged, xs + ${step * MK}u * xStride + (gm + ${i * MM}u) / unit, xStride);
+#else
+          let a${i} = subgroupMatrixLoad<Left, row_major>(&staged, xs + (gm + ${i * MM}u) * xStride + ${step * MK}u / unit, xStride);
+#endif
 #endfor
 #for j in 0..TN
-        {
-#if FORM == 'nt'
-          let b = subgroupMatrixLoad<Right, col_major>(&ws, (gn + ${j * MN}u) * wStride + ${step * MK / 8}u, wStride);
+          {
+#if WT
+            let b = subgroupMatrixLoad<Right, col_major>(&staged, ws + (gn + ${j * MN}u) * wStride + ${step * MK}u / unit, wStride);
 #else
-          let b = subgroupMatrixLoad<Right, row_major>(&ws, ${step * MK}u * wStride + gn / 8u + ${j * MN / 8}u, wStride);
+            let b = subgroupMatrixLoad<Right, row_major>(&staged, ws + ${step * MK}u * wStride + (gn + ${j * MN}u) / unit, wStride);
 #endif
 #for i in 0..TM
-          c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b, c${i}_${j});
+            c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b, c${i}_${j});
+#endfor
+          }
 #endfor
         }
 #endfor
       }
+      if (k0 >= end) { break; }
+#if STAGES == 2
+      buffer = select(tile, 0u, buffer > 0u);
+#else
+      workgroupBarrier();
+#endif
+#for e in 0..XE
+      {
+        let e = li + ${e}u * threads;
+        ${XFULL ? '' : 'if (e < xRows * xUnits)'} { put(buffer + e / xUnits * xStride + e % xUnits * split, xUnit${e}); }
+      }
+#endfor
+#for e in 0..WE
+      {
+        let e = li + ${e}u * threads;
+        ${WFULL ? '' : 'if (e < wRows * wUnits)'} { put(buffer + xTile + e / wUnits * wStride + e % wUnits * split, wUnit${e}); }
+      }
+#endfor
+      workgroupBarrier();
+    }
+    workgroupBarrier();
+#else
+    for (var k0 = first; k0 < end; k0 += ${MK}u) {
+#for i in 0..TM
+      let a${i} = subgroupMatrixLoad<Left, row_major>(&${s == 0 ? 'x' : 'u'}, (p.xRow + m0 + gm + ${i * MM}u) * xDepth + xFirst + k0 / wide, xDepth);
+#endfor
+#for j in 0..TN
+      {
+#if WT
+        let b = subgroupMatrixLoad<Right, col_major>(&${s == 0 ? 'w' : 'v'}, (n0 + gn + ${j * MN}u) * wDepth + k0 / wide, wDepth);
+#else
+        let b = subgroupMatrixLoad<Right, row_major>(&${s == 0 ? 'w' : 'v'}, k0 * (p.n / wide) + (n0 + gn + ${j * MN}u) / wide, p.n / wide);
+#endif
+#for i in 0..TM
+        c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b, c${i}_${j});
+#endfor
+      }
 #endfor
     }
+#endif
   }
 #endfor
-  // Matrices have no element access: results leave through workgroup memory, one matrix of each subgroup at a time.
+  // Matrices have no element access: results leave through workgroup memory, EJ matrices of each subgroup at a time.
 #for i in 0..TM
-#for j in 0..TN
+#for round in 0..TN / EJ
+#for j in 0..EJ
+  subgroupMatrixStore<row_major>(&staged, subgroup * share + ${j * MN / 4}u, c${i}_${round * EJ + j}, ${EJ * MN / 4}u);
+#endfor
   workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, subgroup * ${MM * MN}u, c${i}_${j}, ${MN}u);
-  workgroupBarrier();
-  for (var e = lane; e < ${MM * MN / 4}u; e += ${SG}u) {
-    let row = m0 + gm + ${i * MM}u + e / ${MN / 4}u;
-    let quad = (n0 + gn) / 4u + ${j * MN / 4}u + e % ${MN / 4}u;
-    let at = subgroup * ${MM * MN}u + e * 4u;
-    if (row < rows && quad < p.n / 4u) { store(row, quad, vec4f(results[at], results[at + 1u], results[at + 2u], results[at + 3u])); }
+  for (var e = lane; e < share; e += ${SG}u) {
+    let row = m0 + gm + ${i * MM}u + e / ${EJ * MN / 4}u;
+    let quad = (n0 + gn) / 4u + ${round * EJ * MN / 4}u + e % ${EJ * MN / 4}u;
+    if (row >= mTile && row < rows && quad >= nTile / 4u && quad < p.n / 4u) {
+      store(${XT ? 'wg.z * p.m + ' : ''}row, quad, bitcast<vec4f>(staged[subgroup * share + e]));
+    }
   }
+  workgroupBarrier();
 #endfor
 #endfor
 }

@@ -1,5 +1,6 @@
-// Matmul in registers, for GPUs without matrix units and for shapes that these do not take: a workgroup of 256 owns a tile of BM × BN and steps through k by 16 with both
-// operands staged in workgroup memory as f32; an invocation holds BM/16 × BN/16 results in registers.
+// Matmul in registers, for GPUs without matrix units and for shapes that these do not take: a workgroup of 256 owns a
+// tile of BM × BN and steps through k by 16 with both operands staged in workgroup memory as f32; an invocation holds
+// BM/16 × BN/16 results in registers.
 // BM, BN: 16, 32, 64 or 128 (BN at least 64).
 #include "matmul.wgsl"
 var<workgroup> xs: array<f32, ${BM * 16}>;       // [16 k][BM]
@@ -22,18 +23,20 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for s in 0..1 + LORA
   {
     let depth = ${s == 0 ? 'p.k' : 'p.r'} / 4u;
+    let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / 4u;
+    let xFirst = ${s == 0 ? '0u' : 'p.uColumn / 4u'};
     for (var k0 = 0u; k0 < depth; k0 += 4u) {
       workgroupBarrier();
       for (var e = li; e < ${BM * 4}u; e += 256u) {
         let m = e / 4u;
         let k = e % 4u;
         var value = vec4f(0.0);
-        if (m0 + m < rows && k0 + k < depth) { value = vec4f(${s == 0 ? 'x' : 'u'}[(p.xRow + m0 + m) * depth + k0 + k]); }
+        if (m0 + m < rows && k0 + k < depth) { value = vec4f(${s == 0 ? 'x' : 'u'}[(p.xRow + m0 + m) * xDepth + xFirst + k0 + k]); }
 #for i in 0..4
         xs[(k * 4u + ${i}u) * ${BM}u + m] = value[${i}];
 #endfor
       }
-#if FORM == 'nn'
+#if !WT
       for (var e = li; e < ${BN * 4}u; e += 256u) {
         let k = e / ${BN / 4}u;
         let q = e % ${BN / 4}u;

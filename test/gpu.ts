@@ -2,7 +2,7 @@ import { openAdapter } from '../src/cli/gpu.js';
 import { kernelSource } from '../src/cli/kernel-source.js';
 import { float16ToFloat32 } from '../src/formats/half.js';
 import { BatchUniform, type BatchValues } from '../src/gpu/batch.js';
-import { Device, type MatrixUnits } from '../src/gpu/device.js';
+import { Device } from '../src/gpu/device.js';
 import { KernelCache } from '../src/gpu/kernels.js';
 import { BufferPool, Recorder } from '../src/gpu/program.js';
 import { createTensor, type DType, type Tensor, upload } from '../src/gpu/tensor.js';
@@ -44,7 +44,7 @@ export class OpRun {
   readonly #gpu: TestGpu;
   readonly #recorder: Recorder;
 
-  constructor(gpu: TestGpu, tier: Tier, options: { cpu?: boolean; matrix?: MatrixUnits } = {}) {
+  constructor(gpu: TestGpu, tier: Tier, options: Partial<Pick<OpContext, 'cpu' | 'matrix' | 'tuned'>> = {}) {
     this.#gpu = gpu;
     this.#recorder = new Recorder(gpu.kernels);
     this.ctx = {
@@ -52,6 +52,7 @@ export class OpRun {
       operand: tier,
       cpu: options.cpu ?? gpu.device.features.cpu,
       matrix: options.matrix,
+      tuned: options.tuned,
     };
   }
 

@@ -1,7 +1,8 @@
 // c[m, n] = alpha · (Σ_k x[m, k] · w(n, k) + Σ_r u[m, r] · v(n, r)) + bias[n] + residual[m, n]
-// FORM 'nt': w is [n, k], v is [n, r] (x·Wᵀ). FORM 'nn': w is [k, n], v is [r, n] (dy·W).
+// WT: w is [n, k] and v [n, r] (x·Wᵀ); else w is [k, n] and v [r, n] (dy·W).
+// XT (matmul-tensor alone): x is [k, m]; slice z of the grid sums its share of k into matrix z of c.
 // X, W, C: element types (u and v are of W's). LORA, BIAS, RESIDUAL, ACCUMULATE (c += …): switches.
-// COUNT: how many rows are live. k, r and n are multiples of 4; rows of w past its end are zeros.
+// COUNT: how many rows of x are live. k, r and n are multiples of 4; rows of w past its end are zeros.
 @group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
 @group(0) @binding(1) var<storage, read> w: array<vec4<${W}>>;
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<${C}>>;
@@ -24,13 +25,16 @@ struct Params {
   xRow: u32,    // row of x and u that is row 0
   cRow: u32,    // row of c that is row 0
   alpha: f32,
+  uStride: u32, // numbers from one row of u to the next
+  uColumn: u32, // column of u that is column 0
+  split: u32,   // XT: numbers of k a slice sums
 }
 @group(1) @binding(0) var<uniform> p: Params;
 #include "batch.wgsl"
 
 fn liveRows() -> u32 {
   let count = ${COUNT};
-  return min(count - min(count, p.firstRow), p.m);
+  return min(count - min(count, p.firstRow), ${XT ? 'p.k' : 'p.m'});
 }
 
 // Four neighbouring columns of a row: quad = n / 4.

@@ -8,14 +8,19 @@ export interface DeviceFeatures {
   readonly cpu: boolean;
 }
 
-/** A shape of subgroup matrices with f16 operands and f32 results: m × k times k × n. */
+/** A shape of subgroup matrices with f32 results: m × k times k × n. */
 export interface MatrixUnits {
+  /** Type of its operands; where it is f32, f16 tensors are converted on their way. */
+  readonly operand: 'f16' | 'f32';
   readonly m: number;
   readonly n: number;
   readonly k: number;
   /** Lanes of a subgroup; pinned where the device has several sizes. */
   readonly subgroup: number;
   readonly pin: boolean;
+  /** Memory and invocations that a workgroup may have. */
+  readonly workgroupBytes: number;
+  readonly maxInvocations: number;
 }
 
 /** Of Dawn's GPUAdapterInfo, which the WebGPU types do not know yet. */
@@ -90,20 +95,23 @@ export class Device {
     return Math.floor(Math.min(maxStorageBufferBindingSize, maxBufferSize) / 256) * 256;
   }
 
-  /** Shapes of subgroup matrices that multiply f16 into f32, largest first; empty where the device has none. */
+  /** Shapes of subgroup matrices that sum in f32: of f16 before f32 operands, then largest first; empty where the device has none. */
   get matrixUnits(): MatrixUnits[] {
     if (!this.gpu.features.has('chromium-experimental-subgroup-matrix' as GPUFeatureName)) return [];
     const { subgroupMinSize, subgroupMaxSize } = this.info;
     return [...((this.info as MatrixInfo).subgroupMatrixConfigs ?? [])]
-      .filter((c) => c.componentType === 'f16' && c.resultComponentType === 'f32')
-      .map(({ M, N, K }) => ({
+      .filter((c) => (c.componentType === 'f16' || c.componentType === 'f32') && c.resultComponentType === 'f32')
+      .map(({ componentType, M, N, K }) => ({
+        operand: componentType as 'f16' | 'f32',
         m: M,
         n: N,
         k: K,
         subgroup: subgroupMaxSize ?? 0,
         pin: subgroupMinSize !== subgroupMaxSize,
+        workgroupBytes: this.gpu.limits.maxComputeWorkgroupStorageSize,
+        maxInvocations: this.gpu.limits.maxComputeInvocationsPerWorkgroup,
       }))
-      .sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k);
+      .sort((a, b) => a.operand.localeCompare(b.operand) || b.m * b.n * b.k - a.m * a.n * a.k);
   }
 
   /** A buffer for storage, copies and clears. Contents are undefined until written. */

@@ -1,5 +1,6 @@
 import type { MatrixUnits } from '../gpu/device.js';
 import type { Recorder } from '../gpu/program.js';
+import type { MatmulProblem, MatmulSettings } from './matmul-tile.js';
 
 /** What an operation needs to know to record itself. */
 export interface OpContext {
@@ -10,6 +11,8 @@ export interface OpContext {
   readonly cpu: boolean;
   /** Matrix units to use in the tensor tier; absent in the others. */
   readonly matrix?: MatrixUnits;
+  /** Settings that were measured on this device for a product; undefined where none were. */
+  readonly tuned?: (problem: MatmulProblem) => MatmulSettings | undefined;
 }
 
 /** Workgroups for a one-dimensional grid, folded as kernels/include/fold.wgsl unfolds it. */

@@ -7,6 +7,7 @@ import { Recorder } from '../../src/gpu/program.js';
 import { specialise } from '../../src/gpu/shader.js';
 import { Tensor } from '../../src/gpu/tensor.js';
 import { matmul } from '../../src/ops/matmul.js';
+import { defaultTensorTile, type MatmulProblem, type TensorTile } from '../../src/ops/matmul-tile.js';
 
 // Dawn's null backend type-checks any shader without a device that could run it: the shapes of matrix units that the
 // software driver lacks keep compiling.
@@ -23,48 +24,88 @@ afterAll(async () => {
   gpu = null;
 });
 
+const limits = { workgroupBytes: 49152, maxInvocations: 1024 } as const;
 const units: Record<string, MatrixUnits> = {
-  'NVIDIA, AMD: 16x16x16, 32 lanes': { m: 16, n: 16, k: 16, subgroup: 32, pin: false },
-  'AMD: 16x16x16, pinned to 64 of 32 or 64 lanes': { m: 16, n: 16, k: 16, subgroup: 64, pin: true },
-  'Intel: 8x16x16, pinned to 16 of 16 or 32 lanes': { m: 8, n: 16, k: 16, subgroup: 16, pin: true },
+  'NVIDIA, AMD: 16x16x16, 32 lanes': { ...limits, operand: 'f16', m: 16, n: 16, k: 16, subgroup: 32, pin: false },
+  'AMD: 16x16x16, pinned to 64 of 32 or 64 lanes': {
+    ...limits,
+    operand: 'f16',
+    m: 16,
+    n: 16,
+    k: 16,
+    subgroup: 64,
+    pin: true,
+  },
+  'Intel: 8x16x16, pinned to 16 of 16 or 32 lanes': {
+    ...limits,
+    operand: 'f16',
+    m: 8,
+    n: 16,
+    k: 16,
+    subgroup: 16,
+    pin: true,
+  },
+  'Apple: 8x8x8 of f32': { ...limits, operand: 'f32', m: 8, n: 8, k: 8, subgroup: 32, pin: false },
+};
+const stages: Record<string, Partial<TensorTile>> = {
+  'as by default': {},
+  'through two buffers': { STAGES: 2 },
+  'from the tensors': { STAGES: 0, GM: 1, GN: 1 },
 };
 
 describe.each(Object.keys(units))('matmul on %s', (name) => {
-  it.each(['nt', 'nn'] as const)("compiles in form '%s' for one row and for many", async (form) => {
-    const source = kernelSource();
-    const kernels = new KernelCache(device, source);
-    const recorder = new Recorder(kernels);
+  const matrix = units[name];
+  const source = kernelSource();
+  const cases = Object.keys(stages).flatMap((how) =>
+    (['nt', 'nn', 'tn', 'tt'] as const).flatMap((form) =>
+      (['f16', 'f32'] as const).map((dtype) => ({ how, form, dtype })),
+    ),
+  );
+  // Not offered: f32 tensors as f16 operands, and, straight from the tensors, a transposed x or a conversion.
+  const offered = cases.filter(
+    ({ how, form, dtype }) =>
+      (matrix.operand === 'f32' || dtype === 'f16') &&
+      (how !== 'from the tensors' || (form[0] === 'n' && dtype === matrix.operand)),
+  );
+
+  it.each(offered)("compiles '$form' of $dtype $how, for one row and for many", async ({ how, form, dtype }) => {
+    const recorder = new Recorder(new KernelCache(device, source));
     const recorded: Parameters<Recorder['dispatch']>[0][] = [];
     const keep = recorder.dispatch.bind(recorder);
     recorder.dispatch = (dispatch) => {
       recorded.push(dispatch);
       keep(dispatch);
     };
-    const make = (shape: number[], dtype: 'f16' | 'f32' = 'f16') => new Tensor('t', dtype, shape);
-    for (const m of [1, 200]) {
-      const [n, k, rank] = [256, 64, 16];
-      const lora = { u: make([m, rank]), v: make(form === 'nt' ? [n, rank] : [rank, n]), rank };
+    const make = (shape: number[], type: 'f16' | 'f32' = dtype) => new Tensor('t', type, shape);
+    const [n, k, rank] = [256, 64, 16];
+    const xShape = (m: number) => (form[0] === 'n' ? [m, k] : [k, m]);
+    const lora = (m: number) => ({ u: make([m, rank]), v: make(form === 'nt' ? [n, rank] : [rank, n]), rank });
+    // A transposed x lies in units of 8 along m, and matrices loaded from it need a whole tile of rows.
+    const rows = form[0] === 't' ? [8, 200] : how === 'from the tensors' ? [200] : [1, 200];
+    for (const m of rows) {
+      const tuned = (problem: MatmulProblem) => ({ ...defaultTensorTile(matrix, false, problem), ...stages[how] });
       matmul(
-        { recorder, operand: 'f16', cpu: false, matrix: units[name] },
+        { recorder, operand: dtype, cpu: false, matrix, tuned },
         {
           label: 'm',
           form,
-          x: make([m, k]),
-          w: make(form === 'nt' ? [n, k] : [k, n]),
+          x: make(xShape(m)),
+          w: make(form[1] === 't' ? [n, k] : [k, n]),
           c: make([m, n], 'f32'),
           n,
           k,
-          lora,
+          lora: form[0] === 'n' ? lora(m) : undefined,
           residual: make([m, n], 'f32'),
           count: 'batch.rows',
         },
       );
     }
-    expect(recorded).toHaveLength(2);
-    for (const dispatch of recorded) {
-      expect(dispatch.kernel).toBe('matmul-tensor');
+    expect(recorded).toHaveLength(rows.length);
+    for (const { kernel, defines } of recorded) {
+      expect(kernel).toBe('matmul-tensor');
+      if (stages[how].STAGES !== undefined) expect(defines.STAGES).toBe(stages[how].STAGES);
       // The module alone: this backend has a quarter of a GPU's workgroup memory and would refuse the pipeline.
-      const code = specialise(source('matmul-tensor.wgsl'), { ...dispatch.defines, forward: 1 }, (file) =>
+      const code = specialise(source('matmul-tensor.wgsl'), { ...defines, forward: 1 }, (file) =>
         source(`include/${file}`),
       );
       const { messages } = await device.gpu.createShaderModule({ code }).getCompilationInfo();

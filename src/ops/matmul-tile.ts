@@ -1,0 +1,133 @@
+import type { MatrixUnits } from '../gpu/device.js';
+import type { Defines } from '../gpu/shader.js';
+
+/** How a product lies in memory: n, t for x [m, k] or [k, m], then n, t for w [k, n] or [n, k]. */
+export type MatmulForm = 'nn' | 'nt' | 'tn' | 'tt';
+
+/** What decides about a tile. m is the number of rows that a dispatch may cover, k the sum's length. */
+export interface MatmulProblem {
+  readonly form: MatmulForm;
+  readonly dtype: 'f16' | 'f32';
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly rank: number;
+}
+
+/** A way to compute a product: kernel, its defines, and the rows × columns of a workgroup. */
+export interface Tile {
+  readonly kernel: string;
+  readonly defines: Defines;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Settings of kernels/matmul-tensor.wgsl; what they mean stands there. */
+export interface TensorTile {
+  /** Subgroups down and across. */
+  readonly GM: number;
+  readonly GN: number;
+  /** Matrices of a subgroup down and across. */
+  readonly TM: number;
+  readonly TN: number;
+  readonly BK: number;
+  readonly PAD: number;
+  readonly STAGES: 0 | 1 | 2;
+  readonly GROUP: number;
+}
+
+/** How the tensor tier computes a product: matrix units with these settings, or the register form. */
+export type MatmulSettings = TensorTile | 'registers';
+
+/** Rows × columns of a workgroup without shared memory; bench/LOG.md has the sweep. */
+export function directTile(m: number, n: number): Tile {
+  const TM = m >= 16 ? 16 : m >= 4 ? 8 : 2;
+  const WG = n >= 128 ? 32 : 8;
+  return { kernel: 'matmul-direct', defines: { TM, TN: 1, WG }, rows: TM, columns: WG * 4 };
+}
+
+/** Registers and workgroup memory, without matrix units. */
+export function sharedTile(m: number, n: number): Tile {
+  const BM = m <= 16 ? 16 : m <= 32 ? 32 : 64;
+  const BN = n >= 1024 && m > 64 ? 128 : 64;
+  return { kernel: 'matmul', defines: { BM, BN }, rows: BM, columns: BN };
+}
+
+/** Matrix units with these settings; null where they do not fit the problem or the device. */
+export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings: TensorTile): Tile | null {
+  const { form, dtype, m, n, k, rank } = problem;
+  const { GM, GN, TM, TN, BK, PAD, STAGES } = settings;
+  const XT = form[0] === 't';
+  const WT = form[1] === 't';
+  const XW = dtype === 'f16' ? 8 : 4;
+  const E = matrix.operand;
+  const aligned = (size: number) => size % XW === 0;
+  if (!aligned(n) || !aligned(XT ? m : k) || !aligned(rank) || (XT && WT && !aligned(k))) return null;
+  if (E === 'f16' && dtype === 'f32') return null;
+  const BM = GM * TM * matrix.m;
+  const BN = GN * TN * matrix.n;
+  const threads = GM * GN * matrix.subgroup;
+  if (BK % matrix.k || BK % XW || BM % XW || BN % XW || threads > matrix.maxInvocations) return null;
+  if (STAGES === 0) {
+    const whole = k % matrix.k === 0 && rank % matrix.k === 0 && m >= BM && n >= BN;
+    if (XT || !whole || E !== dtype) return null;
+  }
+  const split = E === 'f32' && XW === 8 ? 2 : 1;
+  const row = (size: number) => (size / XW) * split + PAD;
+  const xRows = XT ? BK : BM;
+  const wRows = WT ? BN : BK;
+  const xUnits = (xRows * (XT ? BM : BK)) / XW;
+  const wUnits = (wRows * (WT ? BK : BN)) / XW;
+  const tile = STAGES * (xRows * row(XT ? BM : BK) + wRows * row(WT ? BK : BN));
+  const units = Math.floor(matrix.workgroupBytes / 16);
+  if (tile > units) return null;
+  // As many matrices at a time leave through workgroup memory as fit where the tiles were.
+  const passing = (count: number) => (GM * GN * matrix.m * count * matrix.n) / 4;
+  let EJ = TN;
+  while (EJ > 1 && (TN % EJ || passing(EJ) > Math.max(tile, passing(1)))) EJ--;
+  if (passing(EJ) > units) return null;
+  const defines = {
+    ...settings,
+    BM,
+    BN,
+    EJ,
+    E,
+    XT: Number(XT),
+    XW,
+    XE: Math.ceil(xUnits / threads),
+    WE: Math.ceil(wUnits / threads),
+    XFULL: Number(xUnits % threads === 0),
+    WFULL: Number(wUnits % threads === 0),
+    KTAIL: Number(XT || k % BK !== 0),
+    RTAIL: Number(rank % BK !== 0),
+    MM: matrix.m,
+    MN: matrix.n,
+    MK: matrix.k,
+    SG: matrix.subgroup,
+    PIN: Number(matrix.pin),
+  };
+  return { kernel: 'matmul-tensor', defines, rows: BM, columns: BN };
+}
+
+/** Settings where nothing was tuned. CPU drivers: few big matrices straight from the tensors, no barriers. */
+export function defaultTensorTile(
+  matrix: MatrixUnits,
+  cpu: boolean,
+  { form, m, n, k, rank }: MatmulProblem,
+): TensorTile {
+  const down = Math.ceil(m / matrix.m);
+  const across = Math.ceil(n / matrix.n);
+  const most = 64 / Math.max(16, matrix.m);
+  if (cpu) {
+    const direct =
+      form[0] === 'n' && down >= 4 && across >= 2 && k % matrix.k === 0 && rank % matrix.k === 0 && m >= 32;
+    if (direct) return { GM: 1, GN: 1, TM: 4, TN: 2, BK: matrix.k, PAD: 0, STAGES: 0, GROUP: 1 };
+    const [TM, TN] = [Math.min(2, down), Math.min(2, across)];
+    return { GM: 1, GN: 1, TM, TN, BK: 2 * matrix.k, PAD: 0, STAGES: 1, GROUP: 1 };
+  }
+  const GM = down > 1 ? 2 : 1;
+  const GN = across > 1 ? 2 : 1;
+  const TM = Math.max(1, Math.min(most, Math.ceil(down / GM)));
+  const TN = Math.max(1, Math.min(64 / Math.max(16, matrix.n), Math.ceil(across / GN)));
+  return { GM, GN, TM, TN, BK: 32, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1 };
+}
