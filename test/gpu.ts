@@ -41,12 +41,19 @@ export async function openTestGpu(options: { debug?: boolean } = {}): Promise<Te
 /** One operation on given numbers: inputs rounded to their type, outputs poisoned with NaN before the run. */
 export class OpRun {
   readonly ctx: OpContext;
+  /** Names of the kernels recorded so far. */
+  readonly kernels = new Set<string>();
   readonly #gpu: TestGpu;
   readonly #recorder: Recorder;
 
   constructor(gpu: TestGpu, tier: Tier, options: Partial<Pick<OpContext, 'cpu' | 'matrix' | 'tuned'>> = {}) {
     this.#gpu = gpu;
     this.#recorder = new Recorder(gpu.kernels);
+    const record = this.#recorder.dispatch.bind(this.#recorder);
+    this.#recorder.dispatch = (dispatch) => {
+      this.kernels.add(dispatch.kernel);
+      record(dispatch);
+    };
     this.ctx = {
       recorder: this.#recorder,
       operand: tier,

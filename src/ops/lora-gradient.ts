@@ -1,25 +1,56 @@
 import type { Tensor } from '../gpu/tensor.js';
 import { grid, type OpContext } from './context.js';
+import { matmul } from './matmul.js';
+
+export interface LoraGradientArgs {
+  readonly label: string;
+  readonly layout: 'a' | 'b';
+  readonly skinny: Tensor;
+  readonly wide: Tensor;
+  readonly gradient: Tensor;
+  readonly rank: number;
+  readonly columns: number;
+  readonly alpha: number;
+}
 
 /**
  * gradient += alpha · Σ_m skinny[m, ·] ⊗ wide[m, ·]: the gradient of lora_A (layout 'a', [rank, columns]; skinny = du,
  * wide = x) or of lora_B (layout 'b', [columns, rank]; skinny = u, wide = dy). Rows are split over workgroups and the
  * parts summed in a fixed order, so the result does not depend on scheduling.
  */
-export function loraGradient(
-  ctx: OpContext,
-  args: {
-    label: string;
-    layout: 'a' | 'b';
-    skinny: Tensor;
-    wide: Tensor;
-    gradient: Tensor;
-    rank: number;
-    columns: number;
-    alpha: number;
-  },
-): void {
-  const { skinny, wide, gradient, rank, columns } = args;
+export function loraGradient(ctx: OpContext, args: LoraGradientArgs): void {
+  const { gradient, rank, columns } = args;
+  const { sums, splits } = onMatrices(ctx, args) ?? inRegisters(ctx, args);
+  ctx.recorder.dispatch({
+    kernel: 'lora-gradient',
+    pass: 'reduce',
+    defines: {},
+    label: 'lora_gradient.reduce',
+    tensors: { sums, gradient },
+    params: { quads: (rank * columns) / 4, splits },
+    workgroups: grid(Math.ceil((rank * columns) / 256)),
+    bytes: sums.bytes + 2 * gradient.bytes,
+  });
+}
+
+/** Rows that a workgroup on matrix units sums: enough workgroups for a GPU, and few parts to add up. */
+const rowsPerSplit = 256;
+
+/** Parts of the sum on matrix units, [splits, gradient]; null where the context has none or they do not take the shape. */
+function onMatrices(ctx: OpContext, args: LoraGradientArgs): { sums: Tensor; splits: number } | null {
+  const { layout, skinny, wide, rank, columns, alpha, label } = args;
+  if (!ctx.matrix || ctx.cpu || rank % 8 || columns % 8 || skinny.dtype !== 'f16' || wide.dtype !== 'f16') return null;
+  const rows = wide.shape[0];
+  const [x, w, m, n] = layout === 'a' ? [skinny, wide, rank, columns] : [wide, skinny, columns, rank];
+  const splits = Math.ceil(rows / rowsPerSplit);
+  const sums = ctx.recorder.tensor('lora_sums', 'f32', [splits, m, n]);
+  matmul(ctx, { label, form: 'tn', x, w, c: sums, m, n, k: rows, splits, alpha, count: 'batch.rows' });
+  return { sums, splits };
+}
+
+/** Parts of the sum in registers, [splits, gradient]. */
+function inRegisters(ctx: OpContext, args: LoraGradientArgs): { sums: Tensor; splits: number } {
+  const { skinny, wide, rank, columns } = args;
   const rows = wide.shape[0];
   const WG = ctx.cpu ? 32 : 64;
   const tiles = Math.ceil(columns / 4 / WG) * Math.ceil(rank / 16);
@@ -36,14 +67,5 @@ export function loraGradient(
     flops: 2 * rows * rank * columns,
     bytes: wide.bytes + skinny.bytes + sums.bytes,
   });
-  ctx.recorder.dispatch({
-    kernel: 'lora-gradient',
-    pass: 'reduce',
-    defines: {},
-    label: 'lora_gradient.reduce',
-    tensors: { sums, gradient },
-    params: { quads: (rank * columns) / 4, splits },
-    workgroups: grid(Math.ceil((rank * columns) / 256)),
-    bytes: sums.bytes + 2 * gradient.bytes,
-  });
+  return { sums, splits };
 }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DType } from '../../src/gpu/tensor.js';
 import { loraGradient } from '../../src/ops/lora-gradient.js';
+import type { TensorTile } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, rounded, type TestGpu, tiers } from '../gpu.js';
 import { matmulTN } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
@@ -17,16 +18,25 @@ const shapes = [
   { rows: 17, capacity: 24, rank: 24, columns: 132 },
   { rows: 201, capacity: 333, rank: 12, columns: 36 },
   { rows: 3, capacity: 256, rank: 20, columns: 260 },
+  { rows: 300, capacity: 333, rank: 16, columns: 72 },
+  { rows: 5, capacity: 5, rank: 8, columns: 8 },
 ];
 
+const small: TensorTile = { GM: 1, GN: 2, TM: 1, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1 };
+
 describe.each(tiers)('lora-gradient, %s', (tier) => {
-  describe.each([true, false])('cpu form %s', (cpu) => {
-    it.each(shapes)('adds alpha · Σ skinny ⊗ wide in both layouts: %o', async ({ rows, capacity, rank, columns }) => {
+  describe.each(['direct', 'registers', ...(tier === 'f16' ? ['matrices'] : [])])('%s', (form) => {
+    const cpu = form === 'direct';
+    const matrix = () => (form === 'matrices' ? gpu.device.matrixUnits[0] : undefined);
+    /** Matrix units want multiples of 8. */
+    const taken = shapes.filter(({ rank, columns }) => form !== 'matrices' || (rank % 8 === 0 && columns % 8 === 0));
+
+    it.each(taken)('adds alpha · Σ skinny ⊗ wide in both layouts: %o', async ({ rows, capacity, rank, columns }) => {
       const unused = (width: number) => new Array((capacity - rows) * width).fill(Number.NaN);
       const skinny = rounded(tier, [...randomNormal(rows * rank, 1), ...unused(rank)]);
       const wide = rounded(tier, [...randomNormal(rows * columns, 2), ...unused(columns)]);
       const start = rounded('f32', randomNormal(rank * columns, 3));
-      const op = new OpRun(gpu, tier, { cpu });
+      const op = new OpRun(gpu, tier, { cpu, matrix: matrix(), tuned: () => small });
       const tensors = {
         skinny: op.input('skinny', tier, [capacity, rank], skinny),
         wide: op.input('wide', tier, [capacity, columns], wide),
@@ -36,6 +46,7 @@ describe.each(tiers)('lora-gradient, %s', (tier) => {
       const common = { label: 'test', rank, columns, alpha: 0.25, ...tensors };
       loraGradient(op.ctx, { ...common, layout: 'a', gradient: a });
       loraGradient(op.ctx, { ...common, layout: 'b', gradient: b });
+      expect(op.kernels.has('matmul-tensor')).toBe(matrix() !== undefined);
       await op.run({ rows });
       const [s, w] = [skinny.subarray(0, rows * rank), wide.subarray(0, rows * columns)];
       const add = (product: Float64Array) => product.map((value, i) => 0.25 * value + start[i]);
