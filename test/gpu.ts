@@ -46,7 +46,11 @@ export class OpRun {
   readonly #gpu: TestGpu;
   readonly #recorder: Recorder;
 
-  constructor(gpu: TestGpu, tier: Tier, options: Partial<Pick<OpContext, 'cpu' | 'matrix' | 'tuned'>> = {}) {
+  constructor(
+    gpu: TestGpu,
+    tier: Tier,
+    options: Partial<Pick<OpContext, 'cpu' | 'subgroups' | 'matrix' | 'tuned'>> = {},
+  ) {
     this.#gpu = gpu;
     this.#recorder = new Recorder(gpu.kernels);
     const record = this.#recorder.dispatch.bind(this.#recorder);
@@ -58,6 +62,7 @@ export class OpRun {
       recorder: this.#recorder,
       operand: tier,
       cpu: options.cpu ?? gpu.device.features.cpu,
+      subgroups: options.subgroups,
       matrix: options.matrix,
       tuned: options.tuned,
     };

@@ -4,6 +4,7 @@ import { InputError } from '../errors.js';
 export interface DeviceFeatures {
   readonly f16: boolean;
   readonly timestamps: boolean;
+  readonly subgroups: boolean;
   /** Native vector lanes run one after another on cores: prefer few big invocations over shared tiles. */
   readonly cpu: boolean;
 }
@@ -68,7 +69,12 @@ export class Device {
   private constructor(gpu: GPUDevice, info: GPUAdapterInfo, cpu: boolean) {
     this.gpu = gpu;
     this.info = info;
-    this.features = { f16: gpu.features.has('shader-f16'), timestamps: gpu.features.has('timestamp-query'), cpu };
+    this.features = {
+      f16: gpu.features.has('shader-f16'),
+      timestamps: gpu.features.has('timestamp-query'),
+      subgroups: gpu.features.has('subgroups' as GPUFeatureName),
+      cpu,
+    };
     gpu.addEventListener('uncapturederror', (event) => {
       this.#error ??= describeError((event as GPUUncapturedErrorEvent).error);
     });

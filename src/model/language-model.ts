@@ -24,7 +24,7 @@ export function operandOf(tier: Tier): 'f16' | 'f32' {
 /** How this device's kernels run in a tier. */
 export function opContext(device: Device, recorder: Recorder, tier: Tier): OpContext {
   const [matrix] = tier === 'tensor' ? device.matrixUnits : [];
-  return { recorder, operand: operandOf(tier), cpu: device.features.cpu, matrix };
+  return { recorder, operand: operandOf(tier), cpu: device.features.cpu, subgroups: device.features.subgroups, matrix };
 }
 
 /** A frozen base model on a device, with what all programs over it share: the batch's uniform and transient memory. */

@@ -9,6 +9,8 @@ export interface OpContext {
   readonly operand: 'f16' | 'f32';
   /** The device's shaders run on CPU cores: matmuls take the form without workgroup memory. */
   readonly cpu: boolean;
+  /** Shaders may add over subgroups. */
+  readonly subgroups?: boolean;
   /** Matrix units to use in the tensor tier; absent in the others. */
   readonly matrix?: MatrixUnits;
   /** Settings that were measured on this device for a product; undefined where none were. */

@@ -46,6 +46,17 @@ export function directTile(m: number, n: number): Tile {
   return { kernel: 'matmul-direct', defines: { TM, TN: 1, WG }, rows: TM, columns: WG * 4 };
 }
 
+/** Most rows of the form for decoding. */
+const fewRows = 8;
+
+/** x·wᵀ of a few rows, each of w's read once; null where the problem is another. */
+export function rowsTile({ form, dtype, m, k, rank }: MatmulProblem): Tile | null {
+  const WIDE = dtype === 'f16' ? 8 : 4;
+  if (form !== 'nt' || m > fewRows || k % WIDE || rank % WIDE) return null;
+  const ROWS = 2 ** Math.ceil(Math.log2(m));
+  return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: fewRows, columns: 4 };
+}
+
 /** Registers and workgroup memory, without matrix units. */
 export function sharedTile(m: number, n: number): Tile {
   const BM = m <= 16 ? 16 : m <= 32 ? 32 : 64;

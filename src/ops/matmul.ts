@@ -5,6 +5,7 @@ import {
   directTile,
   type MatmulForm,
   type MatmulProblem,
+  rowsTile,
   sharedTile,
   type Tile,
   tensorTile,
@@ -60,7 +61,6 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   if (lora) Object.assign(tensors, { u: lora.u, v: lora.v });
   if (bias) tensors.bias = bias;
   if (residual) tensors.residual = residual;
-  const packed = tile.kernel === 'matmul-tensor';
   const size = (tensor: Tensor) => (tensor.dtype === 'f16' ? 2 : 4);
   ctx.recorder.dispatch({
     kernel: tile.kernel,
@@ -69,8 +69,8 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
       XT: 0,
       ...tile.defines,
       WT: Number(form[1] === 't'),
-      X: packed ? 'u32' : x.dtype,
-      W: packed ? 'u32' : w.dtype,
+      X: unitOf(tile, x),
+      W: unitOf(tile, w),
       C: c.dtype,
       LORA: Number(lora !== undefined),
       BIAS: Number(bias !== undefined),
@@ -99,8 +99,16 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   });
 }
 
+/** What the kernel reads x and w as, by four: kernels with units of 16 bytes unpack halves themselves. */
+function unitOf(tile: Tile, tensor: Tensor): string {
+  if (tile.kernel === 'matmul-tensor') return 'u32';
+  return tile.kernel === 'matmul-rows' && tensor.dtype === 'f16' ? 'u32' : tensor.dtype;
+}
+
 function chooseTile(ctx: OpContext, label: string, problem: MatmulProblem): Tile {
   const { form, m, n, k, rank } = problem;
+  const few = ctx.subgroups && !ctx.cpu ? rowsTile(problem) : null;
+  if (few) return few;
   if (ctx.matrix) {
     const tuned = ctx.tuned?.(problem);
     const tile =

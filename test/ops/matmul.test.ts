@@ -17,43 +17,55 @@ const shapes = [
   { m: 70, n: 300, k: 100, rank: 12 },
 ];
 
+/** For the form of few rows. */
+const fewRows = [
+  { m: 1, n: 4, k: 8, rank: 0 },
+  { m: 3, n: 132, k: 72, rank: 8 },
+  { m: 8, n: 52, k: 1032, rank: 16 },
+];
+
 describe.each(tiers)('matmul, %s', (tier) => {
-  describe.each(['direct', 'tiled'])('%s form', (form) => {
-    const start = () => new OpRun(gpu, tier, { cpu: form === 'direct' });
+  describe.each(['direct', 'tiled', 'rows'])('%s form', (form) => {
+    const start = () => new OpRun(gpu, tier, { cpu: form === 'direct', subgroups: form === 'rows' });
 
-    it.each(shapes)('x·wᵀ with adapter, bias and residual: %o', async ({ m, n, k, rank }) => {
-      const op = start();
-      const live = Math.max(1, m - 2);
-      const x = rounded(tier, randomNormal(m * k, 1));
-      const w = rounded(tier, randomNormal(n * k, 2, 1 / Math.sqrt(k)));
-      const bias = rounded('f32', randomNormal(n, 3));
-      const residual = rounded('f32', randomNormal(m * n, 4));
-      const u = rounded(tier, randomNormal(m * rank, 5));
-      const v = rounded(tier, randomNormal(n * rank, 6));
-      const c = op.output('c', 'f32', [m, n]);
-      matmul(op.ctx, {
-        label: 'test',
-        form: 'nt',
-        x: op.input('x', tier, [m, k], x),
-        w: op.input('w', tier, [n, k], w),
-        c,
-        n,
-        k,
-        lora: rank ? { u: op.input('u', tier, [m, rank], u), v: op.input('v', tier, [n, rank], v), rank } : undefined,
-        bias: op.input('bias', 'f32', [n], bias),
-        residual: op.input('residual', 'f32', [m, n], residual),
-        alpha: 0.5,
-        count: 'batch.rows',
-      });
-      await op.run({ rows: live });
-      const base = matmulNT(x, w, m, n, k);
-      const lora = rank ? matmulNT(u, v, m, n, rank) : new Float64Array(m * n);
-      const expected = base.map((value, i) => 0.5 * (value + lora[i]) + bias[i % n] + residual[i]);
-      const actual = await op.read(c);
-      expect(relativeError(actual.subarray(0, live * n), expected.subarray(0, live * n))).toBeLessThan(1e-5);
-      expect(actual.subarray(live * n).every(Number.isNaN)).toBe(true);
-    });
+    it.each(form === 'rows' ? fewRows : shapes)(
+      'x·wᵀ with adapter, bias and residual: %o',
+      async ({ m, n, k, rank }) => {
+        const op = start();
+        const live = Math.max(1, m - 2);
+        const x = rounded(tier, randomNormal(m * k, 1));
+        const w = rounded(tier, randomNormal(n * k, 2, 1 / Math.sqrt(k)));
+        const bias = rounded('f32', randomNormal(n, 3));
+        const residual = rounded('f32', randomNormal(m * n, 4));
+        const u = rounded(tier, randomNormal(m * rank, 5));
+        const v = rounded(tier, randomNormal(n * rank, 6));
+        const c = op.output('c', 'f32', [m, n]);
+        matmul(op.ctx, {
+          label: 'test',
+          form: 'nt',
+          x: op.input('x', tier, [m, k], x),
+          w: op.input('w', tier, [n, k], w),
+          c,
+          n,
+          k,
+          lora: rank ? { u: op.input('u', tier, [m, rank], u), v: op.input('v', tier, [n, rank], v), rank } : undefined,
+          bias: op.input('bias', 'f32', [n], bias),
+          residual: op.input('residual', 'f32', [m, n], residual),
+          alpha: 0.5,
+          count: 'batch.rows',
+        });
+        expect(op.kernels.has('matmul-rows')).toBe(form === 'rows');
+        await op.run({ rows: live });
+        const base = matmulNT(x, w, m, n, k);
+        const lora = rank ? matmulNT(u, v, m, n, rank) : new Float64Array(m * n);
+        const expected = base.map((value, i) => 0.5 * (value + lora[i]) + bias[i % n] + residual[i]);
+        const actual = await op.read(c);
+        expect(relativeError(actual.subarray(0, live * n), expected.subarray(0, live * n))).toBeLessThan(1e-5);
+        expect(actual.subarray(live * n).every(Number.isNaN)).toBe(true);
+      },
+    );
 
+    if (form === 'rows') return; // x·wᵀ alone
     it.each(shapes)('dy·w with adapter, accumulated, and in operand type: %o', async ({ m, n, k, rank }) => {
       const op = start();
       const dy = rounded(tier, randomNormal(m * k, 1));
