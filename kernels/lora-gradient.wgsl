@@ -1,24 +1,15 @@
 // Gradient of one LoRA matrix, a product over rows: both are "skinny × wide":
 //   dA[i, j] = Σ_m du[m, i] · x[m, j]          (LAYOUT 'a': [rank, wide])
 //   dB[j, i] = Σ_m dy[m, j] · u[m, i]          (LAYOUT 'b': [wide, rank])
-// forward: rows are split over workgroups in z ("split-K"); each writes alpha times its sum to sums[z].
-// reduce:  gradient += Σ_z sums[z].
+// Rows are split over workgroups in z ("split-K"); each writes alpha times its sum to sums[z].
 // An invocation holds 16 ranks × 4 columns. TYPE of skinny, WIDE of wide. rank: a multiple of 4; wide % 4 = 0.
-#if forward
 @group(0) @binding(0) var<storage, read> skinny: array<vec4<${TYPE}>>;    // [rows, rank]
 @group(0) @binding(1) var<storage, read> wide: array<vec4<${WIDE}>>;      // [rows, columns]
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;       // [splits, rank · columns]
 struct Params { rank: u32, columns: u32, rowsPerSplit: u32, alpha: f32 }
-#else
-@group(0) @binding(0) var<storage, read> sums: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> gradient: array<vec4f>;
-struct Params { quads: u32, splits: u32 }
-#endif
 @group(1) @binding(0) var<uniform> p: Params;
 #include "batch.wgsl"
-#include "fold.wgsl"
 
-#if forward
 @compute @workgroup_size(${WG})
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
   let columns = p.columns / 4u;
@@ -59,13 +50,3 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   }
 #endfor
 }
-#else
-@compute @workgroup_size(64)
-fn reduce(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
-  let i = folded(wg) * 64u + li;
-  if (i >= p.quads) { return; }
-  var sum = gradient[i];
-  for (var s = 0u; s < p.splits; s++) { sum += sums[s * p.quads + i]; }
-  gradient[i] = sum;
-}
-#endif

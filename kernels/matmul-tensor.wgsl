@@ -50,8 +50,6 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   let live = ${XT && WT ? 'p.k' : 'liveRows()'};
 #if XT
   let rows = p.m;
-  let first = wg.z * p.split;
-  let end = min(first + p.split, live);
 #else
   let rows = live;
 #endif
@@ -85,12 +83,12 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endfor
 #for s in 0..1 + LORA
   {
+    let first = ${s == 0 ? 'wg.z * p.split' : '0u'};
+    let end = ${s == 0 ? (XT ? 'min(first + p.split, live)' : 'min(first + p.split, p.k)') : 'p.r'};
 #if !XT
-    let first = 0u;
-    let end = ${s == 0 ? 'p.k' : 'p.r'};
     let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / wide;
     let xFirst = ${s == 0 ? '0u' : 'p.uColumn'} / wide;
-    let wDepth = end / wide;
+    let wDepth = ${s == 0 ? 'p.k' : 'p.r'} / wide;
 #else
     let wDepth = p.k / wide;
 #endif
@@ -236,7 +234,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
     let row = m0 + gm + ${i * MM}u + e / ${EJ * MN / 4}u;
     let quad = (n0 + gn) / 4u + ${round * EJ * MN / 4}u + e % ${EJ * MN / 4}u;
     if (row >= mTile && row < rows && quad >= nTile / 4u && quad < p.n / 4u) {
-      store(${XT ? 'wg.z * p.m + ' : ''}row, quad, bitcast<vec4f>(staged[subgroup * share + e]));
+      store(wg.z * p.m + row, quad, bitcast<vec4f>(staged[subgroup * share + e]));
     }
   }
   workgroupBarrier();

@@ -1,6 +1,7 @@
 // c[m, n] = alpha · (Σ_k x[m, k] · w(n, k) + Σ_r u[m, r] · v(n, r)) + bias[n] + residual[m, n]
 // WT: w is [n, k] and v [n, r] (x·Wᵀ); else w is [k, n] and v [r, n] (dy·W).
-// XT (matmul-tensor alone): x is [k, m]; slice z of the grid sums its share of k into matrix z of c.
+// XT (matmul-tensor alone): x is [k, m].
+// Slice z of the grid (matmul-tensor alone has several) sums its share of k into matrix z of c.
 // X, W, C: element types (u and v are of W's). LORA, BIAS, RESIDUAL, ACCUMULATE (c += …): switches.
 // COUNT: how many rows of x are live. k, r and n are multiples of 4; rows of w past its end are zeros.
 @group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
@@ -27,7 +28,7 @@ struct Params {
   alpha: f32,
   uStride: u32, // numbers from one row of u to the next
   uColumn: u32, // column of u that is column 0
-  split: u32,   // XT: numbers of k a slice sums
+  split: u32,   // numbers of k that a slice sums
 }
 @group(1) @binding(0) var<uniform> p: Params;
 #include "batch.wgsl"

@@ -1,6 +1,7 @@
 import type { Tensor } from '../gpu/tensor.js';
-import { grid, type OpContext } from './context.js';
+import type { OpContext } from './context.js';
 import { matmul } from './matmul.js';
+import { sumSplits } from './sum-splits.js';
 
 export interface LoraGradientArgs {
   readonly label: string;
@@ -19,25 +20,15 @@ export interface LoraGradientArgs {
  * parts summed in a fixed order, so the result does not depend on scheduling.
  */
 export function loraGradient(ctx: OpContext, args: LoraGradientArgs): void {
-  const { gradient, rank, columns } = args;
-  const { sums, splits } = onMatrices(ctx, args) ?? inRegisters(ctx, args);
-  ctx.recorder.dispatch({
-    kernel: 'lora-gradient',
-    pass: 'reduce',
-    defines: {},
-    label: 'lora_gradient.reduce',
-    tensors: { sums, gradient },
-    params: { quads: (rank * columns) / 4, splits },
-    workgroups: grid(Math.ceil((rank * columns) / 256)),
-    bytes: sums.bytes + 2 * gradient.bytes,
-  });
+  const sums = onMatrices(ctx, args) ?? inRegisters(ctx, args);
+  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: args.gradient, accumulate: true });
 }
 
 /** Rows that a workgroup on matrix units sums: enough workgroups for a GPU, and few parts to add up. */
 const rowsPerSplit = 256;
 
 /** Parts of the sum on matrix units, [splits, gradient]; null where the context has none or they do not take the shape. */
-function onMatrices(ctx: OpContext, args: LoraGradientArgs): { sums: Tensor; splits: number } | null {
+function onMatrices(ctx: OpContext, args: LoraGradientArgs): Tensor | null {
   const { layout, skinny, wide, rank, columns, alpha, label } = args;
   if (!ctx.matrix || ctx.cpu || rank % 8 || columns % 8 || skinny.dtype !== 'f16' || wide.dtype !== 'f16') return null;
   const rows = wide.shape[0];
@@ -45,11 +36,11 @@ function onMatrices(ctx: OpContext, args: LoraGradientArgs): { sums: Tensor; spl
   const splits = Math.ceil(rows / rowsPerSplit);
   const sums = ctx.recorder.tensor('lora_sums', 'f32', [splits, m, n]);
   matmul(ctx, { label, form: 'tn', x, w, c: sums, m, n, k: rows, splits, alpha, count: 'batch.rows' });
-  return { sums, splits };
+  return sums;
 }
 
 /** Parts of the sum in registers, [splits, gradient]. */
-function inRegisters(ctx: OpContext, args: LoraGradientArgs): { sums: Tensor; splits: number } {
+function inRegisters(ctx: OpContext, args: LoraGradientArgs): Tensor {
   const { skinny, wide, rank, columns } = args;
   const rows = wide.shape[0];
   const WG = ctx.cpu ? 32 : 64;
@@ -67,5 +58,5 @@ function inRegisters(ctx: OpContext, args: LoraGradientArgs): { sums: Tensor; sp
     flops: 2 * rows * rank * columns,
     bytes: wide.bytes + skinny.bytes + sums.bytes,
   });
-  return { sums, splits };
+  return sums;
 }

@@ -10,6 +10,7 @@ import {
   type Tile,
   tensorTile,
 } from './matmul-tile.js';
+import { sumSplits } from './sum-splits.js';
 
 export interface MatmulArgs {
   /** Shown by the profile. */
@@ -43,7 +44,7 @@ export interface MatmulArgs {
   readonly firstRow?: number;
   readonly xRow?: number;
   readonly cRow?: number;
-  /** 'tn', 'tt': the sum over k is split; c[z] receives the z-th part. */
+  /** On matrix units: workgroups share the sum over k; c[z] receives the z-th part. */
   readonly splits?: number;
 }
 
@@ -53,10 +54,16 @@ export interface MatmulArgs {
  */
 export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const { form, x, w, c, n, k, lora, bias, residual, splits = 1 } = args;
-  const transposed = form[0] === 't';
   const m = args.m ?? c.shape[c.shape.length - 2];
   const rank = lora?.rank ?? 0;
   const tile = chooseTile(ctx, args.label, { form, dtype: x.dtype as 'f16' | 'f32', m, n, k, rank });
+  const parts = args.splits === undefined ? partsOf(args, tile, m) : 1;
+  if (parts > 1) {
+    const sums = ctx.recorder.tensor('matmul_sums', 'f32', [parts, m, n]);
+    matmul(ctx, { ...args, c: sums, splits: parts });
+    sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, count: args.count });
+    return;
+  }
   const tensors: Record<string, Tensor> = { x, w, c };
   if (lora) Object.assign(tensors, { u: lora.u, v: lora.v });
   if (bias) tensors.bias = bias;
@@ -91,12 +98,33 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
       alpha: args.alpha ?? 1,
       uStride: lora?.u.shape[1] ?? 0,
       uColumn: lora?.column ?? 0,
-      split: Math.ceil(k / splits / 8) * 8,
+      split: splitOf(k, splits),
     },
-    workgroups: [Math.ceil(n / tile.columns), Math.ceil(m / tile.rows), transposed ? splits : 1],
+    workgroups: [Math.ceil(n / tile.columns), Math.ceil(m / tile.rows), splits],
     flops: 2 * m * n * (k + rank),
     bytes: m * k * size(x) + n * k * size(w) + splits * m * n * size(c),
   });
+}
+
+/** Numbers of k in each of so many parts; the last may have fewer. */
+function splitOf(k: number, splits: number): number {
+  return Math.ceil(k / splits / 64) * 64;
+}
+
+/** Workgroups that keep a GPU busy, and the least of k that is worth one. */
+const [enoughWorkgroups, leastOfK] = [256, 256];
+
+/**
+ * In how many parts a long sum with few tiles of results is best computed: the products with the adapter's narrow
+ * matrices above all. 1 where the kernel or the call cannot split.
+ */
+function partsOf(args: MatmulArgs, tile: Tile, m: number): number {
+  const { lora, bias, residual, accumulate, firstRow, cRow, n, k } = args;
+  const plain = !lora && !bias && !residual && !accumulate && !firstRow && !cRow && m === args.c.shape[0];
+  if (tile.kernel !== 'matmul-tensor' || args.form[0] === 't' || tile.defines.STAGES === 0 || !plain) return 1;
+  const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns);
+  const parts = Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(k / leastOfK));
+  return parts > 1 ? Math.ceil(k / splitOf(k, parts)) : 1;
 }
 
 /** What the kernel reads x and w as, by four: kernels with units of 16 bytes unpack halves themselves. */

@@ -97,6 +97,33 @@ describe.each(Object.keys(settings))('matmul on matrix units, %s', (name) => {
     expect(relativeError(await op.read(c), expected)).toBeLessThan(tolerance.f16);
   });
 
+  it.each(['nt', 'nn'] as const)("splits a long sum with few results, '%s'", async (form) => {
+    const op = start();
+    if (!op) return;
+    const [m, n, k, live] = [23, 16, 1096, 19];
+    const x = rounded('f16', randomNormal(m * k, 1)).fill(Number.NaN, live * k);
+    const w = rounded('f16', randomNormal(k * n, 2, 1 / Math.sqrt(k)));
+    const c = op.output('c', 'f16', [m, n]);
+    matmul(op.ctx, {
+      label: 'test',
+      form,
+      x: op.input('x', 'f16', [m, k], x),
+      w: op.input('w', 'f16', form === 'nt' ? [n, k] : [k, n], w),
+      c,
+      n,
+      k,
+      alpha: 3,
+      count: 'batch.rows',
+    });
+    expect(op.kernels.has('sum-splits')).toBe(tile.STAGES > 0);
+    await op.run({ rows: live });
+    const product = form === 'nt' ? matmulNT(x, w, m, n, k) : matmulNN(x, w, m, k, n);
+    const actual = await op.read(c);
+    const expected = product.subarray(0, live * n).map((value) => 3 * value);
+    expect(relativeError(actual.subarray(0, live * n), expected)).toBeLessThan(tolerance.f16);
+    expect(actual.subarray(live * n).every(Number.isNaN)).toBe(true);
+  });
+
   // Matrices of the tensors' rows cannot end at any live row, so these forms stage.
   if (tile.STAGES === 0) return;
 
