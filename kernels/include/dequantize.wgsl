@@ -1,0 +1,57 @@
+// Weights of a packed matrix [n, k], k a multiple of 8, in groups of p.group numbers (a multiple of 8) of the flattened
+// matrix. Codes lie in natural order: number i of a word in bits 4i (8i) and up. FORMAT:
+//   'affine4', 'affine8': code · scale + offset, scales (scale, offset)
+//   'nf4': nf4[code] · scale (QLoRA, Dettmers et al. 2023, appendix E)
+// COLUMNS (affine4): a column's group is columnGroup[column] of its row's p.groups instead (GPTQ with act-order).
+// Call prepare() first, in uniform control flow.
+#if FORMAT == 'nf4'
+const nf4 = array<f32, 16>(
+  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+  -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+  0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0);
+var<workgroup> levels: array<f32, 16>;
+
+fn prepare(li: u32) {
+  if (li < 16u) { levels[li] = nf4[li]; }
+  workgroupBarrier();
+}
+#else
+fn prepare(li: u32) {}
+#endif
+
+// Numbers 8i .. 8i + 7 of the flattened matrix.
+fn unpacked(i: u32) -> array<vec4f, 2> {
+#if FORMAT == 'affine8'
+  let words = vec2u(codes[2u * i], codes[2u * i + 1u]);
+  let lo = vec4f((vec4u(words.x) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));
+  let hi = vec4f((vec4u(words.y) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));
+#else
+  let word = vec4u(codes[i]);
+  let low = (word >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
+  let high = (word >> vec4u(16u, 20u, 24u, 28u)) & vec4u(15u);
+#if FORMAT == 'nf4'
+  let lo = vec4f(levels[low.x], levels[low.y], levels[low.z], levels[low.w]);
+  let hi = vec4f(levels[high.x], levels[high.y], levels[high.z], levels[high.w]);
+#else
+  let lo = vec4f(low);
+  let hi = vec4f(high);
+#endif
+#endif
+#if FORMAT == 'nf4'
+  let scale = scales[i * 8u / p.group];
+  return array<vec4f, 2>(lo * scale, hi * scale);
+#elif COLUMNS
+  let column = i * 8u % p.k;
+  let first = i * 8u / p.k * p.groups;
+#for e in 0..8
+  let s${e} = scales[first + columnGroup[column + ${e}u]];
+#endfor
+  return array<vec4f, 2>(
+    fma(lo, vec4f(s0.x, s1.x, s2.x, s3.x), vec4f(s0.y, s1.y, s2.y, s3.y)),
+    fma(hi, vec4f(s4.x, s5.x, s6.x, s7.x), vec4f(s4.y, s5.y, s6.y, s7.y)));
+#else
+  let s = scales[i * 8u / p.group];
+  return array<vec4f, 2>(fma(lo, vec4f(s.x), vec4f(s.y)), fma(hi, vec4f(s.x), vec4f(s.y)));
+#endif
+}
