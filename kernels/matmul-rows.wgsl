@@ -1,8 +1,12 @@
 enable subgroups;
 // Matmul x·wᵀ of a few rows, as in decoding, where reading w is all the work: a workgroup of WG owns four columns and
 // all ROWS rows; its invocations lie along k, 16 bytes of each row of w at a time, and add up over subgroups.
-// Meaning and bindings: include/matmul.wgsl, with x, w, u and v read in units of 16 bytes, WIDE numbers each.
+// Meaning and bindings: include/matmul.wgsl, with x, w, u and v read in units of 16 bytes, WIDE numbers each. A packed
+// w is unpacked as it is read (WIDE 8).
 #include "matmul.wgsl"
+#if FORMAT != 'plain'
+#include "dequantize.wgsl"
+#endif
 var<workgroup> parts: array<array<f32, ${ROWS * 4}>, ${WG / 4}>; // of each subgroup, which has at least 4 lanes
 
 fn product(a: vec4<${X}>, b: vec4<${X}>) -> f32 {
@@ -14,10 +18,21 @@ fn product(a: vec4<${X}>, b: vec4<${X}>) -> f32 {
 #endif
 }
 
+#if FORMAT != 'plain'
+
+fn unpackedProduct(a: vec4u, b: array<vec4f, 2>) -> f32 {
+  return dot(vec4f(unpack2x16float(a.x), unpack2x16float(a.y)), b[0])
+    + dot(vec4f(unpack2x16float(a.z), unpack2x16float(a.w)), b[1]);
+}
+#endif
+
 @compute @workgroup_size(${WG})
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32, @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32) {
   let rows = liveRows();
   if (rows == 0u) { return; }
+#if FORMAT != 'plain'
+  prepare(li);
+#endif
 #for e in 0..ROWS * 4
   var c${e} = 0.0;
 #endfor
@@ -28,13 +43,17 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
     let xFirst = ${s == 0 ? '0u' : 'p.uColumn'} / ${WIDE}u;
     for (var at = li; at < depth; at += ${WG}u) {
 #for j in 0..4
+#if s == 0 && FORMAT != 'plain'
+      let b${j} = unpacked((wg.x * 4u + ${j}u) * depth + at);
+#else
       let b${j} = ${s == 0 ? 'w' : 'v'}[(wg.x * 4u + ${j}u) * depth + at];
+#endif
 #endfor
 #for i in 0..ROWS
       {
         let a = ${s == 0 ? 'x' : 'u'}[(p.xRow + min(${i}u, rows - 1u)) * xDepth + xFirst + at];
 #for j in 0..4
-        c${i * 4 + j} += product(a, b${j});
+        c${i * 4 + j} += ${s == 0 && FORMAT != 'plain' ? 'unpackedProduct' : 'product'}(a, b${j});
 #endfor
       }
 #endfor

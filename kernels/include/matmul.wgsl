@@ -2,10 +2,19 @@
 // WT: w is [n, k] and v [n, r] (x·Wᵀ); else w is [k, n] and v [r, n] (dy·W).
 // XT (matmul-tensor alone): x is [k, m].
 // Slice z of the grid (matmul-tensor alone has several) sums its share of k into matrix z of c.
+// FORMAT other than 'plain' (matmul-rows alone): w is packed, as include/dequantize.wgsl has it.
 // X, W, C: element types (u and v are of W's). LORA, BIAS, RESIDUAL, ACCUMULATE (c += …): switches.
 // COUNT: how many rows of x are live. k, r and n are multiples of 4; rows of w past its end are zeros.
 @group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
+#if FORMAT == 'plain'
 @group(0) @binding(1) var<storage, read> w: array<vec4<${W}>>;
+#else
+@group(0) @binding(1) var<storage, read> codes: array<u32>;
+@group(0) @binding(${3 + 2 * LORA + BIAS + RESIDUAL}) var<storage, read> scales: array<${FORMAT == 'nf4' ? 'f32' : 'vec2f'}>;
+#if COLUMNS
+@group(0) @binding(${4 + 2 * LORA + BIAS + RESIDUAL}) var<storage, read> columnGroup: array<u32>;
+#endif
+#endif
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<${C}>>;
 #if LORA
 @group(0) @binding(3) var<storage, read> u: array<vec4<${W}>>;
@@ -29,6 +38,8 @@ struct Params {
   uStride: u32, // numbers from one row of u to the next
   uColumn: u32, // column of u that is column 0
   split: u32,   // numbers of k that a slice sums
+  group: u32,   // of a packed w, see there
+  groups: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 #include "batch.wgsl"

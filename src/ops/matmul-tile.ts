@@ -50,9 +50,9 @@ export function directTile(m: number, n: number): Tile {
 const fewRows = 8;
 
 /** x·wᵀ of a few rows, each of w's read once; null where the problem is another. */
-export function rowsTile({ form, dtype, m, k, rank }: MatmulProblem): Tile | null {
+export function rowsTile({ form, dtype, m, n, k, rank }: MatmulProblem): Tile | null {
   const WIDE = dtype === 'f16' ? 8 : 4;
-  if (form !== 'nt' || m > fewRows || k % WIDE || rank % WIDE) return null;
+  if (form !== 'nt' || m > fewRows || n % 4 || k % WIDE || rank % WIDE) return null;
   const ROWS = 2 ** Math.ceil(Math.log2(m));
   return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: fewRows, columns: 4 };
 }

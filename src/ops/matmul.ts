@@ -1,5 +1,6 @@
-import type { Tensor } from '../gpu/tensor.js';
+import { bytesOf, type DType, Tensor } from '../gpu/tensor.js';
 import type { OpContext, RowCount } from './context.js';
+import { dequantize, type PackedMatrix } from './dequantize.js';
 import {
   defaultTensorTile,
   directTile,
@@ -21,7 +22,8 @@ export interface MatmulArgs {
    */
   readonly form: MatmulForm;
   readonly x: Tensor;
-  readonly w: Tensor;
+  /** Of x's type, or packed. */
+  readonly w: Tensor | PackedMatrix;
   /** [m, n]; with splits [splits, m, n]. */
   readonly c: Tensor;
   readonly n: number;
@@ -50,34 +52,48 @@ export interface MatmulArgs {
 
 /**
  * c[m, n] = alpha·(Σ x·w + Σ u·v) + bias[n] + residual[m, n]; accumulates in f32. n, rank, and k or m where they lie
- * along a row, are multiples of 4.
+ * along a row, are multiples of 4. A packed w is unpacked as it is read where few rows share it, else first as a whole.
  */
 export function matmul(ctx: OpContext, args: MatmulArgs): void {
-  const { form, x, w, c, n, k, lora, bias, residual, splits = 1 } = args;
+  const { form, x, w, c, n, k, lora } = args;
   const m = args.m ?? c.shape[c.shape.length - 2];
-  const rank = lora?.rank ?? 0;
-  const tile = chooseTile(ctx, args.label, { form, dtype: x.dtype as 'f16' | 'f32', m, n, k, rank });
-  const parts = args.splits === undefined ? partsOf(args, tile, m) : 1;
-  if (parts > 1) {
-    const sums = ctx.recorder.tensor('matmul_sums', 'f32', [parts, m, n]);
-    matmul(ctx, { ...args, c: sums, splits: parts });
-    sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, count: args.count });
-    return;
+  const problem = { form, dtype: x.dtype as 'f16' | 'f32', m, n, k, rank: lora?.rank ?? 0 };
+  const tile = chooseTile(ctx, args.label, problem);
+  if (!(w instanceof Tensor)) {
+    if (tile.kernel === 'matmul-rows' && x.dtype === 'f16') return record(ctx, { ...args, w, m }, tile);
+    const plain = ctx.recorder.tensor('dequantized', x.dtype, [w.n, w.k]);
+    dequantize(ctx, w, plain);
+    return matmul(ctx, { ...args, w: plain });
   }
-  const tensors: Record<string, Tensor> = { x, w, c };
+  const parts = args.splits === undefined ? partsOf(args, tile, m) : 1;
+  if (parts === 1) return record(ctx, { ...args, m }, tile);
+  const sums = ctx.recorder.tensor('matmul_sums', 'f32', [parts, m, n]);
+  record(ctx, { ...args, m, c: sums, splits: parts }, tile);
+  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, count: args.count });
+}
+
+function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile: Tile): void {
+  const { x, w, c, m, n, k, lora, bias, residual, splits = 1 } = args;
+  const rank = lora?.rank ?? 0;
+  const packed = w instanceof Tensor ? null : w;
+  const tensors: Record<string, Tensor> = { x, c };
+  if (w instanceof Tensor) tensors.w = w;
+  else Object.assign(tensors, { codes: w.codes, scales: w.scales });
+  if (packed?.columnGroup) tensors.columnGroup = packed.columnGroup;
   if (lora) Object.assign(tensors, { u: lora.u, v: lora.v });
   if (bias) tensors.bias = bias;
   if (residual) tensors.residual = residual;
-  const size = (tensor: Tensor) => (tensor.dtype === 'f16' ? 2 : 4);
   ctx.recorder.dispatch({
     kernel: tile.kernel,
     pass: 'forward',
     defines: {
       XT: 0,
       ...tile.defines,
-      WT: Number(form[1] === 't'),
-      X: unitOf(tile, x),
-      W: unitOf(tile, w),
+      WT: Number(args.form[1] === 't'),
+      FORMAT: packed?.format ?? 'plain',
+      COLUMNS: Number(Boolean(packed?.columnGroup)),
+      X: unitOf(tile, x.dtype),
+      W: unitOf(tile, x.dtype),
       C: c.dtype,
       LORA: Number(lora !== undefined),
       BIAS: Number(bias !== undefined),
@@ -99,10 +115,15 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
       uStride: lora?.u.shape[1] ?? 0,
       uColumn: lora?.column ?? 0,
       split: splitOf(k, splits),
+      group: packed?.group ?? 0,
+      groups: packed ? packed.k / packed.group : 0,
     },
     workgroups: [Math.ceil(n / tile.columns), Math.ceil(m / tile.rows), splits],
     flops: 2 * m * n * (k + rank),
-    bytes: m * k * size(x) + n * k * size(w) + splits * m * n * size(c),
+    bytes:
+      m * k * bytesOf[x.dtype] +
+      (w instanceof Tensor ? n * k * bytesOf[w.dtype] : w.codes.bytes + w.scales.bytes) +
+      splits * m * n * bytesOf[c.dtype],
   });
 }
 
@@ -128,9 +149,9 @@ function partsOf(args: MatmulArgs, tile: Tile, m: number): number {
 }
 
 /** What the kernel reads x and w as, by four: kernels with units of 16 bytes unpack halves themselves. */
-function unitOf(tile: Tile, tensor: Tensor): string {
+function unitOf(tile: Tile, dtype: DType): string {
   if (tile.kernel === 'matmul-tensor') return 'u32';
-  return tile.kernel === 'matmul-rows' && tensor.dtype === 'f16' ? 'u32' : tensor.dtype;
+  return tile.kernel === 'matmul-rows' && dtype === 'f16' ? 'u32' : dtype;
 }
 
 function chooseTile(ctx: OpContext, label: string, problem: MatmulProblem): Tile {
