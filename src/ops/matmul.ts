@@ -59,14 +59,17 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const m = args.m ?? c.shape[c.shape.length - 2];
   const problem = { form, dtype: x.dtype as 'f16' | 'f32', m, n, k, rank: lora?.rank ?? 0 };
   const tile = chooseTile(ctx, args.label, problem);
-  if (!(w instanceof Tensor)) {
-    if (tile.kernel === 'matmul-rows' && x.dtype === 'f16') return record(ctx, { ...args, w, m }, tile);
+  if (!(w instanceof Tensor) && !(tile.kernel === 'matmul-rows' && x.dtype === 'f16')) {
     const plain = ctx.recorder.tensor('dequantized', x.dtype, [w.n, w.k]);
     dequantize(ctx, w, plain);
-    return matmul(ctx, { ...args, w: plain });
+    matmul(ctx, { ...args, w: plain });
+    return;
   }
   const parts = args.splits === undefined ? partsOf(args, tile, m) : 1;
-  if (parts === 1) return record(ctx, { ...args, m }, tile);
+  if (parts === 1) {
+    record(ctx, { ...args, m }, tile);
+    return;
+  }
   const sums = ctx.recorder.tensor('matmul_sums', 'f32', [parts, m, n]);
   record(ctx, { ...args, m, c: sums, splits: parts }, tile);
   sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, count: args.count });
