@@ -1,7 +1,7 @@
 // Bindings of tree attention, and who sees whom.
 // Query q sees key k iff k <= q < subtreeEnd[k], and in windowed layers positions[q] - positions[k] < window.
 // Grouped queries: head h reads key head h / group. An entry of the block lists is block << 1 | masked.
-// TYPE: element type.
+// TYPE: element type. INPUT: what the kernel reads q, k, v and do as, by four; u32 for units of 16 bytes.
 #if forward
 @group(0) @binding(0) var<storage, read_write> o: array<vec4<${TYPE}>>;   // [rows, heads, headDim]
 #endif
@@ -11,9 +11,9 @@
 @group(0) @binding(2) var<storage, read_write> delta: array<f32>;         // [rows, heads]
 #endif
 #if !prepare
-@group(0) @binding(${forward ? 1 : 0}) var<storage, read> q: array<vec4<${TYPE}>>; // [rows, heads, headDim]
-@group(0) @binding(${forward ? 2 : 1}) var<storage, read> k: array<vec4<${TYPE}>>; // [rows, kvHeads, headDim]
-@group(0) @binding(${forward ? 3 : 2}) var<storage, read> v: array<vec4<${TYPE}>>;
+@group(0) @binding(${forward ? 1 : 0}) var<storage, read> q: array<vec4<${INPUT}>>; // [rows, heads, headDim]
+@group(0) @binding(${forward ? 2 : 1}) var<storage, read> k: array<vec4<${INPUT}>>; // [rows, kvHeads, headDim]
+@group(0) @binding(${forward ? 3 : 2}) var<storage, read> v: array<vec4<${INPUT}>>;
 @group(0) @binding(${forward ? 4 : 3}) var<storage, read> positions: array<u32>;
 @group(0) @binding(${forward ? 5 : 4}) var<storage, read> subtreeEnd: array<u32>;
 @group(0) @binding(${forward ? 6 : 5}) var<storage, read> listStart: array<u32>;   // [blocks + 1]
@@ -24,7 +24,7 @@
 #endif
 #if keys || queries
 @group(0) @binding(7) var<storage, read> lse: array<f32>;
-@group(0) @binding(8) var<storage, read> dout: array<vec4<${TYPE}>>;
+@group(0) @binding(8) var<storage, read> dout: array<vec4<${INPUT}>>;
 @group(0) @binding(9) var<storage, read> delta: array<f32>;
 #endif
 #if keys

@@ -1,7 +1,7 @@
 import type { PackedBatch } from '../batch/pack.js';
 import type { Device } from '../gpu/device.js';
 import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
-import { type AttentionTree, attentionBlock } from '../ops/attention.js';
+import type { AttentionTree } from '../ops/attention.js';
 import type { EdgeTensors } from '../ops/linear-cross-entropy.js';
 
 /** The tensors that a program reads its batch from. */
@@ -17,6 +17,14 @@ export interface BatchLayout {
   readonly trees: ReadonlyMap<number | null, AttentionTree>;
 }
 
+/** For which attention a batch's lists are made. */
+export interface AttentionLayout {
+  /** Rows in a block. */
+  readonly block: number;
+  /** The layers' windows; null for none. */
+  readonly windows: readonly (number | null)[];
+}
+
 type Make = (label: string, dtype: 'u32' | 'i32' | 'f32', elements: number) => Tensor;
 
 /** Lays out a batch's tensors with whatever `make` makes of them. */
@@ -24,13 +32,14 @@ export function layOutBatch(
   make: Make,
   capacity: number,
   edgeCapacity: number,
-  windows: Iterable<number | null>,
+  { block, windows }: AttentionLayout,
 ): BatchLayout {
   const positions = make('positions', 'u32', capacity);
   const subtreeEnd = make('subtree_end', 'u32', capacity);
-  const blocks = Math.ceil(capacity / attentionBlock);
+  const blocks = Math.ceil(capacity / block);
   const pairs = (blocks * (blocks + 1)) / 2;
   const tree = () => ({
+    block,
     positions,
     subtreeEnd,
     keyStart: make('key_start', 'u32', blocks + 1),
@@ -65,7 +74,7 @@ export class BatchTensors implements BatchLayout {
   readonly #device: Device;
   readonly #all: Tensor[];
 
-  constructor(device: Device, capacity: number, edgeCapacity: number, windows: Iterable<number | null>) {
+  constructor(device: Device, capacity: number, edgeCapacity: number, attention: AttentionLayout) {
     this.#device = device;
     this.#all = [];
     const make: Make = (label, dtype, elements) => {
@@ -73,7 +82,7 @@ export class BatchTensors implements BatchLayout {
       this.#all.push(tensor);
       return tensor;
     };
-    const layout = layOutBatch(make, capacity, edgeCapacity, windows);
+    const layout = layOutBatch(make, capacity, edgeCapacity, attention);
     this.tokens = layout.tokens;
     this.positions = layout.positions;
     this.subtreeEnd = layout.subtreeEnd;

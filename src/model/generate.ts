@@ -4,7 +4,6 @@ import { type Example, unsupervised } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { type BufferPool, type Program, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
-import { attentionBlock } from '../ops/attention.js';
 import { appendToCache, cacheAttention, type KvCache } from '../ops/cache-attention.js';
 import type { AdapterWeights } from './adapter.js';
 import { BatchTensors } from './batch-tensors.js';
@@ -169,9 +168,9 @@ class Decoding {
 
   /** Computes all prompts as one trie, filling the cache at each node's own place. */
   async #prefill(trie: ReturnType<typeof buildTrie>, capacity: number, caches: readonly KvCache[]): Promise<LogitRows> {
-    const { device, config } = this.#model;
-    const batch = packBatch(trie, { capacity, block: attentionBlock, windows: config.windows });
-    const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, config.windows);
+    const { device } = this.#model;
+    const batch = packBatch(trie, { capacity, ...this.#model.attention });
+    const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, this.#model.attention);
     this.#destroyed.push(tensors);
     const place = this.#own(createTensor(device, 'place', 'u32', [capacity]));
     upload(

@@ -8,9 +8,11 @@ import type { KernelCache } from '../gpu/kernels.js';
 import { BufferPool, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
 import { adapterOperands } from '../ops/adamw.js';
+import { attentionBlock } from '../ops/attention.js';
 import type { OpContext } from '../ops/context.js';
 import { ropeTable } from '../ops/rope-table.js';
 import { AdapterWeights } from './adapter.js';
+import type { AttentionLayout } from './batch-tensors.js';
 import { loadWeights, type Weights, weightBytes } from './weights.js';
 
 /** How matmuls run: on matrix units, or in registers with f16 or f32 operands. */
@@ -23,8 +25,17 @@ export function operandOf(tier: Tier): 'f16' | 'f32' {
 
 /** How this device's kernels run in a tier. */
 export function opContext(device: Device, recorder: Recorder, tier: Tier): OpContext {
-  const [matrix] = tier === 'tensor' ? device.matrixUnits : [];
-  return { recorder, operand: operandOf(tier), cpu: device.features.cpu, subgroups: device.features.subgroups, matrix };
+  return { recorder, ...formsOf(device, tier) };
+}
+
+function formsOf({ features, matrixUnits }: Device, tier: Tier): Omit<OpContext, 'recorder'> {
+  const matrix = tier === 'tensor' ? matrixUnits[0] : undefined;
+  return { operand: operandOf(tier), cpu: features.cpu, subgroups: features.subgroups, matrix };
+}
+
+/** For which attention batches of a model are laid out. */
+export function attentionLayout(device: Device, config: ModelConfig, tier: Tier): AttentionLayout {
+  return { block: attentionBlock(formsOf(device, tier), config.headDim), windows: config.windows };
 }
 
 /** A frozen base model on a device, with what all programs over it share: the batch's uniform and transient memory. */
@@ -81,6 +92,11 @@ export class LanguageModel {
 
   get operand(): 'f16' | 'f32' {
     return operandOf(this.tier);
+  }
+
+  /** For which attention its batches are laid out. */
+  get attention(): AttentionLayout {
+    return attentionLayout(this.device, this.config, this.tier);
   }
 
   /** Largest range of one binding, bytes. */

@@ -2,7 +2,6 @@ import { type PackedBatch, packBatch, rowBucket } from '../batch/pack.js';
 import type { TokenTrie } from '../batch/types.js';
 import { type Program, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor } from '../gpu/tensor.js';
-import { attentionBlock } from '../ops/attention.js';
 import { gatherRows, gatherRowsBackward } from '../ops/gather-rows.js';
 import { linearCrossEntropy } from '../ops/linear-cross-entropy.js';
 import { rmsNorm, rmsNormBackward } from '../ops/rms-norm.js';
@@ -61,7 +60,7 @@ export class LossProgram {
     capacity: number,
     edgeCapacity: number,
   ): Promise<LossProgram> {
-    const tensors = new BatchTensors(model.device, capacity, edgeCapacity, model.config.windows);
+    const tensors = new BatchTensors(model.device, capacity, edgeCapacity, model.attention);
     const edgeLogprob = createTensor(model.device, 'edge_logprob', 'f32', [edgeCapacity]);
     const recorder = recordLoss(model, options, tensors, edgeLogprob, capacity);
     const program = await recorder.realise(model.device, model.pool, model.batch.buffer);
@@ -162,7 +161,7 @@ export class LossPrograms {
       program = await LossProgram.create(this.#model, this.#options, capacity, edgeCapacity);
       this.#programs.set(key, program);
     }
-    const batch = packBatch(trie, { capacity, block: attentionBlock, windows: this.#model.config.windows });
+    const batch = packBatch(trie, { capacity, ...this.#model.attention });
     return { batch, program };
   }
 

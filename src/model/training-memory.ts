@@ -7,7 +7,7 @@ import type { Recorder } from '../gpu/program.js';
 import { Tensor } from '../gpu/tensor.js';
 import { AdapterWeights, adapterStandIn } from './adapter.js';
 import { layOutBatch } from './batch-tensors.js';
-import { LanguageModel, opContext, operandOf, type Tier } from './language-model.js';
+import { attentionLayout, LanguageModel, opContext, operandOf, type Tier } from './language-model.js';
 import { recordLoss } from './loss-program.js';
 import { weightsStandIn } from './weights.js';
 
@@ -65,7 +65,7 @@ export function planTraining(
     },
     rows,
     rows,
-    config.windows,
+    attentionLayout(device, config, tier),
   );
   const edgeLogprob = new Tensor('edge_logprob', 'f32', [rows], null, 0, true);
   const recorder = recordLoss(

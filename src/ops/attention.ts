@@ -1,9 +1,7 @@
+import type { MatrixUnits } from '../gpu/device.js';
 import type { Defines } from '../gpu/shader.js';
 import type { Tensor } from '../gpu/tensor.js';
 import { grid, type OpContext } from './context.js';
-
-/** Rows in a block of the block lists: what a workgroup of kernels/attention.wgsl owns. */
-export const attentionBlock = 16;
 
 export interface AttentionShape {
   readonly heads: number;
@@ -16,6 +14,8 @@ export interface AttentionShape {
 
 /** The trie as attention sees it (src/batch): who sees whom, and which blocks are worth looking at. */
 export interface AttentionTree {
+  /** Rows in a block of the lists: `attentionBlock` of the context that attention is recorded in. */
+  readonly block: number;
   readonly positions: Tensor;
   readonly subtreeEnd: Tensor;
   /** For each query block its key blocks. */
@@ -34,10 +34,11 @@ export function attention(
   args: { q: Tensor; k: Tensor; v: Tensor; o: Tensor; lse: Tensor },
 ): void {
   const rows = args.q.shape[0];
+  const form = chooseForm(ctx, shape, tree);
   ctx.recorder.dispatch({
-    ...common('forward', shape, args.q, 'attention', ctx.cpu && shape.headDim <= 64),
+    ...common('forward', form, shape, args.q, 'attention'),
     tensors: { ...args, ...lists(tree, 'key') },
-    workgroups: [Math.ceil(rows / attentionBlock), shape.heads],
+    workgroups: [Math.ceil(rows / form.block), shape.heads],
     flops: 4 * rows * rows * shape.heads * shape.headDim * 0.5,
     bytes: args.q.bytes * 2 + args.k.bytes * 2,
   });
@@ -62,10 +63,11 @@ export function attentionBackward(
 ): void {
   const { q, k, v, o, lse, dout, dq, dk, dv } = args;
   const rows = q.shape[0];
-  const blocks = Math.ceil(rows / attentionBlock);
+  const form = chooseForm(ctx, shape, tree);
+  const blocks = Math.ceil(rows / form.block);
   const delta = ctx.recorder.tensor('attention.delta', 'f32', [rows, shape.heads]);
   ctx.recorder.dispatch({
-    ...common('prepare', shape, q, 'attention.backward', false),
+    ...common('prepare', registers(shape), shape, q, 'attention.backward'),
     tensors: { o, dout, delta },
     workgroups: grid(Math.ceil((rows * shape.heads) / 64)),
     flops: 2 * q.elements,
@@ -74,14 +76,14 @@ export function attentionBackward(
   const inputs = { q, k, v, lse, dout, delta };
   const half = 0.5 * rows * rows * shape.heads * shape.headDim;
   ctx.recorder.dispatch({
-    ...common('keys', shape, q, 'attention.backward', ctx.cpu && shape.headDim <= 64),
+    ...common('keys', form, shape, q, 'attention.backward'),
     tensors: { ...inputs, ...lists(tree, 'query'), dk, dv },
     workgroups: [blocks, shape.kvHeads],
     flops: 8 * half,
     bytes: 2 * q.bytes + 4 * k.bytes,
   });
   ctx.recorder.dispatch({
-    ...common('queries', shape, q, 'attention.backward', ctx.cpu && shape.headDim <= 64),
+    ...common('queries', form, shape, q, 'attention.backward'),
     tensors: { ...inputs, ...lists(tree, 'key'), dq },
     workgroups: [blocks, shape.heads],
     flops: 6 * half,
@@ -89,18 +91,12 @@ export function attentionBackward(
   });
 }
 
-/** `direct`: the form for drivers that run on CPU cores. */
-function common(pass: string, shape: AttentionShape, q: Tensor, label: string, direct: boolean) {
-  if (shape.headDim % 4 || shape.headDim > 256)
-    throw new Error(`attention: head_dim ${shape.headDim} is not a multiple of 4 up to 256`);
-  const defines: Defines = direct
-    ? { TYPE: q.dtype, QUADS: shape.headDim / 4, ROWS: 2, prepare: 0 }
-    : { TYPE: q.dtype, PARTS: Math.ceil(shape.headDim / 16) };
+function common(pass: string, form: Form, shape: AttentionShape, q: Tensor, label: string) {
   return {
-    kernel: direct ? 'attention-direct' : 'attention',
+    kernel: form.kernel,
     pass,
     label,
-    defines,
+    defines: { TYPE: q.dtype, INPUT: q.dtype, prepare: 0, ...form.defines(pass) },
     params: {
       heads: shape.heads,
       kvHeads: shape.kvHeads,
@@ -109,6 +105,87 @@ function common(pass: string, shape: AttentionShape, q: Tensor, label: string, d
       scale: 1 / Math.sqrt(shape.headDim),
     },
   };
+}
+
+/** A way to compute attention. */
+interface Form {
+  readonly kernel: string;
+  /** Rows of a workgroup, and of a block of the lists. */
+  readonly block: number;
+  readonly defines: (pass: string) => Defines;
+}
+
+/** Rows in a block of the lists that attention will want for heads of this size. */
+export function attentionBlock(ctx: Omit<OpContext, 'recorder'>, headDim: number): number {
+  return formOf(ctx, headDim).block;
+}
+
+function chooseForm(ctx: OpContext, { headDim }: AttentionShape, tree: AttentionTree): Form {
+  const form = formOf(ctx, headDim);
+  if (form.block !== tree.block)
+    throw new Error(`attention: ${form.kernel} walks blocks of ${form.block} rows, the lists have ${tree.block}`);
+  return form;
+}
+
+function formOf(ctx: Omit<OpContext, 'recorder'>, headDim: number): Form {
+  if (headDim % 4 || headDim > 256) throw new Error(`attention: head_dim ${headDim} is not a multiple of 4 up to 256`);
+  const tensor = ctx.matrix && !ctx.cpu && ctx.operand === 'f16' ? tensorForm(ctx.matrix, headDim) : null;
+  if (tensor) return tensor;
+  if (ctx.cpu && headDim <= 64) {
+    return { kernel: 'attention-direct', block: 16, defines: () => ({ QUADS: headDim / 4, ROWS: 2 }) };
+  }
+  return registers({ headDim });
+}
+
+function registers({ headDim }: Pick<AttentionShape, 'headDim'>): Form {
+  return { kernel: 'attention', block: 16, defines: () => ({ PARTS: Math.ceil(headDim / 16) }) };
+}
+
+/** Matrix units, after their shape; null where the heads do not divide into matrices or the device is too small. */
+function tensorForm(matrix: MatrixUnits, headDim: number): Form | null {
+  const { operand: E, m: MM, n: MN, k: MK, subgroup: SG, pin, workgroupBytes, maxInvocations } = matrix;
+  const wide = E === 'f16' ? 8 : 4;
+  // Own rows, and as many walked ones in two halves, take 16 KiB at head_dim 128.
+  const BLOCK = E === 'f16' ? 64 : 32;
+  const ROWS = BLOCK / 2;
+  const PAD = 1;
+  const STRIPS = BLOCK / MM;
+  const units = (BLOCK * ROWS) / wide;
+  const fits = (across: number) =>
+    STRIPS * across * SG <= maxInvocations &&
+    units % (STRIPS * across * SG) === 0 &&
+    headDim % (across * MN) === 0 &&
+    ROWS % (across * MN) === 0;
+  if (headDim > 128 || headDim % 8 || headDim % MK || ROWS % MK || BLOCK % MM || !fits(1)) return null;
+  const staged = BLOCK * (headDim / wide + PAD);
+  const weights = 2 * BLOCK * (ROWS / wide + PAD);
+  if (16 * (staged + Math.max(weights, BLOCK * (ROWS / 4 + PAD))) + 8 * ROWS > workgroupBytes) return null;
+  const defines = (pass: string) => {
+    // Keys hold two sums: where those would fill a lane's registers, two subgroups share the columns.
+    const ACROSS = pass === 'keys' && (2 * headDim * MM) / SG >= 96 && fits(2) ? 2 : 1;
+    const subgroups = STRIPS * ACROSS;
+    let EJ = headDim / MN / ACROSS;
+    while (EJ > 1 && ((headDim / MN / ACROSS) % EJ || (subgroups * MM * EJ * MN) / 4 > staged)) EJ--;
+    return {
+      INPUT: 'u32',
+      D: headDim,
+      E,
+      MM,
+      MN,
+      MK,
+      SG,
+      PIN: Number(pin),
+      BLOCK,
+      ROWS,
+      PAD,
+      STRIPS,
+      ACROSS,
+      EJ,
+      UNITS: units / (subgroups * SG),
+      QUADS: wide / 4,
+    };
+  };
+  return { kernel: 'attention-tensor', block: BLOCK, defines };
 }
 
 function lists(tree: AttentionTree, of: 'key' | 'query') {

@@ -7,7 +7,6 @@ import { attendTree, decoder } from '../../src/model/decoder.js';
 import type { LanguageModel } from '../../src/model/language-model.js';
 import type { DecoderContext } from '../../src/model/linear.js';
 import { readLogits, recordHead } from '../../src/model/logits.js';
-import { attentionBlock } from '../../src/ops/attention.js';
 
 /** Logits [vocab] after each of `ids`: all of them at once, so for short texts. */
 export async function promptLogits(
@@ -20,8 +19,8 @@ export async function promptLogits(
   const trie = buildTrie([{ ids: padded, labels: padded, weight: 1 }]);
   const capacity = rowBucket(ids.length);
   const { device, config, weights, kernels } = model;
-  const batch = packBatch(trie, { capacity, block: attentionBlock, windows: config.windows });
-  const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, config.windows);
+  const batch = packBatch(trie, { capacity, ...model.attention });
+  const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, model.attention);
   const recorder = new Recorder(kernels);
   const d: DecoderContext = { ops: model.ops(recorder), config, weights, adapter, capacity, training: false };
   const rows = { tokens: tensors.tokens, positions: tensors.positions, ropeTable: model.ropeTable };

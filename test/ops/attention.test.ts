@@ -39,19 +39,27 @@ const tries: Record<string, TokenTrie> = {
   'random prefixes': merged(randomExamples(3, { count: 30, length: 14, vocab: 3 })),
 };
 
-async function run(
-  form: { tier: Tier; cpu: boolean },
-  trie: TokenTrie,
-  shape: AttentionShape,
-  { spare = 5, deviation = 1 } = {},
-) {
+interface Form {
+  readonly tier: Tier;
+  readonly cpu: boolean;
+  /** On matrix units, where the device has some. */
+  readonly matrix?: boolean;
+}
+
+async function run(form: Form, trie: TokenTrie, shape: AttentionShape, { spare = 5, deviation = 1 } = {}) {
   const { tier, cpu } = form;
+  const matrix = form.matrix ? gpu.device.matrixUnits[0] : undefined;
+  if (form.matrix && !matrix) {
+    console.log('skipped: this device has no matrix units with f32 sums');
+    return;
+  }
   const { heads, kvHeads, headDim, window } = shape;
   const rows = trie.tokens.length;
   const capacity = rows + spare;
-  const batch = packBatch(trie, { capacity, block: attentionBlock, windows: [window] });
+  const op = new OpRun(gpu, tier, { cpu, matrix });
+  const block = attentionBlock(op.ctx, headDim);
+  const batch = packBatch(trie, { capacity, block, windows: [window] });
   const lists = batch.blockLists.get(window)!;
-  const op = new OpRun(gpu, tier, { cpu });
   // Rows past the live ones are NaN: they must not be read.
   const make = (name: string, width: number, seed: number, spread = 1) => {
     const values = rounded(tier, randomNormal(capacity * width, seed, spread)).fill(Number.NaN, rows * width);
@@ -63,6 +71,7 @@ async function run(
   const dout = make('dout', heads * headDim, 4);
   const u32 = (name: string, values: Uint32Array) => op.input(name, 'u32', [Math.max(1, values.length)], values);
   const tree: AttentionTree = {
+    block,
     positions: u32('positions', batch.positions),
     subtreeEnd: u32('subtreeEnd', batch.subtreeEnd),
     keyStart: u32('keyStart', lists.keyStart),
@@ -77,6 +86,7 @@ async function run(
   attention(op.ctx, shape, tree, inputs);
   attentionBackward(op.ctx, shape, tree, { ...inputs, dout: dout.tensor, dq, dk, dv });
   await op.run({ rows });
+  if (matrix) expect([...op.kernels]).toContain('attention-tensor');
 
   const forward = reference.attention(q.values, k.values, v.values, trie, shape);
   const backward = reference.attentionBackward(dout.values, q.values, k.values, v.values, forward, trie, shape);
@@ -96,20 +106,39 @@ async function run(
   await check(dv, backward.dv, tolerance[tier]);
 }
 
-const forms = tiers.flatMap((tier) => [true, false].map((cpu) => ({ tier, cpu })));
+const forms: { name: string; form: Form; shapes: AttentionShape[] }[] = [
+  ...tiers.flatMap((tier) =>
+    [true, false].map((cpu) => ({
+      name: `tier ${tier}, cpu form ${cpu}`,
+      form: { tier, cpu },
+      shapes: [
+        { heads: 1, kvHeads: 1, headDim: 8, window: null },
+        { heads: 3, kvHeads: 3, headDim: 20, window: 3 },
+        { heads: 8, kvHeads: 2, headDim: 64, window: null },
+        { heads: 2, kvHeads: 1, headDim: 80, window: 1 },
+        { heads: 8, kvHeads: 1, headDim: 128, window: null },
+      ],
+    })),
+  ),
+  {
+    name: 'matrix units',
+    form: { tier: 'f16', cpu: false, matrix: true },
+    shapes: [
+      { heads: 1, kvHeads: 1, headDim: 8, window: null },
+      { heads: 3, kvHeads: 3, headDim: 24, window: 3 },
+      { heads: 8, kvHeads: 2, headDim: 64, window: null },
+      { heads: 2, kvHeads: 1, headDim: 96, window: 1 },
+      { heads: 4, kvHeads: 1, headDim: 128, window: null },
+    ],
+  },
+];
 
-describe.each(forms)('attention, tier $tier, cpu form $cpu', (form) => {
+describe.each(forms)('attention, $name', ({ form, shapes }) => {
   it.each(Object.keys(tries))('forward and backward over %s', async (name) => {
     for (const window of [null, 5]) await run(form, tries[name], { heads: 2, kvHeads: 1, headDim: 16, window });
   });
 
-  it.each([
-    { heads: 1, kvHeads: 1, headDim: 8, window: null },
-    { heads: 3, kvHeads: 3, headDim: 20, window: 3 },
-    { heads: 8, kvHeads: 2, headDim: 64, window: null },
-    { heads: 2, kvHeads: 1, headDim: 80, window: 1 },
-    { heads: 8, kvHeads: 1, headDim: 128, window: null },
-  ])('forward and backward with %o', async (shape) => {
+  it.each(shapes)('forward and backward with %o', async (shape) => {
     await run(form, tries['random prefixes'], shape);
   });
 

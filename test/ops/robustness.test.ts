@@ -57,10 +57,12 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
   attention(op) {
     const trie = buildTrie(randomExamples(3, { count: 12, length: 9, vocab: 3 }));
     const window = 4;
-    const batch = packBatch(trie, { capacity: trie.tokens.length + 6, block: attentionBlock, windows: [window] });
+    const block = attentionBlock(op.ctx, 20);
+    const batch = packBatch(trie, { capacity: trie.tokens.length + 6, block, windows: [window] });
     const lists = batch.blockLists.get(window)!;
     const u32 = (values: Uint32Array) => op.input('list', 'u32', [values.length], values);
     const tree = {
+      block,
       positions: u32(batch.positions),
       subtreeEnd: u32(batch.subtreeEnd),
       keyStart: u32(lists.keyStart),

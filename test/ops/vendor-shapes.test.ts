@@ -4,8 +4,9 @@ import { kernelSource } from '../../src/cli/kernel-source.js';
 import { Device, type MatrixUnits } from '../../src/gpu/device.js';
 import { KernelCache } from '../../src/gpu/kernels.js';
 import { Recorder } from '../../src/gpu/program.js';
-import { specialise } from '../../src/gpu/shader.js';
+import { type Defines, specialise } from '../../src/gpu/shader.js';
 import { Tensor } from '../../src/gpu/tensor.js';
+import { attention, attentionBackward, attentionBlock } from '../../src/ops/attention.js';
 import { matmul } from '../../src/ops/matmul.js';
 import { defaultTensorTile, type MatmulProblem, type TensorTile } from '../../src/ops/matmul-tile.js';
 
@@ -53,9 +54,29 @@ const stages: Record<string, Partial<TensorTile>> = {
   'from the tensors': { STAGES: 0, GM: 1, GN: 1 },
 };
 
+const source = kernelSource();
+
+/** A recorder that keeps what is recorded. */
+function recording() {
+  const recorder = new Recorder(new KernelCache(device, source));
+  const recorded: Parameters<Recorder['dispatch']>[0][] = [];
+  const keep = recorder.dispatch.bind(recorder);
+  recorder.dispatch = (dispatch) => {
+    recorded.push(dispatch);
+    keep(dispatch);
+  };
+  return { recorder, recorded };
+}
+
+/** The module alone: this backend has a quarter of a GPU's workgroup memory and would refuse the pipeline. */
+async function compiles(kernel: string, defines: Defines) {
+  const code = specialise(source(`${kernel}.wgsl`), defines, (file) => source(`include/${file}`));
+  const { messages } = await device.gpu.createShaderModule({ code }).getCompilationInfo();
+  expect(messages.map((m) => m.message)).toEqual([]);
+}
+
 describe.each(Object.keys(units))('matmul on %s', (name) => {
   const matrix = units[name];
-  const source = kernelSource();
   const cases = Object.keys(stages).flatMap((how) =>
     (['nt', 'nn', 'tn', 'tt'] as const).flatMap((form) =>
       (['f16', 'f32'] as const).map((dtype) => ({ how, form, dtype })),
@@ -69,13 +90,7 @@ describe.each(Object.keys(units))('matmul on %s', (name) => {
   );
 
   it.each(offered)("compiles '$form' of $dtype $how, for one row and for many", async ({ how, form, dtype }) => {
-    const recorder = new Recorder(new KernelCache(device, source));
-    const recorded: Parameters<Recorder['dispatch']>[0][] = [];
-    const keep = recorder.dispatch.bind(recorder);
-    recorder.dispatch = (dispatch) => {
-      recorded.push(dispatch);
-      keep(dispatch);
-    };
+    const { recorder, recorded } = recording();
     const make = (shape: number[], type: 'f16' | 'f32' = dtype) => new Tensor('t', type, shape);
     const [n, k, rank] = [256, 64, 16];
     const xShape = (m: number) => (form[0] === 'n' ? [m, k] : [k, m]);
@@ -104,12 +119,41 @@ describe.each(Object.keys(units))('matmul on %s', (name) => {
     for (const { kernel, defines } of recorded) {
       expect(kernel).toBe('matmul-tensor');
       if (stages[how].STAGES !== undefined) expect(defines.STAGES).toBe(stages[how].STAGES);
-      // The module alone: this backend has a quarter of a GPU's workgroup memory and would refuse the pipeline.
-      const code = specialise(source('matmul-tensor.wgsl'), { ...defines, forward: 1 }, (file) =>
-        source(`include/${file}`),
-      );
-      const { messages } = await device.gpu.createShaderModule({ code }).getCompilationInfo();
-      expect(messages.map((m) => m.message)).toEqual([]);
+      await compiles('matmul-tensor', { ...defines, forward: 1 });
+    }
+  });
+});
+
+describe.each(Object.keys(units))('attention on %s', (name) => {
+  it.each([64, 96, 128])('compiles forward and backward at head_dim %i', async (headDim) => {
+    const { recorder, recorded } = recording();
+    const ctx = { recorder, operand: 'f16', cpu: false, matrix: units[name] } as const;
+    const rows = 200;
+    const make = (width: number) => new Tensor('t', 'f16', [rows, width]);
+    const list = new Tensor('list', 'u32', [rows]);
+    const tree = {
+      block: attentionBlock(ctx, headDim),
+      positions: list,
+      subtreeEnd: list,
+      keyStart: list,
+      keyBlocks: list,
+      queryStart: list,
+      queryBlocks: list,
+    };
+    const shape = { heads: 8, kvHeads: 2, headDim, window: null };
+    const [q, o, dout, dq] = [1, 2, 3, 4].map(() => make(8 * headDim));
+    const [k, v, dk, dv] = [1, 2, 3, 4].map(() => make(2 * headDim));
+    const lse = new Tensor('lse', 'f32', [rows, 8]);
+    attention(ctx, shape, tree, { q, k, v, o, lse });
+    attentionBackward(ctx, shape, tree, { q, k, v, o, lse, dout, dq, dk, dv });
+    expect(recorded.map(({ kernel, pass }) => `${kernel}/${pass}`)).toEqual([
+      'attention-tensor/forward',
+      'attention/prepare',
+      'attention-tensor/keys',
+      'attention-tensor/queries',
+    ]);
+    for (const { kernel, pass, defines } of recorded) {
+      await compiles(kernel, { forward: 0, prepare: 0, keys: 0, queries: 0, ...defines, [pass]: 1 });
     }
   });
 });
