@@ -8,7 +8,8 @@ import { LossPrograms } from '../src/model/loss-program.js';
 import { createRandom } from '../src/random.js';
 import { Optimizer } from '../src/train/optimizer.js';
 import { formatProfile, timeStep } from '../src/train/profile.js';
-import { type BenchDevice, benchMatmul, type MatmulShape } from './kernels/matmul.js';
+import { benchMatmul, type MatmulShape } from './kernels/matmul.js';
+import type { BenchDevice } from './measure.js';
 import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
 import { type BenchRow, median, spread } from './rows.js';
 
@@ -24,9 +25,6 @@ export interface SftBenchOptions {
   readonly profile: boolean;
 }
 
-/** The shape that speed is judged by on the software driver: 25.7 M parameters in its matmuls. */
-export const smallShape: LlamaShape = { hidden: 512, layers: 8, heads: 8, kvHeads: 4, ffn: 1408, vocab: 4096 };
-
 /**
  * Times whole optimiser steps of sequences that share nothing, all tokens supervised, beside the matmuls of that
  * model's shapes in the same run. Work is counted as 4N floating-point operations a token (2N forward, 2N for the
@@ -41,6 +39,7 @@ export async function benchSft(
   const model = await LanguageModel.load(bench.device, bench.kernels, randomCheckpoint(config), {
     tier,
     maxPositions: length,
+    tuning: bench.tuning,
   });
   const adapterConfig: AdapterConfig = {
     r: options.rank,
@@ -128,7 +127,7 @@ export async function benchSft(
 }
 
 /** The matmuls of a forward pass and how often each occurs. */
-function matmulShapes(shape: LlamaShape, tokens: number): (MatmulShape & { count: number })[] {
+export function matmulShapes(shape: LlamaShape, tokens: number): (MatmulShape & { count: number })[] {
   const config = llamaConfig(shape);
   const shapes = new Map<string, MatmulShape & { count: number }>();
   const add = (n: number, k: number, count: number) => {

@@ -23,10 +23,10 @@ export interface TestGpu {
   close(): Promise<void>;
 }
 
-/** The device as users get it; `debug` keeps robustness on. */
-export async function openTestGpu(options: { debug?: boolean } = {}): Promise<TestGpu> {
+/** The device as users get it; `debug` keeps robustness on, `cpu: false` takes every form that GPUs get. */
+export async function openTestGpu(options: { debug?: boolean; cpu?: boolean } = {}): Promise<TestGpu> {
   const opened = await openAdapter(options);
-  const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
+  const device = await Device.open(opened.adapter, { cpu: options.cpu ?? opened.kind === 'cpu' });
   const kernels = new KernelCache(device, kernelSource());
   return {
     device,

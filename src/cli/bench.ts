@@ -1,24 +1,28 @@
 import { execFileSync } from 'node:child_process';
-import { type BenchDevice, type BenchTier, benchMatmul, type MatmulShape } from '../../bench/kernels/matmul.js';
+import { type Ceilings, measureCeilings } from '../../bench/ceilings.js';
+import { benchMatmul, type MatmulShape } from '../../bench/kernels/matmul.js';
+import { benchOperation, operations } from '../../bench/kernels/operations.js';
 import { tfjsMatmul } from '../../bench/peer-tfjs.js';
-import { type BenchReport, formatRows } from '../../bench/rows.js';
-import { benchSft, smallShape } from '../../bench/sft.js';
-import { UsageError } from '../errors.js';
+import { torchTimes } from '../../bench/peer-torch.js';
+import { type LlamaShape, modelShapes } from '../../bench/random-checkpoint.js';
+import { type BenchReport, type BenchRow, formatRows, withPeer, withShare } from '../../bench/rows.js';
+import { benchSft, matmulShapes } from '../../bench/sft.js';
+import { tuneMatmul } from '../../bench/tune.js';
+import { InputError, UsageError } from '../errors.js';
 import type { Device } from '../gpu/device.js';
+import type { Tier } from '../model/language-model.js';
+import type { MatmulSettings } from '../ops/matmul-tile.js';
 import { openAdapter } from './gpu.js';
-import { packageRoot } from './kernel-source.js';
+import { kernelSource, packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
 import { modelOptions } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
-import { openDevice } from './session.js';
+import { type OpenDevice, openDevice } from './session.js';
+import { writeTuning } from './tuning-cache.js';
 
-/** Shapes measured without --shapes: a square one, and the layers of the small bench model at 512 rows. */
-const defaultShapes: readonly MatmulShape[] = [
-  { m: 512, n: 512, k: 512 },
-  { m: 512, n: 1408, k: 512 },
-  { m: 512, n: 512, k: 1408 },
-  { m: 512, n: 4096, k: 512 },
-];
+/** All of a transformer's linear layers, as adapters of 7-8B models usually have them. */
+const targets = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+const kinds = ['matmul', ...Object.keys(operations)];
 
 export const benchCommand: Command = {
   command: 'bench <what>',
@@ -26,9 +30,22 @@ export const benchCommand: Command = {
   options: {
     device: modelOptions.device,
     tier: modelOptions.tier,
-    shapes: { type: 'string', describe: 'kernels: MxNxK, comma-separated' },
-    only: { type: 'string', describe: 'kernels: this operation only (matmul)' },
-    peer: { type: 'string', choices: ['tfjs'], describe: 'kernels: measure a peer in the same run' },
+    model: {
+      type: 'string',
+      describe: `Layer shapes of these models, comma-separated: ${Object.keys(modelShapes).join(', ')}; by default small on a CPU, else for kernels both big ones and for sft llama-3.1-8b`,
+    },
+    rows: {
+      type: 'string',
+      describe: 'kernels: row counts, comma-separated; by default 512 on a CPU, else 16,512,4096',
+    },
+    shapes: { type: 'string', describe: 'kernels: matmuls of these MxNxK instead, comma-separated' },
+    only: { type: 'string', describe: `kernels: these operations only, comma-separated: ${kinds.join(', ')}` },
+    peer: { type: 'string', choices: ['tfjs', 'torch'], describe: 'kernels: measure a peer in the same run' },
+    tune: {
+      type: 'boolean',
+      default: false,
+      describe: 'kernels: look for faster settings of the matmuls on matrix units and keep them for all later runs',
+    },
     profile: { type: 'boolean', default: false, describe: 'sft: also time one step by operation' },
     steps: { type: 'number', default: 5, describe: 'sft: steps measured' },
     sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
@@ -38,39 +55,29 @@ export const benchCommand: Command = {
   computes: true,
   positional: (args) => args.positional('what', { choices: ['kernels', 'sft'] as const, describe: 'What to measure' }),
   run: async (args) => {
-    const shapes = typeof args.shapes === 'string' ? parseShapes(args.shapes) : defaultShapes;
-    if (args.only !== undefined && args.only !== 'matmul')
-      throw new UsageError(`--only ${args.only}: only matmul has a bench so far.`);
-    if (args.what === 'sft') checkSftArguments(args);
+    const request = parseRequest(args);
+    if (args.what === 'sft') checkSftArguments(args, request.models);
     await checkJson(args.json as string | undefined);
     const open = await openDevice({ device: args.device as string, tier: args.tier as string });
     try {
       console.log(open.describe);
+      const ceilings = await measureCeilings(open.device);
+      const result =
+        args.what === 'sft'
+          ? await sft(open, request, args)
+          : args.tune
+            ? await tune(open, request)
+            : await benchKernels(open, request, args, ceilings);
       const report: BenchReport = {
         device: open.describe,
+        adapter: describeAdapter(open.device),
+        ceilings,
         commit: commit(),
         date: new Date().toISOString(),
-        ...(args.what === 'kernels'
-          ? {
-              rows: await benchKernels(
-                open,
-                shapes,
-                tiersOf(args.tier as string, open.device),
-                args.peer === undefined ? null : (args.device as string),
-              ),
-            }
-          : await benchSft(open, {
-              shape: smallShape,
-              sequences: args.sequences as number,
-              length: args.length as number,
-              rank: 16,
-              targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
-              tier: open.tier,
-              steps: args.steps as number,
-              profile: args.profile as boolean,
-            })),
+        ...result,
       };
-      for (const line of formatRows(report.rows)) console.log(line);
+      for (const line of describeCeilings(ceilings)) console.log(line);
+      if (report.rows.length) for (const line of formatRows(report.rows)) console.log(line);
       for (const line of report.profile ?? []) console.log(line);
       for (const [key, value] of Object.entries(report.summary ?? {})) {
         console.log(`${key.padEnd(20)} ${typeof value === 'number' ? Number(value.toPrecision(5)) : value}`);
@@ -83,38 +90,164 @@ export const benchCommand: Command = {
   },
 };
 
-function checkSftArguments(args: Readonly<Record<string, unknown>>): void {
+interface Request {
+  /** Null where the command line names none: what fits the device. */
+  readonly models: readonly LlamaShape[] | null;
+  readonly rows: readonly number[] | null;
+  readonly shapes: readonly MatmulShape[] | null;
+  readonly only: ReadonlySet<string>;
+}
+
+function parseRequest(args: Readonly<Record<string, unknown>>): Request {
+  const list = (name: string) =>
+    typeof args[name] === 'string' ? (args[name] as string).split(',').map((part) => part.trim()) : null;
+  const among = (name: string, known: readonly string[]) => {
+    const bad = list(name)?.find((part) => !known.includes(part));
+    if (bad !== undefined) throw new UsageError(`--${name} ${bad}: known are ${known.join(', ')}.`);
+    return list(name);
+  };
+  if (args.tune && args.what === 'sft') throw new UsageError('--tune belongs to bench kernels.');
+  if (args.peer !== undefined && args.what === 'sft') throw new UsageError('--peer belongs to bench kernels.');
+  const rows = list('rows')?.map((text) => {
+    if (!/^[1-9]\d{0,6}$/.test(text)) throw new UsageError(`--rows ${text}: write whole numbers, for example 16,512.`);
+    return Number(text);
+  });
+  return {
+    models: among('model', Object.keys(modelShapes))?.map((name) => modelShapes[name]) ?? null,
+    rows: rows ?? null,
+    shapes: list('shapes')?.map(parseShape) ?? null,
+    only: new Set(among('only', kinds) ?? (args.shapes === undefined ? kinds : ['matmul'])),
+  };
+}
+
+function parseShape(part: string): MatmulShape {
+  const match = /^(\d+)x(\d+)x(\d+)$/.exec(part);
+  if (!match) throw new UsageError(`--shapes ${part}: write MxNxK, for example 512x512x512.`);
+  const [m, n, k] = match.slice(1).map(Number);
+  if (n % 4 || k % 4) throw new UsageError(`--shapes ${part}: N and K must be multiples of 4.`);
+  return { m, n, k };
+}
+
+function checkSftArguments(args: Readonly<Record<string, unknown>>, models: Request['models']): void {
   for (const name of ['steps', 'sequences', 'length']) {
     if (!Number.isSafeInteger(args[name]) || (args[name] as number) < 1)
       throw new UsageError(`--${name} must be a whole number of at least 1.`);
   }
+  if (models && models.length > 1) throw new UsageError('--model: bench sft measures one model at a time.');
   // Each row starts with a token of its own.
-  if ((args.sequences as number) > smallShape.vocab)
-    throw new UsageError(`--sequences must be at most ${smallShape.vocab}, the vocabulary of the bench's model.`);
+  const { vocab } = models?.[0] ?? modelShapes.small;
+  if ((args.sequences as number) > vocab)
+    throw new UsageError(`--sequences must be at most ${vocab}, the vocabulary of the bench's model.`);
 }
 
-/** With `peerDevice`, the peer on that device too; null for no peer. */
+/** The layers and rows to measure, and the products among them without repetition. */
+function sweep({ models, rows, shapes }: Request, cpu: boolean) {
+  const layers = models ?? (cpu ? [modelShapes.small] : [modelShapes['llama-3.1-8b'], modelShapes['qwen2.5-7b']]);
+  const counts = rows ?? (cpu ? [512] : [16, 512, 4096]);
+  const products = new Map<string, MatmulShape>();
+  for (const m of counts) {
+    for (const layer of layers)
+      for (const { n, k } of matmulShapes(layer, m)) products.set(`${m}x${n}x${k}`, { m, n, k });
+  }
+  return { layers, counts, products: shapes ?? [...products.values()] };
+}
+
 async function benchKernels(
-  bench: BenchDevice,
-  shapes: readonly MatmulShape[],
-  tiers: readonly BenchTier[],
-  peerDevice: string | null,
-) {
-  const opened = peerDevice === null ? null : await openAdapter({ wish: peerDevice });
-  const peer = opened ? { name: 'tfjs f32', matmul: await tfjsMatmul(bench.device, opened.gpu) } : null;
-  const rows = [];
-  for (const shape of shapes) {
-    for (const tier of tiers) {
-      for (const form of ['nt', 'nn'] as const)
-        rows.push(await benchMatmul(bench, tier, form, shape, form === 'nn' ? peer : null));
+  open: OpenDevice,
+  request: Request,
+  args: Readonly<Record<string, unknown>>,
+  ceilings: Ceilings,
+): Promise<{ rows: BenchRow[] }> {
+  const { only } = request;
+  const { layers, counts, products } = sweep(request, open.device.features.cpu);
+  const tiers = tiersOf(args.tier as string, open.device);
+  const opened = args.peer === 'tfjs' ? await openAdapter({ wish: args.device as string }) : null;
+  const tfjs = opened ? { name: 'tfjs f32', matmul: await tfjsMatmul(open.device, opened.gpu) } : null;
+  const rows: BenchRow[] = [];
+  const attentions: number[][] = [];
+  if (only.has('matmul')) {
+    for (const shape of products) {
+      for (const tier of tiers) {
+        for (const form of ['nt', 'nn'] as const)
+          rows.push(await benchMatmul(open, tier, form, shape, form === 'nn' ? tfjs : null));
+      }
+    }
+  }
+  for (const operation of Object.keys(operations)) {
+    if (!only.has(operation)) continue;
+    for (const layer of layers) {
+      for (const count of counts) {
+        if (operation === 'attention') attentions.push([count, layer.heads, layer.kvHeads, layer.hidden / layer.heads]);
+        for (const tier of tiers) rows.push(...(await benchOperation(open, operation, tier, layer, count)));
+      }
     }
   }
   opened?.release();
-  return rows;
+  const shared = rows.map((row) => withShare(row, ceilings));
+  if (args.peer !== 'torch') return { rows: shared };
+  await open.device.finish();
+  const matmul = only.has('matmul') ? products.map(({ m, n, k }) => [m, n, k]) : [];
+  const torch = await torchTimes(packageRoot, { matmul, attention: attentions });
+  const times = new Map<string, number>();
+  matmul.forEach((dims, i) => {
+    times.set(`matmul ${dims.join('x')}`, torch.matmul[i]);
+  });
+  attentions.forEach(([count, heads, kvHeads, dim], i) => {
+    const name = `attention ${count} rows, ${heads}/${kvHeads} heads of ${dim}`;
+    times.set(`${name} forward`, torch.attention[i][0]).set(`${name} forward and backward`, torch.attention[i][1]);
+  });
+  return { rows: shared.map((row) => withPeer(row, torch.name, times)) };
+}
+
+async function tune(open: OpenDevice, request: Request): Promise<{ rows: BenchRow[] }> {
+  const { device, tier } = open;
+  const [matrix] = device.matrixUnits;
+  if (!matrix || (tier !== 'tensor' && !device.features.cpu))
+    throw new InputError(
+      '--tune: this device has no matrix units that pass the self-test, so there is nothing to tune.',
+    );
+  if (!device.features.timestamps) throw new InputError('--tune: this device has no timestamps to measure by.');
+  const { products } = sweep(request, device.features.cpu);
+  const found = new Map<string, MatmulSettings>();
+  for (const { m, n, k } of products) {
+    // Up to 8 rows go through another kernel.
+    if (m <= 8) continue;
+    for (const form of ['nt', 'nn'] as const) {
+      const tuned = await tuneMatmul(open, matrix, { form, m, n, k });
+      const name = `${m}x${n}x${k} '${form}'`;
+      if (!tuned) {
+        console.log(`${name}: the default stays`);
+        continue;
+      }
+      found.set(tuned.class, tuned.settings);
+      const settings = tuned.settings === 'registers' ? tuned.settings : JSON.stringify(tuned.settings);
+      console.log(
+        `${name}: ${tuned.gain.toFixed(2)} times the default, ${tuned.gflops.toFixed(0)} GFLOP/s, ${tuned.tried} tried: ${settings}`,
+      );
+    }
+  }
+  const file = await writeTuning(device.info, kernelSource(), found);
+  console.log(`${found.size} settings kept in ${file}`);
+  return { rows: [] };
+}
+
+async function sft(open: OpenDevice, { models }: Request, args: Readonly<Record<string, unknown>>) {
+  const { cpu } = open.device.features;
+  const shape = models?.[0] ?? modelShapes[cpu ? 'small' : 'llama-3.1-8b'];
+  return benchSft(open, {
+    shape,
+    sequences: args.sequences as number,
+    length: args.length as number,
+    rank: 16,
+    targetModules: shape === modelShapes.small ? targets.slice(0, 4) : targets,
+    tier: open.tier,
+    steps: args.steps as number,
+    profile: args.profile as boolean,
+  });
 }
 
 /** Without --tier, all that the device has. */
-function tiersOf(tier: string, device: Device): BenchTier[] {
+function tiersOf(tier: string, device: Device): Tier[] {
   if (tier === 'tensor' || tier === 'f16' || tier === 'f32') return [tier];
   return [
     'f32',
@@ -123,14 +256,24 @@ function tiersOf(tier: string, device: Device): BenchTier[] {
   ];
 }
 
-function parseShapes(text: string): MatmulShape[] {
-  return text.split(',').map((part) => {
-    const match = /^(\d+)x(\d+)x(\d+)$/.exec(part.trim());
-    if (!match) throw new UsageError(`--shapes ${part}: write MxNxK, for example 512x512x512.`);
-    const [m, n, k] = match.slice(1).map(Number);
-    if (n % 4 || k % 4) throw new UsageError(`--shapes ${part}: N and K must be multiples of 4.`);
-    return { m, n, k };
-  });
+function describeAdapter({ info, gpu, matrixUnits }: Device): BenchReport['adapter'] {
+  const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize } = info;
+  const { maxBufferSize, maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = gpu.limits;
+  return {
+    vendor,
+    architecture,
+    device,
+    driver: description,
+    subgroups: [subgroupMinSize, subgroupMaxSize],
+    matrices: matrixUnits.map(({ m, n, k, operand }) => `${m}x${n}x${k} of ${operand}`),
+    limits: { maxBufferSize, maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup },
+  };
+}
+
+function describeCeilings({ copy_gbps, f32_gflops, f16_gflops, matrix_gflops }: Ceilings): string[] {
+  const rates = [`f32 ${f32_gflops.toFixed(0)}`, ...(f16_gflops === null ? [] : [`f16 ${f16_gflops.toFixed(0)}`])];
+  for (const [name, rate] of Object.entries(matrix_gflops)) rates.push(`matrices of ${name} ${rate.toFixed(1)}`);
+  return [`ceilings: copy ${copy_gbps.toFixed(1)} GB/s; GFLOP/s of ${rates.join(', ')}`];
 }
 
 /** The checkout's commit, with + where files differ from it; null outside a checkout. */

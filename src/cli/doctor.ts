@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { adapterKind } from '../gpu/adapter.js';
 import { Device } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
-import { checkTier, offeredTiers, type TierCheck } from '../model/self-test.js';
+import { candidates, checkCandidate, type TierCheck } from '../model/self-test.js';
 import { deviceWish, explainNoAdapter, listAdapterNames, type OpenAdapter, openAdapter } from './gpu.js';
 import { kernelSource } from './kernel-source.js';
 import type { Command } from './main.js';
@@ -62,9 +62,9 @@ async function checkTiers(opened: OpenAdapter): Promise<(TierCheck & { milliseco
   const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
   const kernels = new KernelCache(device, kernelSource());
   const checks = [];
-  for (const tier of offeredTiers(device)) {
+  for (const candidate of candidates(device)) {
     const started = performance.now();
-    const check = await checkTier(device, kernels, tier);
+    const check = await checkCandidate(device, kernels, candidate);
     checks.push({ ...check, milliseconds: Math.round(performance.now() - started) });
   }
   await device.close();
@@ -87,7 +87,8 @@ async function examine(device: string | undefined) {
       problems.push('The adapter has no 16-bit floats (shader-f16): only the f32 tier runs; update its driver.');
     if (opened.kind === 'cpu' && gpus.length && wish !== 'cpu') problems.push(explainNoAdapter('auto', gpus));
     tiers = await checkTiers(opened);
-    for (const { tier, ok, detail } of tiers) if (!ok) problems.push(`The ${tier} tier fails its self-test: ${detail}`);
+    for (const { name, ok, detail } of tiers)
+      if (!ok) problems.push(`The tier ${name} fails its self-test: ${detail}.`);
     opened.release();
   }
   return {
@@ -142,7 +143,8 @@ ${adapter.limits.maxComputeInvocationsPerWorkgroup} invocations`,
       ['bindings', `${adapter.limits.maxStorageBuffersPerShaderStage} storage buffers a shader`],
     );
   }
-  for (const { tier, ok, detail } of report.tiers) lines.push([`tier ${tier}`, `${ok ? 'ok' : 'FAILS'}: ${detail}`]);
+  for (const { name, ok, detail, milliseconds } of report.tiers)
+    lines.push([`tier ${name}`, `${ok ? 'ok' : 'FAILS'}: ${detail} (${milliseconds} ms)`]);
   const table = lines.map(([name, value]) => `${name.padEnd(16)} ${value}`);
   const verdict = report.device ?? 'No device can be used.';
   return [...table, '', verdict, ...report.problems.filter((problem) => problem !== verdict)].join('\n');

@@ -129,6 +129,7 @@ export function chooseMicroBatch(
     planTraining(open.device, open.kernels, model.config, adapter, open.tier, {
       rows: rowBucket(rows),
       maxLength: options.maxLength,
+      tuning: open.tuning,
     });
   const sizes =
     asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, open.device.features.cpu ? cpuMost : undefined);

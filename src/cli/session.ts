@@ -6,10 +6,12 @@ import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { Device } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
 import { LanguageModel, type Tier } from '../model/language-model.js';
-import { checkTier, offeredTiers } from '../model/self-test.js';
+import { candidates, checkCandidate, offeredTiers } from '../model/self-test.js';
+import type { Tuning } from '../ops/tuning.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
 import { openAdapter } from './gpu.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
+import { readTuning } from './tuning-cache.js';
 
 /** A model directory with its tokenizer (null without one), checked but not yet on a device. */
 export interface OpenModel {
@@ -43,6 +45,8 @@ export interface OpenDevice {
   readonly device: Device;
   readonly kernels: KernelCache;
   readonly tier: Tier;
+  /** Settings of matmuls that were measured on this device. */
+  readonly tuning: Tuning;
   /** One line: which device, driver and tier. */
   readonly describe: string;
   close(): Promise<void>;
@@ -57,9 +61,14 @@ export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
     opened.release();
   };
   try {
-    const kernels = new KernelCache(device, kernelSource());
+    const source = kernelSource();
+    const kernels = new KernelCache(device, source);
     const tier = await chooseTier(device, kernels, args.tier);
-    return { device, kernels, tier, describe: `${opened.describe}, tier ${tier}`, close };
+    const tuning = tier === 'tensor' ? await readTuning(device.info, source) : new Map();
+    if (tier === 'tensor' && !device.features.cpu && tuning.size === 0)
+      console.error('Matmuls run with default settings; `lexalign bench kernels --tune` looks for faster ones, once.');
+    const tuned = tier === 'tensor' ? `, ${tuning.size > 0 ? `${tuning.size} tuned products` : 'untuned'}` : '';
+    return { device, kernels, tier, tuning, describe: `${opened.describe}, tier ${tier}${tuned}`, close };
   } catch (error) {
     await close();
     throw error;
@@ -72,28 +81,39 @@ export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
  */
 async function chooseTier(device: Device, kernels: KernelCache, wish = 'auto'): Promise<Tier> {
   const offered = offeredTiers(device);
-  if (wish !== 'auto') {
-    const tier = offered.find((name) => name === wish);
-    if (!tier) throw new InputError(`--tier ${wish}: this device offers ${offered.join(', ')}.`);
-    const check = await checkTier(device, kernels, tier);
-    if (!check.ok) throw new InputError(`--tier ${wish} fails its self-test on this device: ${check.detail}.`);
-    return tier;
+  if (wish !== 'auto' && !offered.includes(wish as Tier)) {
+    throw new InputError(`--tier ${wish}: this device offers ${offered.join(', ')}.`);
   }
-  for (const tier of offered) {
-    if (tier === 'tensor' && device.features.cpu) continue;
-    const check = await checkTier(device, kernels, tier);
-    if (check.ok) return tier;
-    console.error(`Warning: tier ${tier} is left out, because it fails its self-test: ${check.detail}.`);
+  const failed: string[] = [];
+  for (const candidate of candidates(device)) {
+    const { tier, matrix } = candidate;
+    if (wish === 'auto' ? tier === 'tensor' && device.features.cpu : tier !== wish) continue;
+    const check = await checkCandidate(device, kernels, candidate);
+    if (check.ok) {
+      if (wish === 'auto' && !device.features.cpu && tier !== 'tensor') console.error(explainTier(device, tier));
+      return tier;
+    }
+    if (matrix) device.dropMatrix(matrix);
+    failed.push(`${check.name}: ${check.detail}`);
+    console.error(`Warning: tier ${check.name} is left out, because it fails its self-test: ${check.detail}.`);
   }
+  if (wish !== 'auto') throw new InputError(`--tier ${wish} fails its self-test on this device: ${failed.join('; ')}.`);
   throw new InputError(
     'No tier passes its self-test on this device: its driver computes wrongly; see lexalign doctor.',
   );
 }
 
+/** Why a GPU runs in a slower tier than it might. */
+function explainTier(device: Device, tier: Tier): string {
+  if (!device.features.f16)
+    return `This device has no 16-bit floats (shader-f16), so tier ${tier} runs; a newer driver may have them.`;
+  return `This device has no matrix units that WebGPU reaches, so tier ${tier} runs; a newer driver may have them.`;
+}
+
 /** Streams a model onto a device; closes its files. */
 export async function loadModel(open: OpenDevice, model: OpenModel, maxPositions: number): Promise<LanguageModel> {
-  const { device, kernels, tier } = open;
-  const loaded = await LanguageModel.load(device, kernels, model.checkpoint, { tier, maxPositions });
+  const { device, kernels, tier, tuning } = open;
+  const loaded = await LanguageModel.load(device, kernels, model.checkpoint, { tier, maxPositions, tuning });
   await model.checkpoint.close();
   return loaded;
 }

@@ -147,7 +147,12 @@ async function train(
     command: 'sft',
     options: describeOptions(args, run, settings, open),
     model: model.directory,
-    device: { description: open.describe, tier: open.tier, backend: open.device.info.description },
+    device: {
+      description: open.describe,
+      tier: open.tier,
+      backend: open.device.info.description,
+      tuning: Object.fromEntries(open.tuning),
+    },
     versions: versions(),
     data: [run.train, run.valid].flatMap((d) => (d ? [{ file: d.file, sha256: d.digest, ...d.stats }] : [])),
     memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens },

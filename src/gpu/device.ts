@@ -9,8 +9,12 @@ export interface DeviceFeatures {
   readonly cpu: boolean;
 }
 
+/** Makers of GPUs that lexalign has default settings for. */
+export type GpuFamily = 'nvidia' | 'amd' | 'intel' | 'apple' | 'other';
+
 /** A shape of subgroup matrices with f32 results: m × k times k × n. */
 export interface MatrixUnits {
+  readonly family: GpuFamily;
   /** Type of its operands; where it is f32, f16 tensors are converted on their way. */
   readonly operand: 'f16' | 'f32';
   readonly m: number;
@@ -62,6 +66,7 @@ export class Device {
   readonly features: DeviceFeatures;
   /** Bytes of all live buffers made through this device. */
   allocatedBytes = 0;
+  readonly #dropped = new Set<string>();
   readonly #pending = new Set<Promise<unknown>>();
   #error: Error | null = null;
   #destroyed = false;
@@ -105,9 +110,11 @@ export class Device {
   get matrixUnits(): MatrixUnits[] {
     if (!this.gpu.features.has('chromium-experimental-subgroup-matrix' as GPUFeatureName)) return [];
     const { subgroupMinSize, subgroupMaxSize } = this.info;
+    const families: readonly GpuFamily[] = ['nvidia', 'amd', 'intel', 'apple'];
     return [...((this.info as MatrixInfo).subgroupMatrixConfigs ?? [])]
       .filter((c) => (c.componentType === 'f16' || c.componentType === 'f32') && c.resultComponentType === 'f32')
       .map(({ componentType, M, N, K }) => ({
+        family: families.find((family) => family === this.info.vendor) ?? 'other',
         operand: componentType as 'f16' | 'f32',
         m: M,
         n: N,
@@ -117,7 +124,13 @@ export class Device {
         workgroupBytes: this.gpu.limits.maxComputeWorkgroupStorageSize,
         maxInvocations: this.gpu.limits.maxComputeInvocationsPerWorkgroup,
       }))
+      .filter((matrix) => !this.#dropped.has(nameMatrix(matrix)))
       .sort((a, b) => a.operand.localeCompare(b.operand) || b.m * b.n * b.k - a.m * a.n * a.k);
+  }
+
+  /** Leaves out units that compute wrongly. */
+  dropMatrix(matrix: MatrixUnits): void {
+    this.#dropped.add(nameMatrix(matrix));
   }
 
   /** A buffer for storage, copies and clears. Contents are undefined until written. */
@@ -182,6 +195,11 @@ export class Device {
     this.#destroyed = true;
     this.gpu.destroy();
   }
+}
+
+/** "16x16x16 of f16": m, n and k, and the operands' type. */
+export function nameMatrix({ m, n, k, operand }: MatrixUnits): string {
+  return `${m}x${n}x${k} of ${operand}`;
 }
 
 function describeError(error: GPUError): Error {

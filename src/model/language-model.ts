@@ -11,6 +11,7 @@ import { adapterOperands } from '../ops/adamw.js';
 import { attentionBlock } from '../ops/attention.js';
 import type { OpContext } from '../ops/context.js';
 import { ropeTable } from '../ops/rope-table.js';
+import { type Tuning, tunedBy } from '../ops/tuning.js';
 import { AdapterWeights } from './adapter.js';
 import type { AttentionLayout } from './batch-tensors.js';
 import { loadWeights, type Weights, weightBytes } from './weights.js';
@@ -24,18 +25,26 @@ export function operandOf(tier: Tier): 'f16' | 'f32' {
 }
 
 /** How this device's kernels run in a tier. */
-export function opContext(device: Device, recorder: Recorder, tier: Tier): OpContext {
-  return { recorder, ...formsOf(device, tier) };
+export function opContext(device: Device, recorder: Recorder, tier: Tier, tuning?: Tuning): OpContext {
+  return { recorder, ...formsOf(device, tier), tuned: tunedBy(tuning, formsOf(device, tier).matrix) };
 }
 
-function formsOf({ features, matrixUnits }: Device, tier: Tier): Omit<OpContext, 'recorder'> {
-  const matrix = tier === 'tensor' ? matrixUnits[0] : undefined;
-  return { operand: operandOf(tier), cpu: features.cpu, subgroups: features.subgroups, matrix };
+/** As `opContext`, before anything is recorded. */
+export function formsOf(device: Device, tier: Tier): Omit<OpContext, 'recorder'> {
+  const { cpu, subgroups } = device.features;
+  return { operand: operandOf(tier), cpu, subgroups, matrix: tier === 'tensor' ? device.matrixUnits[0] : undefined };
 }
 
 /** For which attention batches of a model are laid out. */
 export function attentionLayout(device: Device, config: ModelConfig, tier: Tier): AttentionLayout {
   return { block: attentionBlock(formsOf(device, tier), config.headDim), windows: config.windows };
+}
+
+export interface ModelOptions {
+  readonly tier: Tier;
+  /** Longest sequence. */
+  readonly maxPositions: number;
+  readonly tuning?: Tuning;
 }
 
 /** A frozen base model on a device, with what all programs over it share: the batch's uniform and transient memory. */
@@ -44,6 +53,8 @@ export class LanguageModel {
   readonly kernels: KernelCache;
   readonly config: ModelConfig;
   readonly tier: Tier;
+  /** Settings measured on this device, where some were. */
+  readonly tuning: Tuning | undefined;
   readonly weights: Weights;
   readonly pool: BufferPool;
   readonly batch: BatchUniform;
@@ -56,14 +67,14 @@ export class LanguageModel {
     device: Device,
     kernels: KernelCache,
     config: ModelConfig,
-    tier: Tier,
     weights: Weights,
-    maxPositions: number,
+    { tier, maxPositions, tuning }: ModelOptions,
   ) {
     this.device = device;
     this.kernels = kernels;
     this.config = config;
     this.tier = tier;
+    this.tuning = tuning;
     this.weights = weights;
     this.maxPositions = maxPositions;
     this.pool = new BufferPool(device);
@@ -77,14 +88,14 @@ export class LanguageModel {
     device: Device,
     kernels: KernelCache,
     checkpoint: Checkpoint<ModelConfig>,
-    options: { tier: Tier; maxPositions: number },
+    options: ModelOptions,
   ): Promise<LanguageModel> {
     const weights = await loadWeights(device, kernels, checkpoint, operandOf(options.tier));
-    return new LanguageModel(device, kernels, checkpoint.config, options.tier, weights, options.maxPositions);
+    return new LanguageModel(device, kernels, checkpoint.config, weights, options);
   }
 
   /** Bytes of everything that `load` leaves on the device. */
-  static bytes(config: ModelConfig, options: { tier: Tier; maxPositions: number }): number {
+  static bytes(config: ModelConfig, options: Pick<ModelOptions, 'tier' | 'maxPositions'>): number {
     return (
       weightBytes(config, operandOf(options.tier), tensorSpecs(config)) + options.maxPositions * config.headDim * 4
     );
@@ -106,7 +117,7 @@ export class LanguageModel {
 
   /** A context for recording operations of this model's tier. */
   ops(recorder: Recorder): OpContext {
-    return opContext(this.device, recorder, this.tier);
+    return opContext(this.device, recorder, this.tier, this.tuning);
   }
 
   /** Records and runs something once. */

@@ -5,6 +5,7 @@ import type { Device } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import type { Recorder } from '../gpu/program.js';
 import { Tensor } from '../gpu/tensor.js';
+import type { Tuning } from '../ops/tuning.js';
 import { AdapterWeights, adapterStandIn } from './adapter.js';
 import { layOutBatch } from './batch-tensors.js';
 import { attentionLayout, LanguageModel, opContext, operandOf, type Tier } from './language-model.js';
@@ -45,16 +46,16 @@ export function planTraining(
   config: ModelConfig,
   adapter: AdapterConfig,
   tier: Tier,
-  options: { rows: number; maxLength: number },
+  options: { rows: number; maxLength: number; tuning?: Tuning },
 ): TrainingMemory {
-  const { rows, maxLength } = options;
+  const { rows, maxLength, tuning } = options;
   const model = {
     kernels,
     config,
     maxBinding: device.maxBinding,
     weights: weightsStandIn(config, operandOf(tier), device.maxBinding),
     ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
-    ops: (recorder: Recorder) => opContext(device, recorder, tier),
+    ops: (recorder: Recorder) => opContext(device, recorder, tier, tuning),
   };
   let batch = 4 * maxLength * config.headDim + (4 << 20);
   const tensors = layOutBatch(

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kernelSource } from '../../src/cli/kernel-source.js';
 import { KernelCache } from '../../src/gpu/kernels.js';
-import { checkTier, offeredTiers } from '../../src/model/self-test.js';
+import { candidates, checkCandidate } from '../../src/model/self-test.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 
 let gpu: TestGpu;
@@ -10,23 +10,48 @@ beforeAll(async () => {
 });
 afterAll(() => gpu.close());
 
-it('passes every tier that the device offers', async () => {
-  const tiers = offeredTiers(gpu.device);
-  expect(tiers).toContain('f32');
-  for (const tier of tiers) expect(await checkTier(gpu.device, gpu.kernels, tier)).toMatchObject({ tier, ok: true });
+/** The kernels with one piece of text replaced. */
+const corrupted = (from: string, to: string) =>
+  new KernelCache(gpu.device, (path) => kernelSource()(path).replaceAll(from, to));
+
+it('passes every tier and shape of matrices that the device offers', async () => {
+  const offered = candidates(gpu.device);
+  expect(offered.at(-1)).toEqual({ tier: 'f32' });
+  for (const candidate of offered)
+    expect(await checkCandidate(gpu.device, gpu.kernels, candidate)).toMatchObject({ ...candidate, ok: true });
 });
 
-it('names a kernel that computes wrongly, and one that does not compile', async () => {
-  const wrong = new KernelCache(gpu.device, (path) =>
-    kernelSource()(path).replace('var value = sum * p.alpha;', 'var value = sum * 1.01;'),
-  );
-  expect(await checkTier(gpu.device, wrong, 'f32')).toMatchObject({
-    ok: false,
-    detail: expect.stringMatching(/'nt'.* off by 1\.0e-2/),
+describe('names what computes wrongly', () => {
+  it.each([
+    ['var value = sum * p.alpha;', 'var value = sum * 1.01;', /matmul 'nt' is off by 1\.0e-2/],
+    ['exp(', 'exp(1.05 * ', /attention o is off by/],
+    ['(dp', '(1.1 * dp', /attention d\w is off by/],
+  ])('%s turned into %s', async (from, to, detail) => {
+    const check = await checkCandidate(gpu.device, corrupted(from, to), { tier: 'f32' });
+    expect(check).toMatchObject({ ok: false, detail: expect.stringMatching(detail) });
   });
-  const broken = new KernelCache(gpu.device, (path) => `${kernelSource()(path)}\nfn`);
-  expect(await checkTier(gpu.device, broken, 'f32')).toMatchObject({
-    ok: false,
-    detail: expect.stringMatching(/does not compile/),
+
+  it('in matrix units', async () => {
+    const [matrix] = gpu.device.matrixUnits;
+    if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    const wrong = corrupted('subgroupMatrixLoad<Right, col_major>', 'subgroupMatrixLoad<Right, row_major>');
+    const check = await checkCandidate(gpu.device, wrong, { tier: 'tensor', matrix });
+    expect(check).toMatchObject({ name: 'tensor on matrices of 8x8x8 of f16', ok: false });
+    expect(check.detail).toMatch(/matmul 'nt' is off by/);
   });
+
+  it('a kernel that does not compile', async () => {
+    const broken = new KernelCache(gpu.device, (path) => `${kernelSource()(path)}\nfn`);
+    const check = await checkCandidate(gpu.device, broken, { tier: 'f32' });
+    expect(check).toMatchObject({ ok: false, detail: expect.stringMatching(/does not compile/) });
+  });
+});
+
+it('leaves out matrix units that were dropped', () => {
+  const [matrix] = gpu.device.matrixUnits;
+  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  const before = candidates(gpu.device).length;
+  gpu.device.dropMatrix(matrix);
+  expect(gpu.device.matrixUnits).not.toContainEqual(matrix);
+  expect(candidates(gpu.device)).toHaveLength(before - 1);
 });

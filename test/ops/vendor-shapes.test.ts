@@ -27,9 +27,19 @@ afterAll(async () => {
 
 const limits = { workgroupBytes: 49152, maxInvocations: 1024 } as const;
 const units: Record<string, MatrixUnits> = {
-  'NVIDIA, AMD: 16x16x16, 32 lanes': { ...limits, operand: 'f16', m: 16, n: 16, k: 16, subgroup: 32, pin: false },
+  'NVIDIA: 16x16x16, 32 lanes': {
+    ...limits,
+    family: 'nvidia',
+    operand: 'f16',
+    m: 16,
+    n: 16,
+    k: 16,
+    subgroup: 32,
+    pin: false,
+  },
   'AMD: 16x16x16, pinned to 64 of 32 or 64 lanes': {
     ...limits,
+    family: 'amd',
     operand: 'f16',
     m: 16,
     n: 16,
@@ -39,6 +49,7 @@ const units: Record<string, MatrixUnits> = {
   },
   'Intel: 8x16x16, pinned to 16 of 16 or 32 lanes': {
     ...limits,
+    family: 'intel',
     operand: 'f16',
     m: 8,
     n: 16,
@@ -46,7 +57,7 @@ const units: Record<string, MatrixUnits> = {
     subgroup: 16,
     pin: true,
   },
-  'Apple: 8x8x8 of f32': { ...limits, operand: 'f32', m: 8, n: 8, k: 8, subgroup: 32, pin: false },
+  'Apple: 8x8x8 of f32': { ...limits, family: 'apple', operand: 'f32', m: 8, n: 8, k: 8, subgroup: 32, pin: false },
 };
 const stages: Record<string, Partial<TensorTile>> = {
   'as by default': {},

@@ -1,0 +1,181 @@
+import { BatchUniform } from '../src/gpu/batch.js';
+import type { MatrixUnits } from '../src/gpu/device.js';
+import { BufferPool, Recorder } from '../src/gpu/program.js';
+import type { Tensor } from '../src/gpu/tensor.js';
+import { matmul } from '../src/ops/matmul.js';
+import {
+  defaultTensorTile,
+  type MatmulProblem,
+  type MatmulSettings,
+  type TensorTile,
+  tensorTile,
+} from '../src/ops/matmul-tile.js';
+import { neighbours, productClass } from '../src/ops/tuning.js';
+import { type BenchDevice, Operands } from './measure.js';
+import { median } from './rows.js';
+
+/** What a search found for one class of products. */
+export interface Tuned {
+  readonly class: string;
+  readonly settings: MatmulSettings;
+  /** The default's time over that of these settings, measured in turns. */
+  readonly gain: number;
+  readonly gflops: number;
+  readonly tried: number;
+}
+
+/** What the default must be beaten by: less is noise. */
+const leastGain = 1.03;
+/** Settings that are to replace others by less than this are not worth the next comparison. */
+const leastStep = 1.01;
+/** An adapter's share goes along, as in training. */
+const rank = 16;
+
+/**
+ * Looks for the fastest settings of a product x·wᵀ or x·w with an adapter: from the default, parameter by parameter,
+ * keeping what measures faster in turns with the best so far, at most `most` in all. Everything tried must equal the default's result. Null
+ * where nothing beats the default by 3 %.
+ */
+export async function tuneMatmul(
+  bench: BenchDevice,
+  matrix: MatrixUnits,
+  product: Omit<MatmulProblem, 'rank' | 'dtype'> & { readonly form: 'nt' | 'nn' },
+  most = 100,
+): Promise<Tuned | null> {
+  const problem: MatmulProblem = { ...product, dtype: 'f16', rank };
+  const side = new Sides(bench, matrix, problem);
+  try {
+    const first = defaultTensorTile(matrix, bench.device.features.cpu, problem);
+    const seen = new Set([JSON.stringify(first)]);
+    let best: MatmulSettings = first;
+    const beats = async (settings: MatmulSettings) => {
+      const key = JSON.stringify(settings);
+      if (seen.has(key) || seen.size > most) return false;
+      seen.add(key);
+      if (settings !== 'registers' && !tensorTile(matrix, problem, settings)) return false;
+      const gain = await side.compare(best, settings);
+      if (gain === null || gain < leastStep) return false;
+      best = settings;
+      return true;
+    };
+    if (!(await beats('registers'))) {
+      for (let better = true; better; ) {
+        better = false;
+        for (const parameter of neighbours(best as TensorTile).keys()) {
+          for (const settings of neighbours(best as TensorTile)[parameter]) better = (await beats(settings)) || better;
+        }
+      }
+    }
+    if (best === first) return null;
+    const gain = await side.compare(first, best);
+    if (gain === null || gain < leastGain) return null;
+    const { m, n, k } = problem;
+    return {
+      class: productClass(matrix, problem),
+      settings: best,
+      gain,
+      gflops: (2 * m * n * (k + rank)) / side.nanoseconds,
+      tried: seen.size,
+    };
+  } finally {
+    side.destroy();
+  }
+}
+
+/** Two settings of one product, on the same operands. */
+class Sides {
+  /** Median of the second side in the last comparison. */
+  nanoseconds = 0;
+  readonly #bench: BenchDevice;
+  readonly #matrix: MatrixUnits;
+  readonly #problem: MatmulProblem;
+  readonly #operands: Operands;
+  readonly #sets: { x: Tensor; w: Tensor; u: Tensor; v: Tensor }[];
+  readonly #results: readonly [Tensor, Tensor];
+
+  constructor(bench: BenchDevice, matrix: MatrixUnits, problem: MatmulProblem) {
+    this.#bench = bench;
+    this.#matrix = matrix;
+    this.#problem = problem;
+    const { form, m, n, k } = problem;
+    this.#operands = new Operands(bench.device);
+    const make = (...shape: number[]) => this.#operands.random('f16', shape);
+    // Two sets of operands take turns, so that nothing but the caches of a real step helps.
+    this.#sets = [0, 1].map(() => ({
+      x: make(m, k),
+      w: form === 'nt' ? make(n, k) : make(k, n),
+      u: make(m, rank),
+      v: form === 'nt' ? make(n, rank) : make(rank, n),
+    }));
+    const result = () => this.#operands.empty('f32', [m, n]);
+    this.#results = [result(), result()];
+  }
+
+  /** Time of the first settings over that of the second; null where the second's result differs or does not compile. */
+  async compare(first: MatmulSettings, second: MatmulSettings): Promise<number | null> {
+    const { device, kernels } = this.#bench;
+    const recorder = new Recorder(kernels);
+    const { m, n, k, form } = this.#problem;
+    const rounds = 6;
+    for (let round = 0; round < rounds; round++) {
+      const { x, w, u, v } = this.#sets[(round >> 1) % 2];
+      // Which comes first alternates too.
+      for (const side of round % 2 ? [1, 0] : [0, 1]) {
+        const settings = [first, second][side];
+        const ctx = { recorder, operand: 'f16', cpu: device.features.cpu, matrix: this.#matrix } as const;
+        matmul(
+          { ...ctx, tuned: () => settings },
+          { label: String(side), form, x, w, c: this.#results[side], n, k, lora: { u, v, rank }, count: 'batch.rows' },
+        );
+      }
+    }
+    const batch = new BatchUniform(device);
+    const pool = new BufferPool(device);
+    try {
+      const program = await recorder.realise(device, pool, batch.buffer);
+      batch.write({ rows: m });
+      program.run();
+      await device.finish();
+      if (!(await this.#equal())) return null;
+      const times: [number[], number[]] = [[], []];
+      const started = performance.now();
+      do {
+        (await program.time()).forEach((nanoseconds, i) => {
+          times[Number(program.dispatches[i].label)].push(nanoseconds);
+        });
+      } while (times[0].length < 24 && performance.now() - started < 500);
+      program.destroy();
+      this.nanoseconds = median(times[1]);
+      return median(times[0]) / this.nanoseconds;
+    } catch (error) {
+      if (/does not compile/.test((error as Error).message)) return null;
+      throw error;
+    } finally {
+      device.destroyBuffer(batch.buffer);
+      pool.destroy();
+    }
+  }
+
+  /** Whether the first and the last rows of both results agree but for the order of sums. */
+  async #equal(): Promise<boolean> {
+    const { m, n } = this.#problem;
+    const bytes = Math.min(m, 16) * n * 4;
+    for (const offset of [0, m * n * 4 - bytes]) {
+      const [a, b] = await Promise.all(
+        this.#results.map(async (c) => new Float32Array(await this.#bench.device.read(c.buffer!, offset, bytes))),
+      );
+      let difference = 0;
+      let norm = 0;
+      a.forEach((value, i) => {
+        difference += (value - b[i]) ** 2;
+        norm += value ** 2;
+      });
+      if (!(difference <= 1e-8 * norm)) return false;
+    }
+    return true;
+  }
+
+  destroy(): void {
+    this.#operands.destroy();
+  }
+}

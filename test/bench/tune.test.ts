@@ -1,0 +1,63 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { tuneMatmul } from '../../bench/tune.js';
+import { kernelSource } from '../../src/cli/kernel-source.js';
+import { KernelCache } from '../../src/gpu/kernels.js';
+import { tensorTile } from '../../src/ops/matmul-tile.js';
+import { isMatmulSettings, neighbours, productClass, tunedBy } from '../../src/ops/tuning.js';
+import { openTestGpu, type TestGpu } from '../gpu.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+const shape = { form: 'nt', m: 40, n: 72, k: 64 } as const;
+const tile = { GM: 1, GN: 2, TM: 2, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1 } as const;
+
+it('finds settings that beat the default, and gives them to products of their class', async () => {
+  const [matrix] = gpu.device.matrixUnits;
+  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  // The register form is about twice as fast on CPU cores.
+  const tuned = await tuneMatmul(gpu, matrix, shape);
+  expect(tuned).toMatchObject({ class: '8x8x8 of f16, nt f16 64x128x64', settings: 'registers' });
+  expect(tuned!.gain).toBeGreaterThan(1.03);
+  const lookup = tunedBy(new Map([[tuned!.class, tuned!.settings]]), matrix)!;
+  expect(lookup({ ...shape, dtype: 'f16', m: 33, n: 65, rank: 0 })).toBe('registers');
+  expect(lookup({ ...shape, dtype: 'f16', m: 32, rank: 0 })).toBeUndefined();
+});
+
+it('refuses what computes another result, and goes on over the neighbours', async () => {
+  const [matrix] = gpu.device.matrixUnits;
+  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  const wrong = new KernelCache(gpu.device, (path) => {
+    const text = kernelSource()(path);
+    return path === 'matmul-direct.wgsl' ? text.replace(/store\((.*)\);/g, 'store($1 * 1.01);') : text;
+  });
+  const tuned = await tuneMatmul({ ...gpu, kernels: wrong }, matrix, shape, 4);
+  expect(tuned?.settings).not.toBe('registers');
+  if (tuned)
+    expect(tensorTile(matrix, { ...shape, dtype: 'f16', rank: 16 }, tuned.settings as typeof tile)).not.toBeNull();
+});
+
+it('walks from settings to those that differ in one parameter, all of which a file may hold', () => {
+  const near = neighbours(tile).flat();
+  expect(near.length).toBeGreaterThan(15);
+  for (const settings of near) {
+    const differing = Object.entries(settings).filter(([name, value]) => value !== tile[name as keyof typeof tile]);
+    expect(differing).toHaveLength(1);
+    expect(isMatmulSettings(settings)).toBe(true);
+  }
+});
+
+it.each([[null], ['tensor'], [{ ...tile, TM: 3 }], [{ ...tile, extra: 1 }], [{ TM: 1 }], [[]]])(
+  'knows that %j are no settings',
+  (value) => expect(isMatmulSettings(value)).toBe(false),
+);
+
+it('tells classes apart by units, form, type and powers of 2', () => {
+  const units = { m: 16, n: 16, k: 16, operand: 'f16' } as Parameters<typeof productClass>[0];
+  expect(productClass(units, { form: 'nn', dtype: 'f16', m: 513, n: 4096, k: 14336, rank: 16 })).toBe(
+    '16x16x16 of f16, nn f16 1024x4096x16384',
+  );
+});
