@@ -46,7 +46,12 @@ interface Form {
   readonly matrix?: boolean;
 }
 
-async function run(form: Form, trie: TokenTrie, shape: AttentionShape, { spare = 5, deviation = 1 } = {}) {
+async function run(
+  form: Form,
+  trie: TokenTrie,
+  shape: AttentionShape,
+  { spare = 5, deviation = 1, cancelling = 1 } = {},
+) {
   const { tier, cpu } = form;
   const matrix = form.matrix ? gpu.device.matrixUnits[0] : undefined;
   if (form.matrix && !matrix) {
@@ -101,8 +106,8 @@ async function run(form: Form, trie: TokenTrie, shape: AttentionShape, { spare =
   };
   await check(o, forward.o, tolerance[tier]);
   await check(lse, forward.lse, 1e-5);
-  await check(dq, backward.dq, tolerance[tier]);
-  await check(dk, backward.dk, tolerance[tier]);
+  await check(dq, backward.dq, cancelling * tolerance[tier]);
+  await check(dk, backward.dk, cancelling * tolerance[tier]);
   await check(dv, backward.dv, tolerance[tier]);
 }
 
@@ -158,6 +163,8 @@ describe.each(forms)('attention, $name', ({ form, shapes }) => {
 
   it('weighs scores of hundreds without overflow', async () => {
     const shape = { heads: 2, kvHeads: 1, headDim: 16, window: null };
-    await run(form, tries['one chain of 70'], shape, { deviation: 40 });
+    // Where one key takes nearly all weight, p·(dp − do·o) of dq and dk cancels: rounding o to 16 bits, 1.2e-4 of it,
+    // is 1.6e-3 of dq in every form, and weights rounded to 16 bits for matrix units, 1.6e-4 of o, are 2.1e-3.
+    await run(form, tries['one chain of 70'], shape, { deviation: 40, cancelling: form.tier === 'f16' ? 1.5 : 1 });
   });
 });
