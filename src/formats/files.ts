@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, join, sep } from 'node:path';
+import { type FileHandle, mkdir, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
 
@@ -70,6 +70,31 @@ export async function writeFileAtomic(
     throw error;
   }
   await syncDirectory(directory);
+}
+
+/**
+ * Makes a directory that appears whole or not at all: `fill` gets a temporary one beside it, which is renamed once
+ * filled and removed when `fill` throws; the files in it are for `fill` to sync. Throws InputError when something of
+ * that name is there already, but for an empty directory.
+ */
+export async function writeDirectoryAtomic(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
+  const target = resolve(path);
+  const parent = dirname(target);
+  await makeDirectory(parent);
+  const temporary = join(parent, `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
+  await mkdir(temporary).catch((error) => explainFileError(path, error));
+  try {
+    await fill(temporary);
+    await syncDirectory(temporary);
+    await rmdir(target).catch((error) => {
+      if (error.code !== 'ENOENT') throw new InputError(`${path} exists already: name a new directory, or remove it`);
+    });
+    await rename(temporary, target).catch((error) => explainFileError(path, error));
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+  await syncDirectory(parent);
 }
 
 /** Makes a directory and those above it; none of it need be new. Throws InputError. */

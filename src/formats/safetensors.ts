@@ -41,11 +41,15 @@ export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** A tensor to write: its bytes (little-endian, row-major), or what yields them. */
-export interface TensorData {
+/** A tensor to write. */
+export interface TensorDeclaration {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
+}
+
+/** A tensor to write with its bytes (little-endian, row-major), or what yields them. */
+export interface TensorData extends TensorDeclaration {
   readonly data: Uint8Array | (() => AsyncIterable<Uint8Array>);
 }
 
@@ -168,7 +172,7 @@ function isSizes(value: unknown): value is number[] {
 }
 
 /** Bytes of a tensor; infinity or an unsafe integer, equal to no length of a file, when the product is too large. */
-function byteLength(dtype: Dtype, shape: readonly number[]): number {
+export function byteLength(dtype: Dtype, shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
 }
 
@@ -202,39 +206,59 @@ export function toFloat32(dtype: Dtype, bytes: Uint8Array): Float32Array {
 }
 
 /**
- * The bytes of a safetensors file, in pieces. As the reference implementation: wider dtypes first, so that every tensor
- * is aligned, then by name; the header is padded with spaces to 8 bytes. An empty `metadata` writes none. Throws
- * InputError when a name stands twice or a tensor's data has not the length of its shape.
+ * The head of a safetensors file, and where its tensors will lie in it, in order. As the reference implementation:
+ * wider dtypes first, so that every tensor is aligned, then by name; the header is padded with spaces to 8 bytes. An
+ * empty `metadata` writes none. Throws InputError when a name stands twice.
  */
-export async function* encodeSafetensors(
-  tensors: readonly TensorData[],
+export function layOutSafetensors(
+  tensors: readonly TensorDeclaration[],
   metadata: Readonly<Record<string, string>> = { format: 'pt' },
-): AsyncGenerator<Uint8Array> {
+): { head: Uint8Array; tensors: TensorInfo[] } {
   const sorted = [...tensors].sort(
     (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : Number(a.name > b.name)),
   );
   const entries: [string, unknown][] = Object.keys(metadata).length > 0 ? [['__metadata__', metadata]] : [];
   const names = new Set(['__metadata__']);
+  const offsets: [number, number][] = [];
   let offset = 0;
   for (const { name, dtype, shape } of sorted) {
     if (names.has(name)) throw new InputError(`tensor name ${name} cannot be written twice to a safetensors file`);
     names.add(name);
     const end = offset + byteLength(dtype, shape);
     entries.push([name, { dtype, shape, data_offsets: [offset, end] }]);
+    offsets.push([offset, end]);
     offset = end;
   }
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
   const head = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(head.length - 8), true);
   head.set(json, 8);
-  yield head;
-  for (const { name, dtype, shape, data } of sorted) {
+  const placed = sorted.map(({ name, dtype, shape }, i) => {
+    const [begin, end] = offsets[i];
+    return { name, dtype, shape, begin: head.length + begin, end: head.length + end };
+  });
+  return { head, tensors: placed };
+}
+
+/**
+ * The bytes of a safetensors file, in pieces. Throws InputError when a name stands twice or a tensor's data has not the
+ * length of its shape.
+ */
+export async function* encodeSafetensors(
+  tensors: readonly TensorData[],
+  metadata?: Readonly<Record<string, string>>,
+): AsyncGenerator<Uint8Array> {
+  const file = layOutSafetensors(tensors, metadata);
+  const dataOf = new Map(tensors.map(({ name, data }) => [name, data]));
+  yield file.head;
+  for (const { name, begin, end } of file.tensors) {
+    const data = dataOf.get(name)!;
     let written = 0;
     for await (const chunk of typeof data === 'function' ? data() : [data]) {
       written += chunk.length;
       yield chunk;
     }
-    const wanted = byteLength(dtype, shape);
-    if (written !== wanted) throw new InputError(`tensor ${name} has ${written} bytes, its shape takes ${wanted}`);
+    if (written !== end - begin)
+      throw new InputError(`tensor ${name} has ${written} bytes, its shape takes ${end - begin}`);
   }
 }
