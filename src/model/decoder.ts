@@ -4,7 +4,7 @@ import { embedding } from '../ops/embedding.js';
 import { rmsNorm, rmsNormBackward } from '../ops/rms-norm.js';
 import { rope, ropeBackward } from '../ops/rope.js';
 import { swiglu, swigluBackward } from '../ops/swiglu.js';
-import { type DecoderContext, type LinearTape, linear, linearBackward } from './linear.js';
+import { adapt, type DecoderContext, type LinearTape, linear, linearBackward, product } from './linear.js';
 
 /**
  * silu(gate)·up is stored times this in f16 tiers, because it is the one activation known to pass 65,504 (to 1,048,064
@@ -25,10 +25,9 @@ export interface RowTensors {
 /** How a layer's queries meet keys: over the trie of the batch, or over a KV cache. */
 export type Attend = (layer: number, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor) => void;
 
-/** What one layer leaves for its backward pass. */
+/** What one layer leaves for its backward pass: not what follows from these without a matmul. */
 interface LayerTape {
-  /** Residual stream before the layer and between its halves, f32. */
-  readonly x: Tensor;
+  /** Residual stream between the layer's halves, f32. */
   readonly middle: Tensor;
   /** q and k before their norms, where there are such. */
   readonly rawQ: Tensor;
@@ -40,13 +39,16 @@ interface LayerTape {
   readonly lse: Tensor;
   readonly gate: Tensor;
   readonly up: Tensor;
+  /** In the order of the modules, down_proj apart. */
   readonly linear: readonly LinearTape[];
 }
 
 export interface DecoderTape {
-  /** The residual stream after the last layer, f32 [rows, hidden]. */
+  /** The residual stream after the last layer, f32 [rows, hidden], and before each. */
   readonly x: Tensor;
-  readonly layers: readonly LayerTape[];
+  readonly inputs: readonly Tensor[];
+  /** Null where the backward pass computes the layer again. */
+  readonly layers: readonly ((LayerTape & { readonly down: LinearTape }) | null)[];
 }
 
 export function attentionShape(d: DecoderContext, layer: number): AttentionShape {
@@ -63,50 +65,77 @@ export function attendTree(d: DecoderContext, trees: ReadonlyMap<number | null, 
 /** Embedding and all decoder layers: rows of tokens to the residual stream before the final norm. */
 export function decoder(d: DecoderContext, rows: RowTensors, attend: Attend): DecoderTape {
   const { ops, config, capacity } = d;
-  const { recorder, operand } = ops;
-  const dims = { q: config.heads * config.headDim, kv: config.kvHeads * config.headDim };
-  const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.rows' as const };
-  let x = recorder.tensor('embedded', 'f32', [capacity, config.hiddenSize]);
+  let x = ops.recorder.tensor('embedded', 'f32', [capacity, config.hiddenSize]);
   embedding(ops, { tokens: rows.tokens, table: d.weights.embedding, y: x });
-  const layers: LayerTape[] = [];
+  const inputs: Tensor[] = [];
+  const layers: DecoderTape['layers'][number][] = [];
   for (let layer = 0; layer < config.layers; layer++) {
-    const w = d.weights.layers[layer];
-    const make = (name: string, width: number, dtype: 'f16' | 'f32' = operand) =>
-      recorder.tensor(`layers.${layer}.${name}`, dtype, [capacity, width]);
-    const n1 = make('input_layernorm', config.hiddenSize);
-    rmsNorm(ops, norm, { x, w: w.inputNorm, y: n1 });
-    const [rawQ, rawK, v] = [make('q', dims.q), make('k', dims.kv), make('v', dims.kv)];
-    const tapes = [
-      linear(d, layer, 'q_proj', { x: n1, y: rawQ }),
-      linear(d, layer, 'k_proj', { x: n1, y: rawK }),
-      linear(d, layer, 'v_proj', { x: n1, y: v }),
-    ];
-    const q = headNorm(d, rawQ, w.qNorm, config.heads);
-    const k = headNorm(d, rawK, w.kNorm, config.kvHeads);
-    const turn = { positions: rows.positions, table: rows.ropeTable };
-    rope(ops, { heads: config.heads, headDim: config.headDim }, { x: q, ...turn });
-    rope(ops, { heads: config.kvHeads, headDim: config.headDim }, { x: k, ...turn });
-    const o = make('attention', dims.q);
-    const lse = make('lse', config.heads, 'f32');
-    attend(layer, q, k, v, o, lse);
-    const middle = make('middle', config.hiddenSize, 'f32');
-    tapes.push(linear(d, layer, 'o_proj', { x: o, y: middle, residual: x }));
-    const n2 = make('post_attention_layernorm', config.hiddenSize);
-    rmsNorm(ops, norm, { x: middle, w: w.postAttentionNorm, y: n2 });
-    const [gate, up, h] = [
-      make('gate', config.intermediateSize),
-      make('up', config.intermediateSize),
-      make('h', config.intermediateSize),
-    ];
-    tapes.push(linear(d, layer, 'gate_proj', { x: n2, y: gate }), linear(d, layer, 'up_proj', { x: n2, y: up }));
-    const scale = mlpScale(operand);
-    swiglu(ops, { gate, up, h }, scale);
-    const next = make('out', config.hiddenSize, 'f32');
-    tapes.push(linear(d, layer, 'down_proj', { x: h, y: next, residual: middle, inputScale: 1 / scale }));
-    layers.push({ x, middle, rawQ, rawK, q, k, v, o, lse, gate, up, linear: tapes });
-    x = next;
+    const t = layerTape(d, rows, attend, layer, x);
+    const h = gated(d, t);
+    const down = adapt(d, layer, 'down_proj', { x: () => h, inputScale: 1 / mlpScale(ops.operand) });
+    inputs.push(x);
+    layers.push(layer < (d.recompute ?? 0) ? null : { ...t, down });
+    x = ops.recorder.tensor(`layers.${layer}.out`, 'f32', [capacity, config.hiddenSize]);
+    product(d, down, { x: h, y: x, residual: t.middle });
   }
-  return { x, layers };
+  return { x, inputs, layers };
+}
+
+/** A layer's forward pass up to gate and up. */
+function layerTape(d: DecoderContext, rows: RowTensors, attend: Attend, layer: number, x: Tensor): LayerTape {
+  const { ops, config, capacity } = d;
+  const w = d.weights.layers[layer];
+  const make = (name: string, width: number, dtype: 'f16' | 'f32' = ops.operand) =>
+    ops.recorder.tensor(`layers.${layer}.${name}`, dtype, [capacity, width]);
+  const dims = { q: config.heads * config.headDim, kv: config.kvHeads * config.headDim };
+  const n1 = normed(d, x, w.inputNorm);
+  const [rawQ, rawK, v] = [make('q', dims.q), make('k', dims.kv), make('v', dims.kv)];
+  const tapes = [
+    linear(d, layer, 'q_proj', { x: n1, y: rawQ }),
+    linear(d, layer, 'k_proj', { x: n1, y: rawK }),
+    linear(d, layer, 'v_proj', { x: n1, y: v }),
+  ];
+  const q = headNorm(d, rawQ, w.qNorm, config.heads);
+  const k = headNorm(d, rawK, w.kNorm, config.kvHeads);
+  const turn = { positions: rows.positions, table: rows.ropeTable };
+  rope(ops, { heads: config.heads, headDim: config.headDim }, { x: q, ...turn });
+  rope(ops, { heads: config.kvHeads, headDim: config.headDim }, { x: k, ...turn });
+  const o = make('attention', dims.q);
+  const lse = make('lse', config.heads, 'f32');
+  attend(layer, q, k, v, o, lse);
+  const middle = make('middle', config.hiddenSize, 'f32');
+  tapes.push(linear(d, layer, 'o_proj', { x: o, y: middle, residual: x }));
+  const n2 = normed(d, middle, w.postAttentionNorm);
+  const [gate, up] = [make('gate', config.intermediateSize), make('up', config.intermediateSize)];
+  tapes.push(linear(d, layer, 'gate_proj', { x: n2, y: gate }), linear(d, layer, 'up_proj', { x: n2, y: up }));
+  return { middle, rawQ, rawK, q, k, v, o, lse, gate, up, linear: tapes };
+}
+
+/** Shape of the norms of the residual stream. */
+function normShape({ config }: DecoderContext) {
+  return { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.rows' as const };
+}
+
+function normed(d: DecoderContext, x: Tensor, w: Tensor): Tensor {
+  const y = d.ops.recorder.tensor('normed', d.ops.operand, x.shape);
+  rmsNorm(d.ops, normShape(d), { x, w, y });
+  return y;
+}
+
+/** mlpScale · silu(gate) · up */
+function gated(d: DecoderContext, { gate, up }: Pick<LayerTape, 'gate' | 'up'>): Tensor {
+  const h = d.ops.recorder.tensor('h', d.ops.operand, gate.shape);
+  swiglu(d.ops, { gate, up, h }, mlpScale(d.ops.operand));
+  return h;
+}
+
+/** Records `make` when its tensor is first asked for. */
+function once(make: () => Tensor): () => Tensor {
+  let made: Tensor | null = null;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
 
 /** RMSNorm over each head (Qwen3), or x itself. */
@@ -122,7 +151,7 @@ function headNormShape(d: DecoderContext, heads: number) {
 }
 
 /**
- * Backward through all layers down to the lowest adapted one. `dx` (f32) holds the gradient of the tape's `x` and is
+ * Backward through all layers down to the first. `dx` (f32) holds the gradient of the tape's `x` and is
  * used up; `dxCopy` is its copy in operand type (dx itself where that is f32).
  */
 export function decoderBackward(
@@ -135,23 +164,28 @@ export function decoderBackward(
   const { ops, config, capacity } = d;
   const { recorder, operand } = ops;
   const { dx, dxCopy } = gradient;
-  const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.rows' as const };
+  const norm = normShape(d);
   for (let layer = config.layers - 1; layer >= 0; layer--) {
     const w = d.weights.layers[layer];
-    const t = tape.layers[layer];
-    const [q, k, v, o, gate, up, down] = t.linear;
+    const x = tape.inputs[layer];
+    const kept = tape.layers[layer];
+    const t = kept ?? layerTape(d, rows, attendTree(d, trees), layer, x);
+    const [q, k, v, o, gate, up] = t.linear;
+    const h = once(() => gated(d, t));
+    const down = kept?.down ?? adapt(d, layer, 'down_proj', { x: h, inputScale: 1 / mlpScale(operand) });
     const make = (name: string, width: number, dtype: 'f16' | 'f32' = operand) =>
       recorder.tensor(name, dtype, [capacity, width]);
     const dh = make('dh', config.intermediateSize);
-    linearBackward(d, down, { dy: dxCopy, dx: dh });
+    linearBackward(d, down, { x: h, dy: dxCopy, dx: dh });
     const [dgate, dup] = [make('dgate', config.intermediateSize), make('dup', config.intermediateSize)];
     swigluBackward(ops, { gate: t.gate, up: t.up, dh, dgate, dup });
     const dn2 = make('dn2', config.hiddenSize, 'f32');
-    linearBackward(d, gate, { dy: dgate, dx: dn2 });
-    linearBackward(d, up, { dy: dup, dx: dn2, accumulate: true });
+    const n2 = once(() => normed(d, t.middle, w.postAttentionNorm));
+    linearBackward(d, gate, { x: n2, dy: dgate, dx: dn2 });
+    linearBackward(d, up, { x: n2, dy: dup, dx: dn2, accumulate: true });
     rmsNormBackward(ops, norm, { x: t.middle, w: w.postAttentionNorm, dy: dn2, dx, dxCopy, accumulate: true });
     const dout = make('do', t.o.shape[1]);
-    linearBackward(d, o, { dy: dxCopy, dx: dout });
+    linearBackward(d, o, { x: () => t.o, dy: dxCopy, dx: dout });
     const [dq, dk, dv] = [make('dq', t.q.shape[1]), make('dk', t.k.shape[1]), make('dv', t.v.shape[1])];
     const tree = trees.get(config.windows[layer])!;
     attentionBackward(ops, attentionShape(d, layer), tree, {
@@ -172,10 +206,11 @@ export function decoderBackward(
     const rawDk = headNormBackward(d, t.rawK, w.kNorm, config.kvHeads, dk);
     // The embedding is frozen: nothing below the first layer's adapters is trained.
     const dn1 = layer > 0 ? make('dn1', config.hiddenSize, 'f32') : null;
-    linearBackward(d, q, { dy: rawDq, dx: dn1 });
-    linearBackward(d, k, { dy: rawDk, dx: dn1, accumulate: true });
-    linearBackward(d, v, { dy: dv, dx: dn1, accumulate: true });
-    if (dn1) rmsNormBackward(ops, norm, { x: t.x, w: w.inputNorm, dy: dn1, dx, dxCopy, accumulate: true });
+    const n1 = once(() => normed(d, x, w.inputNorm));
+    linearBackward(d, q, { x: n1, dy: rawDq, dx: dn1 });
+    linearBackward(d, k, { x: n1, dy: rawDk, dx: dn1, accumulate: true });
+    linearBackward(d, v, { x: n1, dy: dv, dx: dn1, accumulate: true });
+    if (dn1) rmsNormBackward(ops, norm, { x, w: w.inputNorm, dy: dn1, dx, dxCopy, accumulate: true });
   }
 }
 

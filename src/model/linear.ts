@@ -18,83 +18,109 @@ export interface DecoderContext {
   readonly capacity: number;
   /** Dropout masks are drawn; otherwise the adapter is as in evaluation. */
   readonly training: boolean;
+  /** Layers below this one keep their input alone: the backward pass computes the rest again. By default 0, none. */
+  readonly recompute?: number;
 }
 
-/** What the backward pass of a linear layer needs from its forward pass. */
+/** What the backward pass of a linear layer needs from its forward pass, beside x. */
 export interface LinearTape {
   readonly layer: number;
   readonly module: LinearModule;
   readonly adapted: AdaptedModule | null;
-  /** Input of lora_A: x, or x after dropout. */
-  readonly input: Tensor;
-  /** x·Aᵀ [rows, rank] */
+  /** x·Aᵀ [rows, rank], of x after dropout */
   readonly u: Tensor | null;
   /** x is the true input times 1 / inputScale. */
   readonly inputScale: number;
 }
 
-/** y = inputScale · (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias + residual, base and adapter in one matmul over [x, x·Aᵀ]. */
-export function linear(
+/** The adapter's narrow half of a linear layer, u = x·Aᵀ, where the module is adapted; x is asked for only then. */
+export function adapt(
   d: DecoderContext,
   layer: number,
   module: LinearModule,
-  args: { x: Tensor; y: Tensor; residual?: Tensor; inputScale?: number },
+  args: { x: () => Tensor; inputScale?: number },
 ): LinearTape {
   const { ops, capacity } = d;
-  const { x, y, residual, inputScale = 1 } = args;
   const path = modulePath(layer, module);
+  const adapted = d.adapter?.modules.get(path) ?? null;
+  const tape = { layer, module, adapted, inputScale: args.inputScale ?? 1 };
+  if (!adapted) return { ...tape, u: null };
+  const rank = d.adapter!.rank;
+  const u = ops.recorder.tensor(`${path}.u`, ops.operand, [capacity, rank]);
+  matmul(ops, {
+    label: 'lora_A',
+    form: 'nt',
+    x: loraInput(d, tape, args.x()),
+    w: adapted.a,
+    c: u,
+    n: rank,
+    k: linearShape(d.config, module).in,
+    count: 'batch.rows',
+  });
+  return { ...tape, u };
+}
+
+function drops(d: DecoderContext): boolean {
+  return d.training && d.adapter !== null && d.adapter.config.dropout > 0;
+}
+
+/** What lora_A multiplies: x, or x after dropout, which is the same whenever it is asked for. */
+function loraInput(d: DecoderContext, { adapted }: Pick<LinearTape, 'adapted'>, x: Tensor): Tensor {
+  if (!adapted || !drops(d)) return x;
+  const dropped = d.ops.recorder.tensor('dropped', d.ops.operand, x.shape);
+  dropout(d.ops, { x, y: dropped }, adapted.site);
+  return dropped;
+}
+
+/** y = inputScale · (x·Wᵀ + s·u·Bᵀ) + bias + residual, base and adapter in one matmul over [x, u]. */
+export function product(
+  d: DecoderContext,
+  { layer, module, adapted, u, inputScale }: LinearTape,
+  args: { x: Tensor; y: Tensor; residual?: Tensor },
+): void {
   const shape = linearShape(d.config, module);
   const { weight, bias } = d.weights.layers[layer].linear[module];
-  const adapted = d.adapter?.modules.get(path) ?? null;
-  let input = x;
-  let u: Tensor | null = null;
-  if (adapted) {
-    const rank = d.adapter!.rank;
-    if (d.training && d.adapter!.config.dropout > 0) {
-      input = ops.recorder.tensor(`${path}.dropped`, ops.operand, [capacity, shape.in]);
-      dropout(ops, { x, y: input }, adapted.site);
-    }
-    u = ops.recorder.tensor(`${path}.u`, ops.operand, [capacity, rank]);
-    matmul(ops, {
-      label: 'lora_A',
-      form: 'nt',
-      x: input,
-      w: adapted.a,
-      c: u,
-      n: rank,
-      k: shape.in,
-      count: 'batch.rows',
-    });
-  }
-  matmul(ops, {
+  matmul(d.ops, {
     label: module,
     form: 'nt',
-    x,
+    x: args.x,
     w: weight,
-    c: y,
+    c: args.y,
     n: shape.out,
     k: shape.in,
     lora: u ? { u, v: adapted!.b, rank: d.adapter!.rank } : undefined,
     bias: bias ?? undefined,
-    residual,
+    residual: args.residual,
     alpha: inputScale,
     count: 'batch.rows',
   });
-  return { layer, module, adapted, input, u, inputScale };
+}
+
+/** A whole linear layer: y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias + residual. */
+export function linear(
+  d: DecoderContext,
+  layer: number,
+  module: LinearModule,
+  args: { x: Tensor; y: Tensor; residual?: Tensor },
+): LinearTape {
+  const tape = adapt(d, layer, module, { x: () => args.x });
+  product(d, tape, args);
+  return tape;
 }
 
 /**
- * From dy (operand type): the gradients of A and B, added to the adapter's, and dx = dy·W + s·(dy·B)·A of the true
- * input, stored or accumulated; `dx` null where nothing below is trained.
+ * From x, asked for where the module is adapted, and dy (operand type): the gradients of A and B, added to the
+ * adapter's, and dx = dy·W + s·(dy·B)·A of the true input, stored or accumulated; `dx` null where nothing below is
+ * trained.
  */
 export function linearBackward(
   d: DecoderContext,
   tape: LinearTape,
-  args: { dy: Tensor; dx: Tensor | null; accumulate?: boolean },
+  args: { x: () => Tensor; dy: Tensor; dx: Tensor | null; accumulate?: boolean },
 ): void {
   const { ops, capacity } = d;
   const { dy, dx, accumulate = false } = args;
-  const { adapted, u, input, inputScale, module } = tape;
+  const { adapted, u, inputScale, module } = tape;
   const shape = linearShape(d.config, module);
   const label = `${module}.backward`;
   const weight = d.weights.layers[tape.layer].linear[module].weight;
@@ -130,7 +156,7 @@ export function linearBackward(
       label: 'lora_A.gradient',
       layout: 'a',
       skinny: du,
-      wide: input,
+      wide: loraInput(d, tape, args.x()),
       gradient: adapted.gradientA,
       rank,
       columns: shape.in,
@@ -148,7 +174,7 @@ export function linearBackward(
     });
   }
   if (!dx) return;
-  const dropped = d.training && d.adapter!.config.dropout > 0;
+  const dropped = drops(d);
   const lora = dropped ? undefined : { u: du, v: adapted.a, rank };
   matmul(ops, {
     label,

@@ -15,6 +15,8 @@ export interface LossOptions {
   readonly adapter: AdapterWeights | null;
   /** Also add the gradients of the adapter's matrices to its gradient buffers. */
   readonly backward: boolean;
+  /** Layers from the first whose activations the backward pass computes again instead of keeping them; by default 0. */
+  readonly recompute?: number;
 }
 
 /** What a run tells the device beside the batch itself. */
@@ -103,7 +105,7 @@ export type LossModel = Pick<LanguageModel, 'kernels' | 'config' | 'weights' | '
 /** Records forward pass, cross-entropy and, when asked, the backward pass. */
 export function recordLoss(
   model: LossModel,
-  options: { adapter: AdapterLayout | null; backward: boolean },
+  options: Omit<LossOptions, 'adapter'> & { adapter: AdapterLayout | null },
   tensors: BatchLayout,
   edgeLogprob: Tensor,
   capacity: number,
@@ -111,7 +113,8 @@ export function recordLoss(
   const recorder = new Recorder(model.kernels);
   const ops = model.ops(recorder);
   const { config, weights } = model;
-  const d: DecoderContext = { ops, config, weights, adapter: options.adapter, capacity, training: options.backward };
+  const { adapter, backward, recompute } = options;
+  const d: DecoderContext = { ops, config, weights, adapter, capacity, training: backward, recompute };
   const rows = { tokens: tensors.tokens, positions: tensors.positions, ropeTable: model.ropeTable };
   const tape = decoder(d, rows, attendTree(d, tensors.trees));
   // The last row of a sequence predicts nothing, so only rows with an edge go through the head.
@@ -120,7 +123,7 @@ export function recordLoss(
   const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.logitRows' as const };
   const hidden = recorder.tensor('norm', ops.operand, [capacity, config.hiddenSize]);
   rmsNorm(ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
-  const dhidden = options.backward ? recorder.tensor('dnorm', 'f32', [capacity, config.hiddenSize]) : null;
+  const dhidden = backward ? recorder.tensor('dnorm', 'f32', [capacity, config.hiddenSize]) : null;
   const widths = weights.head.parts.map((part) => part.tensor.shape[0]);
   const most = Math.min(logitBytes / sum(widths), model.maxBinding / Math.max(...widths)) / 4;
   const chunkRows = Math.max(16, Math.floor(most / 16) * 16);

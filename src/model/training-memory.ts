@@ -46,9 +46,9 @@ export function planTraining(
   config: ModelConfig,
   adapter: AdapterConfig,
   tier: Tier,
-  options: { rows: number; maxLength: number; tuning?: Tuning },
+  options: { rows: number; maxLength: number; recompute?: number; tuning?: Tuning },
 ): TrainingMemory {
-  const { rows, maxLength, tuning } = options;
+  const { rows, maxLength, recompute, tuning } = options;
   const model = {
     kernels,
     config,
@@ -71,7 +71,7 @@ export function planTraining(
   const edgeLogprob = new Tensor('edge_logprob', 'f32', [rows], null, 0, true);
   const recorder = recordLoss(
     model,
-    { adapter: adapterStandIn(config, adapter, operandOf(tier)), backward: true },
+    { adapter: adapterStandIn(config, adapter, operandOf(tier)), backward: true, recompute },
     tensors,
     edgeLogprob,
     rows,

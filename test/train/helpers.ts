@@ -6,7 +6,7 @@ import type { Adapter } from '../../src/formats/adapter.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import type { AdapterWeights } from '../../src/model/adapter.js';
-import { LanguageModel } from '../../src/model/language-model.js';
+import { LanguageModel, type Tier } from '../../src/model/language-model.js';
 import type { LossPrograms } from '../../src/model/loss-program.js';
 import {
   type EvalMetrics,
@@ -16,7 +16,7 @@ import {
   trainSft,
 } from '../../src/train/sft.js';
 import { type GoldenCase, loadGolden } from '../golden.js';
-import type { TestGpu, Tier } from '../gpu.js';
+import type { TestGpu } from '../gpu.js';
 import { relativeError } from '../reference/random.js';
 
 export interface GoldenModel {
