@@ -1,7 +1,8 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
-import { type GenerateOptions, generate } from '../model/generate.js';
 import type { LanguageModel } from '../model/language-model.js';
+import { RolloutEngine, type RolloutOptions } from '../model/rollout.js';
+import { sequenceSeed } from '../model/sampling.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { checkSeed, configOption } from './options.js';
@@ -39,7 +40,7 @@ export const generateCommand: Command = {
 };
 
 /** Least number of prompt tokens computed together. */
-const microBatchTokens = 2048;
+const promptTokens = 2048;
 
 async function runGenerate(args: Arguments): Promise<void> {
   checkArguments(args);
@@ -56,13 +57,13 @@ async function runGenerate(args: Arguments): Promise<void> {
     }
     const adapter = await openAdapterDirectory(args.adapter, model);
     await withLoadedModel(args, model, adapter, positions, async (loaded, weights) => {
-      const settings: GenerateOptions = {
+      const settings: RolloutOptions = {
         adapter: weights,
         maxNewTokens: args.maxNewTokens,
         stopIds: new Set(args.ignoreEos ? [] : stopIdsOf(model)),
         sampling: { ...args, unpenalised: new Set() },
         batchSize: args.batchSize,
-        microBatchTokens: Math.max(microBatchTokens, longest),
+        promptTokens: Math.max(promptTokens, longest),
       };
       await answer(args, model, loaded, prompts, settings);
     });
@@ -83,7 +84,7 @@ async function answer(
   model: OpenModel,
   loaded: LanguageModel,
   prompts: readonly Prompt[],
-  settings: GenerateOptions,
+  settings: RolloutOptions,
 ): Promise<void> {
   const { stdout } = process;
   // Ids in, ids out.
@@ -93,22 +94,27 @@ async function answer(
   const decoder = tokenizer?.streamDecoder();
   let first = true;
   const onToken = (_: number, id: number) => {
+    if (settings.stopIds.has(id)) return;
     stdout.write(decoder ? decoder.push(id) : `${first ? '' : ' '}${id}`);
     first = false;
   };
-  const answers = await generate(
-    loaded,
-    prompts.map(({ ids }) => ids),
-    streams ? { ...settings, onToken } : settings,
+  const engine = await RolloutEngine.create(loaded, settings);
+  const answers = await engine.run(
+    prompts.map(({ ids }, index) => ({ prompt: ids, seed: sequenceSeed(args.seed, index) })),
+    streams ? { onToken } : {},
   );
-  const results = answers.map((ids, index) => ({
-    index,
-    prompt: prompts[index].text,
-    prompt_ids: Array.from(prompts[index].ids),
-    ids,
-    text: model.tokenizer?.decode(ids, { skipSpecials: true }) ?? null,
-    finish_reason: ids.length < settings.maxNewTokens ? 'stop' : 'length',
-  }));
+  engine.destroy();
+  const results = answers.map(({ ids: sampled, finish }, index) => {
+    const ids = finish === 'eos' ? sampled.slice(0, -1) : sampled;
+    return {
+      index,
+      prompt: prompts[index].text,
+      prompt_ids: Array.from(prompts[index].ids),
+      ids,
+      text: model.tokenizer?.decode(ids, { skipSpecials: true }) ?? null,
+      finish_reason: finish === 'length' ? 'length' : 'stop',
+    };
+  });
   if (streams) stdout.write(`${decoder?.finish() ?? ''}\n`);
   else if (!toStdout) {
     for (const { index, prompt, ids, text } of results) {

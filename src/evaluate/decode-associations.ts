@@ -1,6 +1,6 @@
 import type { AdapterWeights } from '../model/adapter.js';
-import { generate } from '../model/generate.js';
 import type { LanguageModel } from '../model/language-model.js';
+import { RolloutEngine } from '../model/rollout.js';
 import { type AssociationPrompt, askMessages, fillQuestion } from '../text/prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 
@@ -51,7 +51,7 @@ export async function decodeAssociations(
   const stopIds = new Set(model.config.eosTokenIds);
   if (tokenizer.eosId !== null) stopIds.add(tokenizer.eosId);
   let given = 0;
-  const answers = await generate(model, prompts, {
+  const engine = await RolloutEngine.create(model, {
     adapter,
     maxNewTokens,
     stopIds,
@@ -61,11 +61,22 @@ export async function decodeAssociations(
       topK: 0,
       presencePenalty,
       unpenalised: new Set(separators.flatMap((text) => [...tokenizer.encodeContinuation(text)])),
-      seed: 0,
     },
     batchSize,
-    microBatchTokens: Math.max(2048, longest),
-    onToken: () => onProgress?.(++given / (cues.length * maxNewTokens)),
+    promptTokens: Math.max(2048, longest),
   });
-  return answers.map((ids) => tokenizer.decode(ids, { skipSpecials: true }));
+  try {
+    const answers = await engine.run(
+      prompts.map((ids) => ({ prompt: ids, seed: 0 })),
+      { onToken: () => onProgress?.(++given / (cues.length * maxNewTokens)) },
+    );
+    return answers.map(({ ids }) =>
+      tokenizer.decode(
+        ids.filter((id) => !stopIds.has(id)),
+        { skipSpecials: true },
+      ),
+    );
+  } finally {
+    engine.destroy();
+  }
 }

@@ -1,4 +1,4 @@
-import { createRandom, type Random } from '../random.js';
+import { createRandom, type Random, splitmix64 } from '../random.js';
 
 export interface SamplingOptions {
   /** 0: greedy. */
@@ -11,7 +11,6 @@ export interface SamplingOptions {
   readonly presencePenalty: number;
   /** Tokens that the penalty spares, such as separators of a list. */
   readonly unpenalised: ReadonlySet<number>;
-  readonly seed: number;
 }
 
 export const greedySampling: SamplingOptions = {
@@ -20,30 +19,46 @@ export const greedySampling: SamplingOptions = {
   topK: 0,
   presencePenalty: 0,
   unpenalised: new Set(),
-  seed: 42,
 };
 
-/** Picks tokens for one sequence; its random numbers depend on the seed and the sequence's index alone. */
+/** The seed of the sequence of this index in a run of this seed (below 2^32). */
+export function sequenceSeed(seed: number, index: number): number {
+  return Number(splitmix64((BigInt(seed) << 32n) | BigInt(index), 1)[0] >> 11n);
+}
+
+export interface Sampled {
+  readonly id: number;
+  readonly logprob: number;
+}
+
+/** Picks tokens for one sequence; its random numbers depend on the seed alone. */
 export class Sampler {
   readonly #options: SamplingOptions;
   readonly #random: Random;
   readonly #given = new Set<number>();
 
-  constructor(options: SamplingOptions, index: number) {
+  constructor(options: SamplingOptions, seed: number) {
     this.#options = options;
-    this.#random = createRandom(options.seed * 1_000_003 + index);
+    this.#random = createRandom(seed);
   }
 
   /** The next token for these logits [vocab], which are changed on the way. Of equal logits the lowest id wins. */
-  pick(logits: Float32Array): number {
+  pick(logits: Float32Array): Sampled {
     const { temperature, topP, topK, presencePenalty, unpenalised } = this.#options;
     if (presencePenalty !== 0) {
       for (const id of this.#given) if (!unpenalised.has(id)) logits[id] -= presencePenalty;
     }
     const id = temperature === 0 ? argmax(logits) : draw(logits, temperature, topK, topP, this.#random);
     this.#given.add(id);
-    return id;
+    return { id, logprob: logprobOf(logits, temperature || 1, id) };
   }
+}
+
+/** log softmax(logits / temperature)[id] */
+function logprobOf(logits: Float32Array, temperature: number, id: number): number {
+  const top = logits[argmax(logits)];
+  const sum = logits.reduce((total, x) => total + Math.exp((x - top) / temperature), 0);
+  return (logits[id] - top) / temperature - Math.log(sum);
 }
 
 function argmax(logits: Float32Array): number {

@@ -11,67 +11,112 @@ import { attendTree, attentionShape, type DecoderTape, decoder } from './decoder
 import type { LanguageModel } from './language-model.js';
 import type { DecoderContext } from './linear.js';
 import { type LogitRows, readLogits, recordHead } from './logits.js';
-import { Sampler, type SamplingOptions } from './sampling.js';
+import { type Sampled, Sampler, type SamplingOptions } from './sampling.js';
 
-export interface GenerateOptions {
+/** A sequence to sample. Prompts that are equal or start alike are computed and stored once. */
+export interface RolloutRequest {
+  readonly prompt: Int32Array;
+  /** Of this sequence's random numbers, an integer from 0 to below 2^53; `sequenceSeed` makes them. */
+  readonly seed: number;
+}
+
+export interface RolloutOptions {
   readonly adapter: AdapterWeights | null;
   readonly maxNewTokens: number;
-  /** A sequence ends with any of these; they are not part of its result. */
+  /** A sequence ends with any of these. */
   readonly stopIds: ReadonlySet<number>;
   readonly sampling: SamplingOptions;
   /** Sequences decoded together. */
   readonly batchSize: number;
-  /** Trie nodes of prompts computed together. */
-  readonly microBatchTokens: number;
-  /** Called with every token as it comes. */
+  /** Tokens of prompts computed together. */
+  readonly promptTokens: number;
+}
+
+/** What a caller is told while a rollout runs. */
+export interface RolloutHooks {
+  /** Called with every token as it comes, the one that ends a sequence included. */
   readonly onToken?: (sequence: number, id: number) => void;
   /** Asked after every token; true ends that sequence (its last token stays). */
   readonly shouldStop?: (sequence: number, ids: readonly number[]) => boolean;
 }
 
-/**
- * Continues prompts. Prompts that start alike share the computation of what they share (a token trie); each then
- * attends to its own path through the KV cache. Gives the new tokens of each prompt.
- */
-export async function generate(
-  model: LanguageModel,
-  prompts: readonly Int32Array[],
-  options: GenerateOptions,
-): Promise<number[][]> {
-  const results: number[][] = prompts.map(() => []);
-  prompts.forEach((prompt, i) => {
-    if (prompt.length === 0) throw new InputError(`prompt ${i + 1} has no tokens.`);
-    const length = prompt.length + options.maxNewTokens;
-    if (length > model.maxPositions) {
-      throw new InputError(
-        `prompt ${i + 1} and --max-new-tokens come to ${length} tokens, more than the ${model.maxPositions} positions opened: lower one of them.`,
-      );
-    }
-  });
-  if (options.maxNewTokens === 0) return results;
-  // A made-up target behind each prompt makes its last token a row that needs logits.
-  const examples: Example[] = prompts.map((prompt) => ({
-    ids: Int32Array.from([...prompt, 0]),
-    labels: Int32Array.from({ length: prompt.length + 1 }, (_, i) => (i === prompt.length ? 0 : unsupervised)),
-    weight: 1,
-  }));
-  for (const group of packMicroBatches(examples, options.microBatchTokens)) {
-    for (let first = 0; first < group.length; first += options.batchSize) {
-      const members = group.slice(first, first + options.batchSize);
-      const decoding = new Decoding(
-        model,
-        options,
-        members,
-        members.map((i) => examples[i]),
-      );
-      try {
-        await decoding.run(results);
-      } finally {
-        decoding.destroy();
+export interface Completion {
+  /** The sampled tokens; last the one of `stopIds` that ended it, if one did. */
+  readonly ids: readonly number[];
+  /**
+   * [ids] log-probability of each under the full softmax at the sampling temperature (1 where that is 0), after the
+   * presence penalty and before top-k and top-p.
+   */
+  readonly logprobs: readonly number[];
+  /** Ended by a stop id, by `shouldStop`, or by the number of tokens. */
+  readonly finish: 'eos' | 'stop' | 'length';
+}
+
+/** Samples continuations of prompts. Its adapter may change between runs. */
+export class RolloutEngine {
+  readonly #model: LanguageModel;
+  readonly #options: RolloutOptions;
+
+  private constructor(model: LanguageModel, options: RolloutOptions) {
+    this.#model = model;
+    this.#options = options;
+  }
+
+  static async create(model: LanguageModel, options: RolloutOptions): Promise<RolloutEngine> {
+    return new RolloutEngine(model, options);
+  }
+
+  /** One completion for each request. Throws InputError for a prompt without tokens or room, before any work. */
+  async run(requests: readonly RolloutRequest[], hooks: RolloutHooks = {}): Promise<Completion[]> {
+    const { batchSize, promptTokens, maxNewTokens } = this.#options;
+    const results: Growing[] = requests.map(() => ({ ids: [], logprobs: [], finish: 'length' }));
+    requests.forEach(({ prompt }, i) => {
+      if (prompt.length === 0) throw new InputError(`prompt ${i + 1} has no tokens.`);
+      const length = prompt.length + maxNewTokens;
+      if (length > this.#model.maxPositions) {
+        throw new InputError(
+          `prompt ${i + 1} and --max-new-tokens come to ${length} tokens, more than the ${this.#model.maxPositions} positions opened: lower one of them.`,
+        );
+      }
+    });
+    if (maxNewTokens === 0) return results;
+    // A made-up target behind each prompt makes its last token a row that needs logits.
+    const examples: Example[] = requests.map(({ prompt }) => ({
+      ids: Int32Array.from([...prompt, 0]),
+      labels: Int32Array.from({ length: prompt.length + 1 }, (_, i) => (i === prompt.length ? 0 : unsupervised)),
+      weight: 1,
+    }));
+    for (const group of packMicroBatches(examples, promptTokens)) {
+      for (let first = 0; first < group.length; first += batchSize) {
+        const members = group.slice(first, first + batchSize);
+        const decoding = new Decoding(
+          this.#model,
+          { ...this.#options, ...hooks },
+          members.map((i) => ({ index: i, request: requests[i], example: examples[i] })),
+        );
+        try {
+          await decoding.run(results);
+        } finally {
+          decoding.destroy();
+        }
       }
     }
+    return results;
   }
-  return results;
+
+  destroy(): void {}
+}
+
+interface Growing {
+  ids: number[];
+  logprobs: number[];
+  finish: Completion['finish'];
+}
+
+interface Member {
+  readonly index: number;
+  readonly request: RolloutRequest;
+  readonly example: Example;
 }
 
 interface Sequence {
@@ -84,31 +129,24 @@ interface Sequence {
 /** One batch of sequences from their prompts to their ends. */
 class Decoding {
   readonly #model: LanguageModel;
-  readonly #options: GenerateOptions;
-  readonly #members: readonly number[];
-  readonly #examples: readonly Example[];
+  readonly #options: RolloutOptions & RolloutHooks;
+  readonly #members: readonly Member[];
   readonly #pool: BufferPool;
   readonly #owned: Tensor[] = [];
   readonly #programs: Program[] = [];
   readonly #destroyed: { destroy(): void }[] = [];
 
-  constructor(
-    model: LanguageModel,
-    options: GenerateOptions,
-    members: readonly number[],
-    examples: readonly Example[],
-  ) {
+  constructor(model: LanguageModel, options: RolloutOptions & RolloutHooks, members: readonly Member[]) {
     this.#model = model;
     this.#options = options;
     this.#members = members;
-    this.#examples = examples;
     this.#pool = model.pool;
   }
 
-  async run(results: number[][]): Promise<void> {
+  async run(results: Growing[]): Promise<void> {
     const { config, device, operand } = this.#model;
     const { maxNewTokens } = this.#options;
-    const trie = buildTrie(this.#examples);
+    const trie = buildTrie(this.#members.map(({ example }) => example));
     const nodes = trie.tokens.length;
     const capacity = rowBucket(nodes);
     const places = capacity + this.#members.length * maxNewTokens;
@@ -127,12 +165,12 @@ class Decoding {
     // Logit rows stand in order of trie nodes, and several prompts may end at one node.
     const rowOfNode = new Map<number, number>();
     for (const row of trie.edgeRow) if (!rowOfNode.has(row)) rowOfNode.set(row, rowOfNode.size);
-    let active: Sequence[] = this.#members.map((index, i) => ({
+    let active: Sequence[] = this.#members.map(({ index, request, example }, i) => ({
       index,
-      sampler: new Sampler(this.#options.sampling, index),
-      path: Array.from(trie.nodeOf[i].subarray(0, this.#examples[i].ids.length - 1)),
+      sampler: new Sampler(this.#options.sampling, request.seed),
+      path: Array.from(trie.nodeOf[i].subarray(0, example.ids.length - 1)),
     }));
-    let rows = active.map((_, i) => rowOfNode.get(trie.nodeOf[i][this.#examples[i].ids.length - 2])!);
+    let rows = active.map((_, i) => rowOfNode.get(trie.nodeOf[i][this.#members[i].example.ids.length - 2])!);
     const step = await this.#decodeProgram(
       caches,
       active.length,
@@ -140,13 +178,13 @@ class Decoding {
     );
     let nextPlace = capacity;
     for (;;) {
-      const tokens = active.map((sequence, i) => sequence.sampler.pick(logits(rows[i])));
+      const picked = active.map((sequence, i) => sequence.sampler.pick(logits(rows[i])));
       const going: Sequence[] = [];
       const inputs: number[] = [];
       active.forEach((sequence, i) => {
-        if (this.#accept(sequence, tokens[i], results)) return;
+        if (this.#accept(sequence, picked[i], results)) return;
         going.push(sequence);
-        inputs.push(tokens[i]);
+        inputs.push(picked[i].id);
       });
       if (going.length === 0) return;
       for (const sequence of going) sequence.path.push(nextPlace++);
@@ -157,13 +195,16 @@ class Decoding {
   }
 
   /** Adds a token to its result; true where the sequence ends. */
-  #accept(sequence: Sequence, token: number, results: number[][]): boolean {
+  #accept({ index }: Sequence, { id, logprob }: Sampled, results: Growing[]): boolean {
     const { stopIds, maxNewTokens, onToken, shouldStop } = this.#options;
-    if (stopIds.has(token)) return true;
-    const ids = results[sequence.index];
-    ids.push(token);
-    onToken?.(sequence.index, token);
-    return ids.length >= maxNewTokens || (shouldStop?.(sequence.index, ids) ?? false);
+    const result = results[index];
+    result.ids.push(id);
+    result.logprobs.push(logprob);
+    onToken?.(index, id);
+    if (stopIds.has(id)) result.finish = 'eos';
+    else if (shouldStop?.(index, result.ids)) result.finish = 'stop';
+    else return result.ids.length >= maxNewTokens;
+    return true;
   }
 
   /** Computes all prompts as one trie, filling the cache at each node's own place. */

@@ -4,9 +4,9 @@ import { linearShapes } from '../../models/tensors.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import type { AdapterWeights } from '../../src/model/adapter.js';
-import { type GenerateOptions, generate } from '../../src/model/generate.js';
 import { LanguageModel } from '../../src/model/language-model.js';
-import { greedySampling } from '../../src/model/sampling.js';
+import { type Completion, RolloutEngine, type RolloutHooks, type RolloutOptions } from '../../src/model/rollout.js';
+import { greedySampling, sequenceSeed } from '../../src/model/sampling.js';
 import { findShared, loadGolden, loadModel } from '../golden.js';
 import { openTestGpu, type TestGpu, type Tier, tiers } from '../gpu.js';
 import { type GreedyResult, greedy } from '../reference/greedy.js';
@@ -27,20 +27,34 @@ async function load(directory: string, tier: Tier): Promise<LanguageModel> {
   return model;
 }
 
-function decode(model: LanguageModel, prompts: readonly number[][], options: Partial<GenerateOptions> = {}) {
-  return generate(
-    model,
-    prompts.map((ids) => Int32Array.from(ids)),
-    {
-      adapter: null,
-      maxNewTokens: 12,
-      stopIds: new Set(),
-      sampling: greedySampling,
-      batchSize: 16,
-      microBatchTokens: 256,
-      ...options,
-    },
-  );
+type Settings = Partial<RolloutOptions> & RolloutHooks & { seed?: number };
+
+async function complete(
+  model: LanguageModel,
+  prompts: readonly number[][],
+  { onToken, shouldStop, seed = 42, ...options }: Settings = {},
+): Promise<Completion[]> {
+  const engine = await RolloutEngine.create(model, {
+    adapter: null,
+    maxNewTokens: 12,
+    stopIds: new Set(),
+    sampling: greedySampling,
+    batchSize: 16,
+    promptTokens: 256,
+    ...options,
+  });
+  try {
+    return await engine.run(
+      prompts.map((ids, i) => ({ prompt: Int32Array.from(ids), seed: sequenceSeed(seed, i) })),
+      { onToken, shouldStop },
+    );
+  } finally {
+    engine.destroy();
+  }
+}
+
+async function decode(model: LanguageModel, prompts: readonly number[][], settings: Settings = {}) {
+  return (await complete(model, prompts, settings)).map(({ ids }) => ids);
 }
 
 /** Equal up to the first token that the reference itself hardly prefers. Gives how many tokens were compared. */
@@ -94,12 +108,12 @@ describe('batched decoding', () => {
   it('does not depend on how prompts are grouped', async () => {
     const together = await decode(model, prompts);
     expect(await decode(model, prompts, { batchSize: 2 })).toEqual(together);
-    expect(await decode(model, prompts, { microBatchTokens: 11 })).toEqual(together);
-    const sampling = { ...greedySampling, temperature: 1, topK: 50, topP: 0.9, seed: 3 };
-    const sampled = await decode(model, prompts, { sampling });
-    expect(await decode(model, prompts, { sampling, batchSize: 3, microBatchTokens: 20 })).toEqual(sampled);
+    expect(await decode(model, prompts, { promptTokens: 11 })).toEqual(together);
+    const sampling = { ...greedySampling, temperature: 1, topK: 50, topP: 0.9 };
+    const sampled = await decode(model, prompts, { sampling, seed: 3 });
+    expect(await decode(model, prompts, { sampling, seed: 3, batchSize: 3, promptTokens: 20 })).toEqual(sampled);
     expect(sampled[3]).not.toEqual(sampled[0]);
-    expect(sampled).not.toEqual(await decode(model, prompts, { sampling: { ...sampling, seed: 4 } }));
+    expect(sampled).not.toEqual(await decode(model, prompts, { sampling, seed: 4 }));
   });
 
   it('equals the reference, with its adapter', async () => {
@@ -110,14 +124,15 @@ describe('batched decoding', () => {
     });
   });
 
-  it('ends a sequence before a stop id, and lets the others go on', async () => {
+  it('ends a sequence with a stop id, and lets the others go on', async () => {
     const free = await decode(model, prompts);
     const stop = free[1][4];
-    const stopped = await decode(model, prompts, { stopIds: new Set([stop]) });
-    const cut = free.map((ids) => (ids.includes(stop) ? ids.slice(0, ids.indexOf(stop)) : ids));
-    expect(stopped).toEqual(cut);
-    expect(stopped[1].length).toBeLessThanOrEqual(4);
-    expect(stopped.some((ids) => ids.length === 12)).toBe(true);
+    const stopped = await complete(model, prompts, { stopIds: new Set([stop]) });
+    const cut = free.map((ids) => (ids.includes(stop) ? ids.slice(0, ids.indexOf(stop) + 1) : ids));
+    expect(stopped.map(({ ids }) => ids)).toEqual(cut);
+    expect(stopped.map(({ finish }) => finish)).toEqual(cut.map((ids) => (ids.includes(stop) ? 'eos' : 'length')));
+    expect(stopped[1].ids.length).toBeLessThanOrEqual(5);
+    expect(stopped.some(({ ids }) => ids.length === 12)).toBe(true);
   });
 
   it('tells every token as it comes and ends a sequence when asked', async () => {
