@@ -129,6 +129,7 @@ export function chooseMicroBatch(
     planTraining(open.device, open.kernels, model.config, adapter, open.tier, {
       rows: rowBucket(rows),
       maxLength: options.maxLength,
+      packed: new Map(),
       tuning: open.tuning,
     });
   const sizes =

@@ -1,5 +1,4 @@
 import type { ModelConfig } from '../../models/config.js';
-import { tensorSpecs } from '../../models/tensors.js';
 import type { Adapter } from '../formats/adapter.js';
 import type { Checkpoint } from '../formats/checkpoint.js';
 import { BatchUniform } from '../gpu/batch.js';
@@ -14,7 +13,8 @@ import { ropeTable } from '../ops/rope-table.js';
 import { type Tuning, tunedBy } from '../ops/tuning.js';
 import { AdapterWeights } from './adapter.js';
 import type { AttentionLayout } from './batch-tensors.js';
-import { loadWeights, type Weights, weightBytes } from './weights.js';
+import { loadWeights } from './load-weights.js';
+import type { Weights } from './weights.js';
 
 /** How matmuls run: on matrix units, or in registers with f16 or f32 operands. */
 export type Tier = 'tensor' | 'f16' | 'f32';
@@ -92,13 +92,6 @@ export class LanguageModel {
   ): Promise<LanguageModel> {
     const weights = await loadWeights(device, kernels, checkpoint, operandOf(options.tier));
     return new LanguageModel(device, kernels, checkpoint.config, weights, options);
-  }
-
-  /** Bytes of everything that `load` leaves on the device. */
-  static bytes(config: ModelConfig, options: Pick<ModelOptions, 'tier' | 'maxPositions'>): number {
-    return (
-      weightBytes(config, operandOf(options.tier), tensorSpecs(config)) + options.maxPositions * config.headDim * 4
-    );
   }
 
   get operand(): 'f16' | 'f32' {

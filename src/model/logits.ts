@@ -25,15 +25,15 @@ export function recordHead(
   const hidden = d.ops.recorder.tensor('norm', d.ops.operand, [rows, config.hiddenSize]);
   const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.logitRows' as const };
   rmsNorm(d.ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
-  return weights.head.parts.map(({ tensor }) => {
-    const logits = createTensor(model.device, 'logits', 'f32', [rows, tensor.shape[0]]);
+  return weights.head.parts.map((part) => {
+    const logits = createTensor(model.device, 'logits', 'f32', [rows, part.rows]);
     matmul(d.ops, {
       label: 'lm_head',
       form: 'nt',
       x: hidden,
-      w: tensor,
+      w: part.weight,
       c: logits,
-      n: tensor.shape[0],
+      n: part.rows,
       k: config.hiddenSize,
       count: 'batch.logitRows',
     });

@@ -124,7 +124,7 @@ export function recordLoss(
   const hidden = recorder.tensor('norm', ops.operand, [capacity, config.hiddenSize]);
   rmsNorm(ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
   const dhidden = backward ? recorder.tensor('dnorm', 'f32', [capacity, config.hiddenSize]) : null;
-  const widths = weights.head.parts.map((part) => part.tensor.shape[0]);
+  const widths = weights.head.parts.map((part) => part.rows);
   const most = Math.min(logitBytes / sum(widths), model.maxBinding / Math.max(...widths)) / 4;
   const chunkRows = Math.max(16, Math.floor(most / 16) * 16);
   linearCrossEntropy(ops, { hidden, head: weights.head, edges: tensors.edges, edgeLogprob, dhidden, chunkRows });

@@ -8,9 +8,9 @@ import { Tensor } from '../gpu/tensor.js';
 import type { Tuning } from '../ops/tuning.js';
 import { AdapterWeights, adapterStandIn } from './adapter.js';
 import { layOutBatch } from './batch-tensors.js';
-import { attentionLayout, LanguageModel, opContext, operandOf, type Tier } from './language-model.js';
+import { attentionLayout, opContext, operandOf, type Tier } from './language-model.js';
 import { recordLoss } from './loss-program.js';
-import { weightsStandIn } from './weights.js';
+import { type PackedLayouts, weightBytes, weightsStandIn } from './weights.js';
 
 /** Bytes of device memory that a training run takes, by what for. */
 export interface TrainingMemory {
@@ -46,14 +46,14 @@ export function planTraining(
   config: ModelConfig,
   adapter: AdapterConfig,
   tier: Tier,
-  options: { rows: number; maxLength: number; recompute?: number; tuning?: Tuning },
+  options: { rows: number; maxLength: number; packed: PackedLayouts; recompute?: number; tuning?: Tuning },
 ): TrainingMemory {
-  const { rows, maxLength, recompute, tuning } = options;
+  const { rows, maxLength, packed, recompute, tuning } = options;
   const model = {
     kernels,
     config,
     maxBinding: device.maxBinding,
-    weights: weightsStandIn(config, operandOf(tier), device.maxBinding),
+    weights: weightsStandIn(config, operandOf(tier), device.maxBinding, packed),
     ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
     ops: (recorder: Recorder) => opContext(device, recorder, tier, tuning),
   };
@@ -79,7 +79,7 @@ export function planTraining(
   const plan = recorder.plan();
   const align = Math.max(64, device.gpu.limits.minUniformBufferOffsetAlignment);
   batch += 2 * countBuckets(rows) * recorder.dispatchCount * align;
-  const weights = LanguageModel.bytes(config, { tier, maxPositions: 0 });
+  const weights = weightBytes(model.weights);
   const adapterBytes = AdapterWeights.bytes(config, adapter, operandOf(tier), { trainable: true });
   return {
     weights,

@@ -1,20 +1,51 @@
 import type { Tensor } from '../gpu/tensor.js';
 import { grid, type OpContext } from './context.js';
 
-/** A matrix [n, k] whose weights stay packed on the device; kernels/include/dequantize.wgsl says how they are read. */
-export interface PackedMatrix {
+/** How a matrix [n, k] of packed weights lies on the device; kernels/include/dequantize.wgsl says how it is read. */
+export interface PackedLayout {
   readonly format: 'affine4' | 'affine8' | 'nf4';
   readonly n: number;
   /** A multiple of 8. */
   readonly k: number;
+  /** Numbers that share a scale; a multiple of 8. */
+  readonly group: number;
+  /** Whether columns stand in the order of their groups; otherwise `columnGroup` tells each one's. */
+  readonly ordered: boolean;
+}
+
+/** A matrix whose weights stay packed on the device. */
+export interface PackedMatrix extends Omit<PackedLayout, 'ordered'> {
   /** u32 [n · k · bits / 32] */
   readonly codes: Tensor;
   /** f32: (scale, offset) of each group of an affine matrix, the scale of each of NF4. */
   readonly scales: Tensor;
-  /** Numbers that share a scale; a multiple of 8. */
-  readonly group: number;
   /** u32 [k], each column's group within its row, where these are not in order. */
   readonly columnGroup: Tensor | null;
+}
+
+/** Plain, of operand type, or packed. */
+export type Matrix = Tensor | PackedMatrix;
+
+/** A packed matrix over tensors that `make` makes. */
+export function layOutPacked(
+  { format, n, k, group, ordered }: PackedLayout,
+  label: string,
+  make: (label: string, dtype: 'u32' | 'f32', shape: readonly number[]) => Tensor,
+): PackedMatrix {
+  return {
+    format,
+    n,
+    k,
+    group,
+    codes: make(`${label}.codes`, 'u32', [(n * k) / (format === 'affine8' ? 4 : 8)]),
+    scales: make(`${label}.scales`, 'f32', [Math.ceil((n * k) / group) * (format === 'nf4' ? 1 : 2)]),
+    columnGroup: ordered ? null : make(`${label}.groups`, 'u32', [k]),
+  };
+}
+
+/** The tensors of a packed matrix by the names that kernels bind them. */
+export function packedTensors({ codes, scales, columnGroup }: PackedMatrix): Record<string, Tensor> {
+  return columnGroup ? { codes, scales, columnGroup } : { codes, scales };
 }
 
 /** y [n, k] = the matrix's weights, rounded to y's type. */
@@ -25,7 +56,7 @@ export function dequantize(ctx: OpContext, matrix: PackedMatrix, y: Tensor): voi
     pass: 'forward',
     defines: { FORMAT: format, TYPE: y.dtype, COLUMNS: Number(columnGroup !== null) },
     label: 'dequantize',
-    tensors: columnGroup ? { codes, scales, y, columnGroup } : { codes, scales, y },
+    tensors: { ...packedTensors(matrix), y },
     params: { units: (n * k) / 8, group, k, groups: k / group },
     workgroups: grid(Math.ceil((n * k) / 512)),
     bytes: codes.bytes + scales.bytes + y.bytes,

@@ -38,13 +38,13 @@ export function linearCrossEntropy(
     const statistics = recorder.tensor('logit_stats', 'f32', [rows, parts, 2]);
     const range = { m: rows, firstRow, count: 'batch.logitRows' as const };
     const chunks = head.parts.map((part, index) => {
-      const stride = part.tensor.shape[0];
+      const stride = part.rows;
       const logits = recorder.tensor('logits', 'f32', [rows, stride]);
       matmul(ctx, {
         label: 'lm_head',
         form: 'nt',
         x: hidden,
-        w: part.tensor,
+        w: part.weight,
         c: logits,
         n: stride,
         k: head.dim,
@@ -84,7 +84,7 @@ export function linearCrossEntropy(
         label: 'lm_head.backward',
         form: 'nn',
         x: gradient,
-        w: part.tensor,
+        w: part.weight,
         c: dhidden,
         n: head.dim,
         k: stride,

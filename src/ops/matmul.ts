@@ -1,6 +1,6 @@
 import { bytesOf, type DType, Tensor } from '../gpu/tensor.js';
 import type { OpContext, RowCount } from './context.js';
-import { dequantize, type PackedMatrix } from './dequantize.js';
+import { dequantize, type Matrix, packedTensors } from './dequantize.js';
 import {
   defaultTensorTile,
   directTile,
@@ -23,7 +23,7 @@ export interface MatmulArgs {
   readonly form: MatmulForm;
   readonly x: Tensor;
   /** Of x's type, or packed. */
-  readonly w: Tensor | PackedMatrix;
+  readonly w: Matrix;
   /** [m, n]; with splits [splits, m, n]. */
   readonly c: Tensor;
   readonly n: number;
@@ -80,9 +80,7 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
   const rank = lora?.rank ?? 0;
   const packed = w instanceof Tensor ? null : w;
   const tensors: Record<string, Tensor> = { x, c };
-  if (w instanceof Tensor) tensors.w = w;
-  else Object.assign(tensors, { codes: w.codes, scales: w.scales });
-  if (packed?.columnGroup) tensors.columnGroup = packed.columnGroup;
+  Object.assign(tensors, w instanceof Tensor ? { w } : packedTensors(w));
   if (lora) Object.assign(tensors, { u: lora.u, v: lora.v });
   if (bias) tensors.bias = bias;
   if (residual) tensors.residual = residual;

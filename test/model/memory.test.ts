@@ -7,10 +7,11 @@ import { modelLayout } from '../../models/index.js';
 import { rowBucket } from '../../src/batch/pack.js';
 import type { Example } from '../../src/batch/types.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
+import { Tensor } from '../../src/gpu/tensor.js';
 import { initialAdapter } from '../../src/model/adapter.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { planTraining } from '../../src/model/training-memory.js';
-import { weightsStandIn } from '../../src/model/weights.js';
+import { weightBytes, weightsStandIn } from '../../src/model/weights.js';
 import { createRandom } from '../../src/random.js';
 import { trainSft } from '../../src/train/sft.js';
 import { openTestGpu, type TestGpu, type Tier } from '../gpu.js';
@@ -57,6 +58,7 @@ async function run(name: string, tier: Tier, microBatchTokens: number) {
   const plan = planTraining(gpu.device, gpu.kernels, checkpoint.config, loraConfig, tier, {
     rows: rowBucket(microBatchTokens),
     maxLength: 128,
+    packed: new Map(),
   });
   const made = gpu.device.allocatedBytes;
   const before = resident();
@@ -106,16 +108,31 @@ describe('the memory plan', () => {
 
 it('plans a vocabulary that passes one binding in the parts it will lie in', () => {
   const config = llamaConfig({ hidden: 64, layers: 1, heads: 4, kvHeads: 2, ffn: 128, vocab: 40_001 });
-  const whole = weightsStandIn(config, 'f16', 2 ** 30);
-  expect(whole.head.parts).toMatchObject([{ first: 0, count: 40_001, tensor: { shape: [40_008, 64] } }]);
+  const whole = weightsStandIn(config, 'f16', 2 ** 30, new Map());
+  expect(whole.head.parts).toMatchObject([{ first: 0, count: 40_001, rows: 40_008, weight: { shape: [40_008, 64] } }]);
   const limit = 2 * 2 ** 20;
-  const { parts } = weightsStandIn(config, 'f16', limit).head;
+  const { parts } = weightsStandIn(config, 'f16', limit, new Map()).head;
   expect(parts.map(({ first, count }) => [first, count])).toEqual([
     [0, 16_384],
     [16_384, 16_384],
     [32_768, 7_233],
   ]);
-  for (const { tensor } of parts) expect(tensor.bytes).toBeLessThanOrEqual(limit);
+  for (const { weight } of parts) expect((weight as Tensor).bytes).toBeLessThanOrEqual(limit);
+
+  const layout = { format: 'affine4', n: 40_001, k: 64, group: 512, ordered: true } as const;
+  const packed = weightsStandIn(config, 'f16', limit, new Map([['lm_head.weight', layout]]));
+  const codesOf = packed.head.parts.map(({ weight, rows }) => [
+    rows,
+    !(weight instanceof Tensor) && weight.codes.bytes,
+  ]);
+  expect(codesOf).toEqual([
+    [16_384, 16_384 * 32],
+    [16_384, 16_384 * 32],
+    [7_240, 7_240 * 32],
+  ]);
+  const half = 40_008 * 64 * 2;
+  // 5,001 pairs; buffers are multiples of 16 bytes.
+  expect(weightBytes(packed) - weightBytes(whole)).toBe(half / 4 + 5_002 * 8 - half);
 
   // All parts' logits of a chunk of rows live at once: the plan holds them under the same 128 MiB.
   const split = Object.create(gpu.device, { maxBinding: { value: limit } }) as typeof gpu.device;
@@ -124,6 +141,7 @@ it('plans a vocabulary that passes one binding in the parts it will lie in', () 
     planTraining(device, gpu.kernels, config, { ...loraConfig, targetModules: ['q_proj'] }, 'f16', {
       rows,
       maxLength: 64,
+      packed: new Map(),
     });
   const logits = (slots: readonly number[]) => slots.filter((bytes) => bytes > 2 ** 18).reduce((a, b) => a + b, 0);
   expect(logits(plan(split).slots)).toBeLessThan(1.1 * logits(plan(gpu.device).slots));

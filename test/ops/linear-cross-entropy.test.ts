@@ -60,7 +60,8 @@ async function run(tier: Tier, shape: Shape, logitScale: number, withGradient = 
     // Not the zeros that the operation may count on: the gradient's columns past the vocabulary must be zero too.
     const padded = new Float64Array(Math.ceil(count / 8) * 8 * dim).fill(100);
     padded.set(head.subarray(first * dim, (first + count) * dim));
-    parts.push({ first, count, tensor: op.input('head', tier, [padded.length / dim, dim], padded) });
+    const rows = padded.length / dim;
+    parts.push({ first, count, rows, weight: op.input('head', tier, [rows, dim], padded) });
   }
   const count = edges.row.length;
   const edgeLogprob = op.output('edgeLogprob', 'f32', [count + 4]);

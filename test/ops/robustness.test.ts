@@ -111,8 +111,8 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
   'linear-cross-entropy'(op) {
     const dim = 20;
     const parts = [
-      { first: 0, count: 30, tensor: random(op, [32, dim]) },
-      { first: 30, count: 17, tensor: random(op, [24, dim]) },
+      { first: 0, count: 30, rows: 32, weight: random(op, [32, dim]) },
+      { first: 30, count: 17, rows: 24, weight: random(op, [24, dim]) },
     ];
     const edges = {
       edgeStart: op.input(
@@ -188,7 +188,7 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
       [capacity],
       Array.from({ length: capacity }, (_, i) => i % 13),
     );
-    const table = { dim: 20, vocab: 13, parts: [{ first: 0, count: 13, tensor: random(op, [16, 20]) }] };
+    const table = { dim: 20, vocab: 13, parts: [{ first: 0, count: 13, rows: 16, weight: random(op, [16, 20]) }] };
     embedding(op.ctx, { tokens, table, y });
     const dx = op.output('dx', 'f32', [capacity, 20]);
     const dxCopy = op.output('dxCopy', tier, [capacity, 20]);
