@@ -12,7 +12,8 @@ const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `do
 /** Cells of one option. */
 function cells(name: string, option: Options): string[] {
   const kinds = option.choices ? option.choices.join(', ') : option.type === 'array' ? 'text, repeatable' : option.type;
-  const shown = { string: 'text', boolean: 'switch', number: 'number' }[kinds as string] ?? `${kinds}`;
+  const shown =
+    { string: 'text', boolean: 'switch', number: 'number' }[kinds as string] ?? `${kinds ?? 'nothing or text'}`;
   const fallback = option.demandOption ? 'required' : option.default === undefined ? '' : `\`${option.default}\``;
   return [`--${name}`.replace(/.+/, '`$&`'), shown, fallback, `${option.describe}`.replace(/[|<]/g, '\\$&')];
 }

@@ -21,8 +21,10 @@ import { packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
 import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
+import { checkOutput } from './run-directory.js';
+import { resumeOption } from './run-record.js';
 import { loadModel, openDevice, openModel, requireTokenizer } from './session.js';
-import { checkOutput, type LoadedBase, runSft, type SftArguments } from './sft.js';
+import { type LoadedBase, runSft, type SftArguments } from './sft.js';
 
 const options = {
   output: { type: 'string', describe: 'Directory for data, runs and report; by default runs/demo-<time>' },
@@ -190,7 +192,7 @@ async function writeData(directory: string, rows: readonly AssociationRow[], tes
 
 /** The options of `lexalign sft --config recipes/demo.yaml --data … --output …`. */
 function recipeArguments(data: string, output: string, args: Arguments): SftArguments {
-  const known = { ...modelOptions, ...sftOptions, ...configOption };
+  const known = { ...modelOptions, ...sftOptions, ...resumeOption, ...configOption };
   const { device, tier, seed } = args;
   const given = { data, output, device, tier, seed, ...(args.maxSteps > 0 ? { 'max-steps': args.maxSteps } : {}) };
   return yargs([])

@@ -32,8 +32,8 @@ export const configOption = {
 
 /** Options of supervised fine-tuning and their defaults; docs/options.md is written from this table. */
 export const sftOptions = {
-  data: { type: 'string', demandOption: true, describe: 'JSONL file, or a directory with train.jsonl and valid.jsonl' },
-  output: { type: 'string', demandOption: true, describe: 'Directory for the run; must be new or empty' },
+  data: { type: 'string', describe: 'JSONL file, or a directory with train.jsonl and valid.jsonl; required' },
+  output: { type: 'string', describe: 'Directory for the run; must be new or empty; required' },
   'eval-data': { type: 'string', describe: 'JSONL file to evaluate on; by default valid.jsonl of a --data directory' },
   'init-adapter': { type: 'string', describe: 'PEFT directory to start from; its LoRA settings are kept' },
   'lora-r': { type: 'number', default: 16, describe: 'Rank' },
@@ -86,7 +86,11 @@ export const sftOptions = {
   seed: { type: 'number', default: 42, describe: 'Of initialisation, shuffling and dropout' },
   shuffle: { type: 'boolean', default: true, describe: '--no-shuffle keeps the rows in order' },
   'eval-steps': { type: 'number', default: 0, describe: 'Evaluate every so many steps; 0: at the end' },
-  'save-steps': { type: 'number', default: 0, describe: 'Checkpoint every so many steps; 0: only on Ctrl-C' },
+  'save-steps': {
+    type: 'number',
+    default: 0,
+    describe: 'Checkpoint every so many steps and at the last; 0: only on Ctrl-C',
+  },
   'early-stopping-patience': {
     type: 'number',
     default: 0,

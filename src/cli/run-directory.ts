@@ -1,16 +1,11 @@
-import { appendFile, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { appendFile, mkdir, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
-import type { Adapter, LoraPair } from '../formats/adapter.js';
-import { peftTensors } from '../formats/adapter.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
-import { writeAdapter } from '../formats/peft.js';
-import { writeSafetensors } from '../formats/safetensors-file.js';
 import { EventWriter } from '../formats/tensorboard.js';
-import type { EvalMetrics, StepMetrics, TrainerState } from '../train/sft.js';
 import { createProgress, type Progress } from './progress.js';
 
-/** Writes what a run leaves: run.json, metrics.jsonl, tensorboard/, checkpoints/; and shows its progress. */
+/** Writes what a run leaves: run.json, metrics.jsonl, tensorboard/; and shows its progress. */
 export class RunDirectory {
   readonly #path: string;
   readonly #progress: Progress;
@@ -34,27 +29,24 @@ export class RunDirectory {
     return directory;
   }
 
+  /** Goes on after a step with the run of run.json, changed by `run`; metrics of later steps are dropped. */
+  static async reopen(path: string, run: Record<string, unknown>, step: number): Promise<RunDirectory> {
+    const { finished: _, result: __, resumed = [], ...before } = await readRun(path);
+    const now = new Date();
+    await dropLater(join(path, 'metrics.jsonl'), step);
+    const events = await EventWriter.create(join(path, 'tensorboard'), now.getTime() / 1000, step);
+    const history = [...(resumed as unknown[]), { step, at: now.toISOString() }];
+    const directory = new RunDirectory(path, { ...before, ...run, resumed: history }, events);
+    await directory.#writeRun();
+    return directory;
+  }
+
   async #writeRun(): Promise<void> {
     await writeFileAtomic(join(this.#path, 'run.json'), `${JSON.stringify(this.#run, null, 2)}\n`);
   }
 
-  async step(metrics: StepMetrics, total: number): Promise<void> {
-    await this.#append(metrics.step, { ...metrics });
-    const { step, loss, learning_rate, grad_norm, tokens_per_second, examples_per_second } = metrics;
-    this.#progress.update(
-      step / total,
-      `step ${step}/${total}  loss ${loss.toFixed(4)}  lr ${learning_rate.toExponential(2)}  norm ${grad_norm.toFixed(3)}  ` +
-        `${tokens_per_second.toFixed(0)} tok/s  ${examples_per_second.toFixed(1)} rows/s${metrics.skipped ? '  skipped' : ''}`,
-    );
-  }
-
-  async evaluation(metrics: EvalMetrics, best: boolean): Promise<void> {
-    await this.#append(metrics.step, { ...metrics });
-    this.#progress.line(`step ${metrics.step}  eval loss ${metrics.eval_loss.toFixed(4)}${best ? ' (best)' : ''}`);
-  }
-
   /** A line of metrics.jsonl, and its finite numbers (but the step) as scalars of TensorBoard. */
-  async #append(step: number, metrics: Record<string, unknown>): Promise<void> {
+  async append(step: number, metrics: object): Promise<void> {
     const scalars = Object.entries(metrics).filter(
       (entry): entry is [string, number] => entry[0] !== 'step' && Number.isFinite(entry[1]),
     );
@@ -69,35 +61,14 @@ export class RunDirectory {
     }
   }
 
-  /** A checkpoint appears whole, and replaces one of its name whole: it is written beside and moved into place. */
-  async checkpoint(
-    name: string,
-    adapter: Adapter,
-    base: string,
-    state: TrainerState,
-    moments: { first: Map<string, LoraPair>; second: Map<string, LoraPair> },
-  ): Promise<void> {
-    const checkpoints = join(this.#path, 'checkpoints');
-    const path = join(checkpoints, name);
-    const fresh = join(checkpoints, `.${name}.new`);
-    const old = join(checkpoints, `.${name}.old`);
-    await rm(fresh, { recursive: true, force: true });
-    await makeDirectory(fresh);
-    await writeAdapter(fresh, adapter, base);
-    const named = (pairs: Map<string, LoraPair>, prefix: string) =>
-      peftTensors({ config: adapter.config, tensors: pairs }).map((tensor) => ({
-        ...tensor,
-        name: `${prefix}.${tensor.name}`,
-      }));
-    await writeSafetensors(join(fresh, 'optimizer.safetensors'), [
-      ...named(moments.first, 'first'),
-      ...named(moments.second, 'second'),
-    ]);
-    await writeFileAtomic(join(fresh, 'trainer_state.json'), `${JSON.stringify(state, null, 2)}\n`);
-    await rm(old, { recursive: true, force: true });
-    await rename(path, old).catch(ignoreMissing);
-    await rename(fresh, path);
-    await rm(old, { recursive: true, force: true });
+  /** How far the run is: a share of 1, and what is shown beside it. */
+  progress(share: number, text: string): void {
+    this.#progress.update(share, text);
+  }
+
+  /** A line that stays on the screen. */
+  line(text: string): void {
+    this.#progress.line(text);
   }
 
   async finish(result: Record<string, unknown>): Promise<void> {
@@ -111,6 +82,56 @@ export class RunDirectory {
   }
 }
 
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
+/** run.json of a run, as it stands. Throws InputError. */
+export async function readRun(path: string): Promise<Record<string, unknown>> {
+  const file = join(path, 'run.json');
+  try {
+    const value = JSON.parse(await readFile(file, 'utf8'));
+    if (typeof value === 'object' && value !== null) return value;
+  } catch (error) {
+    throw new InputError(`${file} cannot be read: ${(error as Error).message}`);
+  }
+  throw new InputError(`${file} is not a JSON object`);
+}
+
+/** Keeps the lines up to a step; a line that an interrupt cut off goes too. */
+async function dropLater(file: string, step: number): Promise<void> {
+  const text = await readFile(file, 'utf8').catch(() => '');
+  const kept = text.split('\n').filter((line) => {
+    try {
+      return JSON.parse(line).step <= step;
+    } catch {
+      return false;
+    }
+  });
+  await writeFileAtomic(file, kept.map((line) => `${line}\n`).join(''));
+}
+
+/** A run's directory must be new or empty, so that no run writes over another; and writable. Leaves nothing behind. */
+export async function checkOutput(output: string): Promise<void> {
+  const entries = await readdir(output).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw new InputError(
+      `--output ${output} cannot be used: ${error.code === 'ENOTDIR' ? 'it, or a part of its path, is a file' : error.message}.`,
+    );
+  });
+  if (entries.length > 0) throw new InputError(`--output ${output} is not empty: name a new directory, or remove it.`);
+  const refuse = (error: NodeJS.ErrnoException) => {
+    throw new InputError(`--output ${output} is not writable (${error.code}): name a directory that you may write to.`);
+  };
+  // Not mkdir's `recursive`: below /proc it never ends.
+  const missing: string[] = [];
+  for (let path = resolve(output); !(await stat(path).catch(() => null)); path = dirname(path)) missing.push(path);
+  const made: string[] = [];
+  try {
+    for (const path of missing.reverse()) {
+      await mkdir(path).catch(refuse);
+      made.unshift(path);
+    }
+    const probe = join(output, '.writable');
+    await writeFile(probe, '').catch(refuse);
+    await rm(probe);
+  } finally {
+    for (const path of made) await rmdir(path);
+  }
 }

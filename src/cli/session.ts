@@ -52,8 +52,8 @@ export interface OpenDevice {
   close(): Promise<void>;
 }
 
-/** Opens the device that the options mean. */
-export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
+/** Opens the device that the options mean; `known` are the settings of a run that is resumed, in place of those measured since. */
+export async function openDevice(args: DeviceArguments, known?: Tuning): Promise<OpenDevice> {
   const opened = await openAdapter({ wish: args.device, debug: args.debugGpu });
   const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
   const close = async () => {
@@ -64,7 +64,7 @@ export async function openDevice(args: DeviceArguments): Promise<OpenDevice> {
     const source = kernelSource();
     const kernels = new KernelCache(device, source);
     const tier = await chooseTier(device, kernels, args.tier);
-    const tuning = tier === 'tensor' ? await readTuning(device.info, source) : new Map();
+    const tuning = known ?? (tier === 'tensor' ? await readTuning(device.info, source) : new Map());
     if (tier === 'tensor' && !device.features.cpu && tuning.size === 0)
       console.error('Matmuls run with default settings; `lexalign bench kernels --tune` looks for faster ones, once.');
     const tuned = tier === 'tensor' ? `, ${tuning.size > 0 ? `${tuning.size} tuned products` : 'untuned'}` : '';

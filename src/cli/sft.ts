@@ -1,6 +1,4 @@
-import { mkdir, readdir, rm, rmdir, stat, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { basename, dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
 import { LINEAR_MODULES, linearShapes } from '../../models/tensors.js';
 import type { Overlong } from '../batch/examples.js';
@@ -11,7 +9,17 @@ import { initialAdapter } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { createRandom } from '../random.js';
 import { profileStep } from '../train/profile.js';
-import { countSteps, countWarmup, type SftOptions, type SftResult, trainSft } from '../train/sft.js';
+import {
+  countSteps,
+  countWarmup,
+  initialState,
+  type SftOptions,
+  type SftResult,
+  type SftResume,
+  type StepMetrics,
+  trainSft,
+} from '../train/sft.js';
+import { readState, readTrained, writeCheckpoint, writeTrained } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
 import type { Command } from './main.js';
@@ -19,11 +27,28 @@ import { chooseMicroBatch, formatBytes, parseBytes } from './memory.js';
 import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
 import { checkJson, writeJson } from './output-file.js';
 import { previewData } from './preview.js';
-import { RunDirectory } from './run-directory.js';
+import { checkOutput, RunDirectory } from './run-directory.js';
+import {
+  baseName,
+  checkUnchanged,
+  compareDevice,
+  extendArguments,
+  type ResumedRun,
+  readTrainerState,
+  recordArguments,
+  recordBase,
+  recordData,
+  recordDevice,
+  resumeOption,
+  resumeRun,
+  versions,
+} from './run-record.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel } from './session.js';
 
-const options = { ...modelOptions, ...sftOptions, ...configOption };
+const options = { ...modelOptions, ...sftOptions, ...resumeOption, ...configOption };
 export type SftArguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
+/** With what a run can't do without. */
+type Arguments = SftArguments & { readonly data: string; readonly output: string };
 
 export const sftCommand: Command = {
   command: 'sft',
@@ -55,7 +80,9 @@ export interface LoadedBase {
  * A whole run: checks everything, trains, and writes the run's directory. `given` are the options that the user named.
  * With `base`, on that instead of its own.
  */
-export async function runSft(args: SftArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<SftRun> {
+export async function runSft(asked: SftArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<SftRun> {
+  const resumed = asked.resume ? await resumeRun('sft', asked, given, options) : null;
+  const args = requireArguments(resumed?.args ?? asked);
   checkArguments(args);
   if (args.initAdapter !== undefined) {
     const lora = loraOptions.find((name) => given.has(name));
@@ -65,10 +92,11 @@ export async function runSft(args: SftArguments, given: ReadonlySet<string>, bas
   await checkJson(args.json, args.output);
   const model = base?.model ?? (await openModel(args.model));
   try {
-    const checked = await checkRun(args, given, model);
-    const open = base?.open ?? (await openDevice(args));
+    const checked = await checkRun(args, given, model, resumed);
+    const open = base?.open ?? (await openDevice(args, resumed?.tuning));
     try {
       console.log(open.describe);
+      if (resumed) compareDevice(resumed, open);
       return await train(args, checked, { model, open, loaded: base?.loaded ?? null });
     } finally {
       if (!base) await open.close();
@@ -82,8 +110,11 @@ export async function runSft(args: SftArguments, given: ReadonlySet<string>, bas
 interface CheckedRun {
   readonly maxLength: number;
   readonly config: AdapterConfig;
-  /** The adapter of --init-adapter; null for a new one. */
+  /** The adapter of --init-adapter or of the checkpoint; null for a new one. */
   readonly initial: Adapter | null;
+  /** What base model and tokenizer they are. */
+  readonly base: Record<string, unknown>;
+  readonly resume: (SftResume & { readonly run: ResumedRun<SftArguments> }) | null;
   readonly train: LoadedData;
   readonly valid: LoadedData | null;
   /** Bytes; null where none was given. */
@@ -91,10 +122,17 @@ interface CheckedRun {
 }
 
 /** Everything that can be refused before a device is opened. */
-async function checkRun(args: SftArguments, given: ReadonlySet<string>, model: OpenModel): Promise<CheckedRun> {
+async function checkRun(
+  args: Arguments,
+  given: ReadonlySet<string>,
+  model: OpenModel,
+  resumed: ResumedRun<SftArguments> | null,
+): Promise<CheckedRun> {
   const memoryLimit = args.memoryLimit === undefined ? null : parseBytes('--memory-limit', args.memoryLimit);
+  const trained = resumed && (await readTrained(resumed.checkpoint.path, linearShapes(model.config)));
   const initial =
-    args.initAdapter !== undefined ? await readAdapter(args.initAdapter, linearShapes(model.config)) : null;
+    trained?.adapter ??
+    (args.initAdapter !== undefined ? await readAdapter(args.initAdapter, linearShapes(model.config)) : null);
   const config = initial?.config ?? newAdapterConfig(args);
   if (config.r > model.config.hiddenSize)
     throw new UsageError(
@@ -103,7 +141,7 @@ async function checkRun(args: SftArguments, given: ReadonlySet<string>, model: O
   const maxLength = Math.min(args.maxLength, model.config.maxPositions);
   if (maxLength < args.maxLength && given.has('max-length'))
     console.log(`--max-length is ${maxLength}: the model has no more positions.`);
-  await checkOutput(args.output);
+  if (!resumed) await checkOutput(args.output);
   const files = await findData(args.data, args.evalData);
   if (!files.valid) {
     const idle = args.evalSteps > 0 ? 'eval-steps' : args.earlyStoppingPatience > 0 ? 'early-stopping-patience' : null;
@@ -115,13 +153,44 @@ async function checkRun(args: SftArguments, given: ReadonlySet<string>, model: O
   const limits = { maxLength, overlong: args.overlong as Overlong };
   const train = await loadData(files.train, model, limits);
   const valid = files.valid ? await loadData(files.valid, model, limits) : null;
+  if (resumed) await checkUnchanged(resumed, model, [train, valid]);
+  const resume = resumed && {
+    run: resumed,
+    state: await readTrainerState(resumed.checkpoint.path, initialState('f32', args.seed)),
+    moments: trained!.moments,
+    best: null,
+  };
+  const { total } = countSteps(train.examples.length, settingsOf(args, 0));
+  if (resume && resume.state.step >= total)
+    throw new InputError(
+      `--resume: the run has made its ${total} steps: raise --max-steps or --num-train-epochs to go on.`,
+    );
   for (const line of previewData(train, model)) console.log(line);
   if (valid) console.log(`Evaluation: ${valid.examples.length} rows of ${valid.file}.`);
-  return { maxLength, config, initial, train, valid, memoryLimit };
+  const best = resume?.state.best ? await readBest(resume.run, resume.state.best.step, model) : null;
+  return {
+    maxLength,
+    config,
+    initial,
+    base: await recordBase(model),
+    train,
+    valid,
+    memoryLimit,
+    resume: resume && { ...resume, best },
+  };
+}
+
+/** The adapter of the best evaluation so far, which an early stop ends with. */
+async function readBest(run: ResumedRun<SftArguments>, step: number, model: OpenModel): Promise<Adapter> {
+  const path = join(run.checkpoint.run, 'checkpoints', 'best');
+  const state = await readState(path);
+  if (state.step !== step)
+    throw new InputError(`${path} is of step ${state.step}, but ${run.checkpoint.path} had its best at ${step}.`);
+  return readAdapter(path, linearShapes(model.config));
 }
 
 async function train(
-  args: SftArguments,
+  args: Arguments,
   run: CheckedRun,
   { model, open, loaded: given }: { model: OpenModel; open: OpenDevice; loaded: LanguageModel | null },
 ): Promise<SftRun> {
@@ -135,39 +204,53 @@ async function train(
   for (const line of plan.lines) console.log(line);
   const settings = settingsOf(args, plan.microBatchTokens);
   const { total } = countSteps(rows.length, settings);
+  const { resume } = run;
   console.log(
-    `Training: ${total} steps of ${args.batchSize} rows, ${countWarmup(total, settings)} of them warm-up; peak learning rate ${args.learningRate}.`,
+    `Training: ${resume ? `from step ${resume.state.step} to ` : ''}${total} steps of ${args.batchSize} rows, ${countWarmup(total, settings)} of them warm-up; peak learning rate ${args.learningRate}.`,
   );
   const loaded = given ?? (await loadModel(open, model, run.maxLength));
   loaded.pool.acquire(plan.bytes.slots); // the largest program's memory first, so that it never grows
   const random = createRandom(args.seed);
   const initial = run.initial ?? initialAdapter(model.config, run.config, () => random.uint32() / 2 ** 32);
   const weights = await loaded.addAdapter(initial, { trainable: true });
-  const directory = await RunDirectory.create(args.output, {
+  const record = {
     command: 'sft',
     options: describeOptions(args, run, settings, open),
     model: model.directory,
-    device: {
-      description: open.describe,
-      tier: open.tier,
-      backend: open.device.info.description,
-      tuning: Object.fromEntries(open.tuning),
-    },
+    device: recordDevice(open),
     versions: versions(),
-    data: [run.train, run.valid].flatMap((d) => (d ? [{ file: d.file, sha256: d.digest, ...d.stats }] : [])),
+    data: recordData([run.train, run.valid]),
     memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens },
-  });
+  };
+  const directory = resume
+    ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state.step)
+    : await RunDirectory.create(args.output, { ...record, arguments: recordArguments(args, options), base: run.base });
   const interrupt = onInterrupt(() =>
     console.error('Interrupted: writing a checkpoint after this step; again to quit at once.'),
   );
   try {
-    const result = await trainSft(loaded, weights, { train: rows, valid: evalRows }, settings, {
-      step: (metrics) => directory.step(metrics, total),
-      evaluation: (metrics, best) => directory.evaluation(metrics, best),
-      checkpoint: (name, adapter, state, moments) =>
-        directory.checkpoint(name, adapter, baseName(model), state, moments),
-      interrupted: () => interrupt.requested,
-    });
+    const result = await trainSft(
+      loaded,
+      weights,
+      { train: rows, valid: evalRows },
+      settings,
+      {
+        step: async (metrics) => {
+          await directory.append(metrics.step, metrics);
+          directory.progress(metrics.step / total, describeStep(metrics, total));
+        },
+        evaluation: async (metrics, best) => {
+          await directory.append(metrics.step, metrics);
+          directory.line(`step ${metrics.step}  eval loss ${metrics.eval_loss.toFixed(4)}${best ? ' (best)' : ''}`);
+        },
+        checkpoint: (name, adapter, state, moments) =>
+          writeCheckpoint(args.output, name, state, (path) =>
+            writeTrained(path, { adapter, moments }, baseName(model)),
+          ),
+        interrupted: () => interrupt.requested,
+      },
+      resume,
+    );
     await writeAdapter(args.output, result.adapter, baseName(model));
     const summary = {
       outcome: result.outcome,
@@ -194,7 +277,7 @@ async function train(
   }
 }
 
-function newAdapterConfig(args: SftArguments): AdapterConfig {
+function newAdapterConfig(args: Arguments): AdapterConfig {
   const names =
     args.loraTargetModules === 'all-linear'
       ? [...LINEAR_MODULES]
@@ -213,7 +296,7 @@ function newAdapterConfig(args: SftArguments): AdapterConfig {
   };
 }
 
-function settingsOf(args: SftArguments, microBatchTokens: number): SftOptions {
+function settingsOf(args: Arguments, microBatchTokens: number): SftOptions {
   return {
     batchSize: args.batchSize,
     microBatchTokens,
@@ -237,8 +320,18 @@ function settingsOf(args: SftArguments, microBatchTokens: number): SftOptions {
   };
 }
 
+/** Not demanded by the table of options: a resumed run knows them from its run.json. */
+function requireArguments(args: SftArguments): Arguments {
+  const { data, output } = args;
+  if (data === undefined || output === undefined) {
+    const missing = [data === undefined ? '--data' : '', output === undefined ? '--output' : ''].filter(Boolean);
+    throw new UsageError(`sft needs ${missing.join(' and ')}.`);
+  }
+  return { ...args, data, output };
+}
+
 /** Numbers that make no sense, in the words of their option. */
-function checkArguments(args: SftArguments): void {
+function checkArguments(args: Arguments): void {
   const whole = (name: string, value: number, least: number) => {
     if (!Number.isSafeInteger(value) || value < least)
       throw new UsageError(`--${name} must be a whole number of at least ${least}.`);
@@ -273,47 +366,15 @@ function checkArguments(args: SftArguments): void {
   within('max-grad-norm', args.maxGradNorm, 0, Number.POSITIVE_INFINITY);
 }
 
-/** A run's directory must be new or empty, so that no run writes over another; and writable. Leaves nothing behind. */
-export async function checkOutput(output: string): Promise<void> {
-  const entries = await readdir(output).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw new InputError(
-      `--output ${output} cannot be used: ${error.code === 'ENOTDIR' ? 'it, or a part of its path, is a file' : error.message}.`,
-    );
-  });
-  if (entries.length > 0) throw new InputError(`--output ${output} is not empty: name a new directory, or remove it.`);
-  const refuse = (error: NodeJS.ErrnoException) => {
-    throw new InputError(`--output ${output} is not writable (${error.code}): name a directory that you may write to.`);
-  };
-  // Not mkdir's `recursive`: below /proc it never ends.
-  const missing: string[] = [];
-  for (let path = resolve(output); !(await stat(path).catch(() => null)); path = dirname(path)) missing.push(path);
-  const made: string[] = [];
-  try {
-    for (const path of missing.reverse()) {
-      await mkdir(path).catch(refuse);
-      made.unshift(path);
-    }
-    const probe = join(output, '.writable');
-    await writeFile(probe, '').catch(refuse);
-    await rm(probe);
-  } finally {
-    for (const path of made) await rmdir(path);
-  }
-}
-
 /** Every option as it was used: what was left to be chosen, or was settled by another option, is resolved. */
 function describeOptions(
-  args: SftArguments,
+  args: Arguments,
   run: CheckedRun,
   settings: SftOptions,
   open: OpenDevice,
 ): Record<string, unknown> {
-  const given = Object.fromEntries(
-    Object.keys(options).map((name) => [name.replaceAll('-', '_'), (args as Record<string, unknown>)[name]]),
-  );
   return {
-    ...given,
+    ...recordArguments(args, options),
     device: open.device.info.device || open.device.info.description,
     tier: open.tier,
     eval_data: run.valid?.file,
@@ -328,14 +389,12 @@ function describeOptions(
   };
 }
 
-function versions(): Record<string, string> {
-  const require = createRequire(import.meta.url);
-  return { node: process.versions.node, webgpu: require('webgpu/package.json').version as string };
-}
-
-/** What adapter_config.json says of its base model. */
-function baseName(model: OpenModel): string {
-  return basename(model.directory) === 'lexi-base' ? 'lexi-base' : model.directory;
+function describeStep(metrics: StepMetrics, total: number): string {
+  const { step, loss, learning_rate, grad_norm, tokens_per_second, examples_per_second, skipped } = metrics;
+  return (
+    `step ${step}/${total}  loss ${loss.toFixed(4)}  lr ${learning_rate.toExponential(2)}  norm ${grad_norm.toFixed(3)}  ` +
+    `${tokens_per_second.toFixed(0)} tok/s  ${examples_per_second.toFixed(1)} rows/s${skipped ? '  skipped' : ''}`
+  );
 }
 
 function describeOutcome(result: SftResult): string {

@@ -76,6 +76,12 @@ function versionEvent(wallTime: number): Buffer {
   return Buffer.concat([double(1, wallTime), delimited(3, Buffer.from('brain.Event:2'))]);
 }
 
+/** SessionLog session_log = 7 with its START: TensorBoard forgets what older files say of this step and later ones. */
+function restartEvent(step: number, wallTime: number): Buffer {
+  const start = Buffer.concat([key(1, varintField), varint(1)]);
+  return Buffer.concat([double(1, wallTime), key(2, varintField), varint(step), delimited(7, start)]);
+}
+
 /** Summary { repeated Value value = 1 }, Value { string tag = 1; float simple_value = 2 } */
 function scalarsEvent(step: number, values: Readonly<Record<string, number>>, wallTime: number): Buffer {
   const summary = Object.entries(values).map(([tag, value]) =>
@@ -101,13 +107,19 @@ export class EventWriter {
     this.#file = file;
   }
 
-  /** Starts a new file in a directory, made where missing, as TensorBoard looks for it; time in seconds since 1970. */
-  static async create(directory: string, startSeconds = Date.now() / 1000): Promise<EventWriter> {
+  /**
+   * Starts a new file in a directory, made where missing, as TensorBoard looks for it; time in seconds since 1970. A
+   * run that goes on after step `resumed` has a file of its own for what follows.
+   */
+  static async create(directory: string, startSeconds = Date.now() / 1000, resumed?: number): Promise<EventWriter> {
     await makeDirectory(directory);
-    const name = `events.out.tfevents.${String(Math.floor(startSeconds)).padStart(10, '0')}.${hostname()}`;
+    const end = resumed === undefined ? '' : `.${resumed}`;
+    const name = `events.out.tfevents.${String(Math.floor(startSeconds)).padStart(10, '0')}.${hostname()}${end}`;
     const path = join(directory, name);
     const writer = new EventWriter(path, await open(path, 'wx').catch((error) => refuse(path, error)));
-    await writer.#append(versionEvent(startSeconds)).catch(async (error) => {
+    const first = [versionEvent(startSeconds)];
+    if (resumed !== undefined) first.push(restartEvent(resumed + 1, startSeconds));
+    await Promise.all(first.map((event) => writer.#append(event))).catch(async (error) => {
       await writer.close();
       throw error;
     });

@@ -43,6 +43,12 @@ export interface AdapterLayout {
   readonly modules: ReadonlyMap<string, AdaptedModule>;
 }
 
+/** AdamW's first and second moments of an adapter's matrices, by module path. */
+export interface Moments {
+  readonly first: ReadonlyMap<string, LoraPair>;
+  readonly second: ReadonlyMap<string, LoraPair>;
+}
+
 /**
  * A LoRA adapter on the device: all matrices in a few flat buffers (one, unless it passes a binding), so that norm,
  * optimiser and operand copies take one dispatch each.
@@ -114,13 +120,23 @@ export class AdapterWeights implements AdapterLayout {
 
   /** Puts an adapter's numbers in place; `operands` must be made from them before they count (see `adapterOperands`). */
   upload(adapter: Adapter): void {
+    this.#put('parameters', adapter.tensors);
+  }
+
+  /** Puts the moments of a checkpoint in place. */
+  uploadMoments(moments: Moments): void {
+    this.#put('first', moments.first);
+    this.#put('second', moments.second);
+  }
+
+  #put(what: 'parameters' | 'first' | 'second', pairs: ReadonlyMap<string, LoraPair>): void {
     const data = this.chunks.map((chunk) => new Float32Array(chunk.parameters.elements));
     for (const m of this.#matrices) {
-      const pair = adapter.tensors.get(m.path);
+      const pair = pairs.get(m.path);
       if (pair) pad(pair[m.matrix], m, data[m.chunk]);
     }
     this.chunks.forEach((chunk, i) => {
-      upload(this.#device, chunk.parameters, data[i]);
+      upload(this.#device, chunk[what], data[i]);
     });
   }
 
@@ -134,8 +150,8 @@ export class AdapterWeights implements AdapterLayout {
     return this.#pairs('gradients');
   }
 
-  /** Both moments, flat, for a checkpoint of the optimiser. */
-  async downloadMoments(): Promise<{ first: Map<string, LoraPair>; second: Map<string, LoraPair> }> {
+  /** Both moments, for a checkpoint of the optimiser. */
+  async downloadMoments(): Promise<Moments> {
     return { first: await this.#pairs('first'), second: await this.#pairs('second') };
   }
 

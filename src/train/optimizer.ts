@@ -1,6 +1,6 @@
 import { type Program, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor } from '../gpu/tensor.js';
-import type { AdapterWeights } from '../model/adapter.js';
+import type { AdapterWeights, Moments } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { adamw } from '../ops/adamw.js';
 import { gradNorm } from '../ops/grad-norm.js';
@@ -51,6 +51,12 @@ export class Optimizer {
     const optimizer = new Optimizer(model, adapter, options, norm, program);
     optimizer.#clear('first', 'second');
     return optimizer;
+  }
+
+  /** Goes on from a checkpoint's moments after so many updates. */
+  resume(moments: Moments, updates: number): void {
+    this.#adapter.uploadMoments(moments);
+    this.updates = updates;
   }
 
   zeroGradients(): void {

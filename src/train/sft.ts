@@ -1,8 +1,8 @@
 import { packMicroBatches } from '../batch/pack.js';
 import { buildTrie, countTries } from '../batch/trie.js';
 import type { Example, TokenTrie } from '../batch/types.js';
-import type { Adapter, LoraPair } from '../formats/adapter.js';
-import type { AdapterWeights } from '../model/adapter.js';
+import type { Adapter } from '../formats/adapter.js';
+import type { AdapterWeights, Moments } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { LossPrograms } from '../model/loss-program.js';
 import { createRandom, shuffle } from '../random.js';
@@ -27,7 +27,7 @@ export interface SftOptions extends AdamWOptions {
   readonly shuffle: boolean;
   /** Evaluate every so many steps; 0: only at the end. */
   readonly evalSteps: number;
-  /** Checkpoint every so many steps; 0: none but at an interrupt. */
+  /** Checkpoint every so many steps and at the last; 0: none but at an interrupt. */
   readonly saveSteps: number;
   /** Stop after so many evaluations without a better loss; 0: never. */
   readonly earlyStoppingPatience: number;
@@ -76,6 +76,22 @@ export interface TrainerState {
   readonly updates: number;
   readonly lossScale: LossScaleState;
   readonly seed: number;
+  /** Over the steps that were not skipped. */
+  readonly lossSum: number;
+  readonly skippedSteps: number;
+  /** Of the last evaluation. */
+  readonly evalLoss: number | null;
+  readonly best: { readonly loss: number; readonly step: number } | null;
+  /** Evaluations since the best one. */
+  readonly worse: number;
+}
+
+/** Where a resumed run goes on; the adapter on the device is already that of the state. */
+export interface SftResume {
+  readonly state: TrainerState;
+  readonly moments: Moments;
+  /** The adapter of `state.best`. */
+  readonly best: Adapter | null;
 }
 
 /** Where results go while a run goes on. */
@@ -83,12 +99,7 @@ export interface SftSink {
   step(metrics: StepMetrics): void | Promise<void>;
   evaluation(metrics: EvalMetrics, best: boolean): void | Promise<void>;
   /** `name` is "step-000150" or "best". */
-  checkpoint(
-    name: string,
-    adapter: Adapter,
-    state: TrainerState,
-    moments: { first: Map<string, LoraPair>; second: Map<string, LoraPair> },
-  ): Promise<void>;
+  checkpoint(name: string, adapter: Adapter, state: TrainerState, moments: Moments): Promise<void>;
   /** Asked before each step; true ends the run with a checkpoint. */
   interrupted(): boolean;
 }
@@ -130,9 +141,27 @@ export function epochBatches(
   return batches;
 }
 
+/** The state before the first step. */
+export function initialState(operand: 'f16' | 'f32', seed: number): TrainerState {
+  const lossScale = new LossScale(operand).state;
+  return {
+    step: 0,
+    epoch: 0,
+    updates: 0,
+    lossScale,
+    seed,
+    lossSum: 0,
+    skippedSteps: 0,
+    evalLoss: null,
+    best: null,
+    worse: 0,
+  };
+}
+
 /**
  * Supervised fine-tuning of an adapter: AdamW on the mean cross-entropy of supervised tokens. Each step's rows are
- * merged into tries of at most `microBatchTokens` nodes, whose gradients add up to that of the whole step.
+ * merged into tries of at most `microBatchTokens` nodes, whose gradients add up to that of the whole step. What a step
+ * draws depends on the seed and its number alone, so a run resumed `from` a checkpoint goes on bit for bit.
  */
 export async function trainSft(
   model: LanguageModel,
@@ -140,20 +169,19 @@ export async function trainSft(
   data: { train: readonly Example[]; valid: readonly Example[] },
   options: SftOptions,
   sink: SftSink,
-  from: Partial<Pick<TrainerState, 'lossScale'>> = {},
+  from: SftResume | null = null,
 ): Promise<SftResult> {
   const { perEpoch, total } = countSteps(data.train.length, options);
   const warmup = countWarmup(total, options);
+  const start = from?.state ?? initialState(model.operand, options.seed);
   const optimizer = await Optimizer.create(model, weights, options);
+  if (from) optimizer.resume(from.moments, start.updates);
   const programs = new LossPrograms(model, { adapter: weights, backward: true });
   const evaluation = new LossPrograms(model, { adapter: weights, backward: false });
-  const lossScale = new LossScale(model.operand, from.lossScale);
-  const losses = { sum: 0, steps: 0 };
-  let skippedSteps = 0;
-  let best = { loss: Number.POSITIVE_INFINITY, adapter: null as Adapter | null, worse: 0 };
-  let evalLoss: number | null = null;
+  const lossScale = new LossScale(model.operand, start.lossScale);
+  let { step, lossSum, skippedSteps, evalLoss, best, worse } = start;
+  let bestAdapter = from?.best ?? null;
   let outcome: SftResult['outcome'] = 'finished';
-  let step = 0;
 
   const saveCheckpoint = async (name: string) => {
     const state = {
@@ -162,12 +190,17 @@ export async function trainSft(
       updates: optimizer.updates,
       lossScale: lossScale.state,
       seed: options.seed,
+      lossSum,
+      skippedSteps,
+      evalLoss,
+      best,
+      worse,
     };
     await sink.checkpoint(name, await weights.download(), state, await weights.downloadMoments());
   };
 
-  for (let epoch = 0; step < total && outcome === 'finished'; epoch++) {
-    for (const rows of epochBatches(data.train, epoch, options)) {
+  for (let epoch = Math.floor(step / perEpoch); step < total && outcome === 'finished'; epoch++) {
+    for (const rows of epochBatches(data.train, epoch, options).slice(step - epoch * perEpoch)) {
       if (step >= total) break;
       if (sink.interrupted()) {
         outcome = 'interrupted';
@@ -204,8 +237,7 @@ export async function trainSft(
       }
       if (update.finite) {
         lossScale.good();
-        losses.sum += loss;
-        losses.steps++;
+        lossSum += loss;
       } else {
         lossScale.halve();
         skippedSteps++;
@@ -237,7 +269,7 @@ export async function trainSft(
       if (data.valid.length > 0 && (last || (options.evalSteps > 0 && step % options.evalSteps === 0))) {
         const evaluated = await evaluateLoss(evaluation, data.valid, options.microBatchTokens);
         evalLoss = evaluated.loss;
-        const better = evalLoss < best.loss;
+        const better = evalLoss < (best?.loss ?? Number.POSITIVE_INFINITY);
         await sink.evaluation(
           {
             step,
@@ -249,22 +281,24 @@ export async function trainSft(
           better,
         );
         if (better) {
-          best = { loss: evalLoss, adapter: await weights.download(), worse: 0 };
+          best = { loss: evalLoss, step };
+          worse = 0;
+          bestAdapter = await weights.download();
           await saveCheckpoint('best');
-        } else if (++best.worse === options.earlyStoppingPatience && !last) {
+        } else if (++worse === options.earlyStoppingPatience && !last) {
           outcome = 'stopped early';
           break;
         }
       }
-      if (options.saveSteps > 0 && step % options.saveSteps === 0 && !last) await saveCheckpoint(checkpointName(step));
+      if (options.saveSteps > 0 && (step % options.saveSteps === 0 || last)) await saveCheckpoint(checkpointName(step));
     }
   }
   if (outcome === 'interrupted') await saveCheckpoint(checkpointName(step));
-  const adapter = outcome === 'stopped early' && best.adapter ? best.adapter : await weights.download();
+  const adapter = outcome === 'stopped early' && bestAdapter ? bestAdapter : await weights.download();
   programs.destroy();
   evaluation.destroy();
   optimizer.destroy();
-  return { adapter, steps: step, skippedSteps, trainLoss: losses.sum / losses.steps, evalLoss, outcome };
+  return { adapter, steps: step, skippedSteps, trainLoss: lossSum / (step - skippedSteps), evalLoss, outcome };
 }
 
 /** Mean cross-entropy over supervised tokens, without gradients. */

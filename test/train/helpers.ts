@@ -10,9 +10,10 @@ import { LanguageModel, type Tier } from '../../src/model/language-model.js';
 import type { LossPrograms } from '../../src/model/loss-program.js';
 import {
   type EvalMetrics,
+  initialState,
   type SftOptions,
+  type SftResume,
   type StepMetrics,
-  type TrainerState,
   trainSft,
 } from '../../src/train/sft.js';
 import { type GoldenCase, loadGolden } from '../golden.js';
@@ -116,7 +117,7 @@ export interface Run {
   readonly result: Awaited<ReturnType<typeof trainSft>>;
   readonly steps: StepMetrics[];
   readonly evaluations: (EvalMetrics & { best: boolean })[];
-  readonly checkpoints: { name: string; adapter: Adapter; state: TrainerState }[];
+  readonly checkpoints: (SftResume & { name: string; adapter: Adapter })[];
 }
 
 /** Trains from the golden adapter and keeps everything that the run tells. */
@@ -124,10 +125,14 @@ export async function train(
   opened: GoldenModel,
   data: { train: readonly Example[]; valid?: readonly Example[] },
   options: Partial<SftOptions>,
-  more: { interruptAt?: number; lossScale?: { scale: number; goodSteps: number } } = {},
+  more: { interruptAt?: number; lossScale?: { scale: number; goodSteps: number }; from?: Run['checkpoints'][0] } = {},
 ): Promise<Run> {
-  await opened.model.setAdapter(opened.weights, opened.adapter);
+  const { from, interruptAt } = more;
+  await opened.model.setAdapter(opened.weights, from?.adapter ?? opened.adapter);
   const run: Omit<Run, 'result'> = { steps: [], evaluations: [], checkpoints: [] };
+  const state = more.lossScale && { ...initialState(opened.model.operand, 42), lossScale: more.lossScale };
+  const none = { first: new Map(), second: new Map() };
+  let best = from?.best ?? null;
   const result = await trainSft(
     opened.model,
     opened.weights,
@@ -136,10 +141,13 @@ export async function train(
     {
       step: (metrics) => void run.steps.push(metrics),
       evaluation: (metrics, best) => void run.evaluations.push({ ...metrics, best }),
-      checkpoint: async (name, adapter, state) => void run.checkpoints.push({ name, adapter, state }),
-      interrupted: () => run.steps.length === more.interruptAt,
+      checkpoint: async (name, adapter, state, moments) => {
+        run.checkpoints.push({ name, adapter, state: JSON.parse(JSON.stringify(state)), moments, best });
+        if (name === 'best') best = adapter;
+      },
+      interrupted: () => run.steps.length === interruptAt,
     },
-    { lossScale: more.lossScale },
+    from ?? (state ? { state, moments: none, best: null } : null),
   );
   return { result, ...run };
 }

@@ -1,0 +1,177 @@
+// What run.json says of a run, and what a resumed run must have in common with it.
+
+import { createRequire } from 'node:module';
+import { basename } from 'node:path';
+import type { Options } from 'yargs';
+import { InputError, UsageError } from '../errors.js';
+import { fingerprint } from '../formats/fingerprint.js';
+import { isMatmulSettings, type Tuning } from '../ops/tuning.js';
+import { type FoundCheckpoint, findCheckpoint, readState } from './checkpoints.js';
+import type { LoadedData } from './load-data.js';
+import { readRun } from './run-directory.js';
+import type { OpenDevice, OpenModel } from './session.js';
+
+/** `--resume` of every command that trains; without a type, so that it takes a directory or nothing. */
+export const resumeOption = {
+  resume: {
+    describe:
+      'Go on from this checkpoint or, bare, from the newest of --output; the settings are those of its run.json',
+  },
+} as const satisfies Record<string, Options>;
+
+/** Options that a resumed run may change: how long it runs and what it writes on the way. */
+const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps'];
+/** Options that decide nothing of the results, or whose content is compared instead. */
+const free = ['output', 'resume', 'config', 'json', 'profile', 'device', 'debug-gpu', 'memory-limit', 'tier'];
+const compared = ['model', 'data', 'eval-data'];
+
+/** Options by their name in run.json. */
+export function recordArguments(args: object, table: Readonly<Record<string, Options>>): Record<string, unknown> {
+  const values = args as Record<string, unknown>;
+  const names = Object.keys(table).filter((name) => name !== 'resume');
+  return Object.fromEntries(names.map((name) => [underscored(name), values[name]]));
+}
+
+/** What identifies the base model and its tokenizer. */
+export async function recordBase(model: OpenModel): Promise<Record<string, string | null>> {
+  return { sha256: await fingerprint(model.checkpoint), tokenizer: model.tokenizer?.digest ?? null };
+}
+
+export function recordDevice(open: OpenDevice): Record<string, unknown> {
+  return {
+    description: open.describe,
+    tier: open.tier,
+    backend: open.device.info.description,
+    tuning: Object.fromEntries(open.tuning),
+  };
+}
+
+export function recordData(data: readonly (LoadedData | null)[]): Record<string, unknown>[] {
+  return data.flatMap((d) => (d ? [{ file: d.file, sha256: d.digest, ...d.stats }] : []));
+}
+
+export function versions(): Record<string, string> {
+  const require = createRequire(import.meta.url);
+  return { node: process.versions.node, webgpu: require('webgpu/package.json').version as string };
+}
+
+/** What adapter_config.json says of its base model. */
+export function baseName(model: OpenModel): string {
+  return basename(model.directory) === 'lexi-base' ? 'lexi-base' : model.directory;
+}
+
+/** A run to be resumed. */
+export interface ResumedRun<Arguments> {
+  readonly checkpoint: FoundCheckpoint;
+  /** Those of the run, with what the user may change of them. */
+  readonly args: Arguments;
+  readonly record: Record<string, unknown>;
+  /** Kernel choices of the run. */
+  readonly tuning: Tuning;
+}
+
+/**
+ * Finds the checkpoint and takes the options from its run.json. Throws UsageError for an option that is named and
+ * differs from the run's; names what and how.
+ */
+export async function resumeRun<Arguments extends { resume?: unknown; output?: string }>(
+  command: string,
+  args: Arguments,
+  given: ReadonlySet<string>,
+  table: Readonly<Record<string, Options>>,
+): Promise<ResumedRun<Arguments>> {
+  const resume = args.resume === true ? true : String(args.resume);
+  const checkpoint = await findCheckpoint(resume, args.output);
+  const record = await readRun(checkpoint.run);
+  const before = record.arguments as Record<string, unknown> | undefined;
+  const resolved = record.options as Record<string, unknown> | undefined;
+  if (record.command !== command || !before || !resolved)
+    throw new InputError(`${checkpoint.run}/run.json is not that of a run of lexalign ${command} that can be resumed.`);
+  const own = args as unknown as Record<string, unknown>;
+  const values: Record<string, unknown> = { ...own };
+  for (const name of Object.keys(table)) {
+    const used = before[underscored(name)];
+    if (given.has(name) && [...free, ...compared, ...extending].includes(name)) continue;
+    if (given.has(name) && own[name] !== used)
+      throw new UsageError(
+        `--resume: --${name} is ${own[name]}, the run began with ${used}: leave it out, or start a new run.`,
+      );
+    if (!['output', 'resume', 'config', 'json', 'profile', 'device', 'debug-gpu'].includes(name))
+      set(values, name, used);
+  }
+  set(values, 'output', checkpoint.run);
+  set(values, 'tier', resolved.tier);
+  set(values, 'micro-batch-tokens', resolved.micro_batch_tokens);
+  return { checkpoint, args: values as unknown as Arguments, record, tuning: tuningOf(record) };
+}
+
+function tuningOf(record: Record<string, unknown>): Tuning {
+  const { tuning } = (record.device ?? {}) as { tuning?: Record<string, unknown> };
+  const entries = Object.entries(tuning ?? {});
+  const bad = entries.find(([, value]) => !isMatmulSettings(value));
+  if (bad) throw new InputError(`run.json: device.tuning has settings of ${bad[0]} that are none lexalign knows`);
+  return new Map(entries) as Tuning;
+}
+
+/** What run.json keeps of the options when a run is resumed: as before, but for what may change. */
+export function extendArguments(run: ResumedRun<unknown>): Record<string, unknown> {
+  const args = run.args as Record<string, unknown>;
+  const changed = [...extending, ...compared].filter((name) => args[name] !== undefined);
+  const before = run.record.arguments as Record<string, unknown>;
+  return { ...before, ...Object.fromEntries(changed.map((name) => [underscored(name), args[name]])) };
+}
+
+/** Throws InputError that names what of model and data is not as it was when the run began. */
+export async function checkUnchanged(
+  run: ResumedRun<unknown>,
+  model: OpenModel,
+  data: readonly (LoadedData | null)[],
+): Promise<void> {
+  const refuse = (what: string, mend: string): never => {
+    throw new InputError(`--resume: ${what} since ${run.checkpoint.run} began: ${mend}, or start a new run.`);
+  };
+  const base = await recordBase(model);
+  const known = (run.record.base ?? {}) as Record<string, unknown>;
+  if (base.sha256 !== known.sha256) refuse(`the base model ${model.directory} has changed`, 'give the one it had');
+  if (base.tokenizer !== known.tokenizer)
+    refuse(`the tokenizer or chat template of ${model.directory} has changed`, 'restore it');
+  const files = (run.record.data ?? []) as { file: string; sha256: string }[];
+  const now = data.flatMap((d) => (d ? [d] : []));
+  if (now.length !== files.length)
+    refuse(`there were ${files.length} data files, and are ${now.length}`, 'give the same ones');
+  now.forEach((d, i) => {
+    if (d.digest !== files[i].sha256) refuse(`the data ${d.file} has changed`, 'restore it');
+  });
+}
+
+/** Warns where results may differ in their last bits from those of a run without interruption. */
+export function compareDevice(run: ResumedRun<unknown>, open: OpenDevice): void {
+  const { description, backend } = (run.record.device ?? {}) as Record<string, unknown>;
+  const device = recordDevice(open);
+  if (device.description !== description || device.backend !== backend)
+    console.error(`Warning: the run began on another device or driver (${description}): last bits may differ.`);
+}
+
+/** The state of a checkpoint, of the types that `like` has (null there: anything). Throws InputError. */
+export async function readTrainerState<State extends object>(checkpoint: string, like: State): Promise<State> {
+  const state = await readState(checkpoint);
+  const check = (value: unknown, model: unknown, key: string): void => {
+    if (model === null) return;
+    if (value === null || typeof value !== typeof model)
+      throw new InputError(`${checkpoint}/trainer_state.json: ${key} is ${value}, not a ${typeof model}`);
+    if (typeof model !== 'object') return;
+    for (const [name, entry] of Object.entries(model as object))
+      check((value as Record<string, unknown>)[name], entry, key ? `${key}.${name}` : name);
+  };
+  check(state, like, '');
+  return state as State;
+}
+
+function underscored(name: string): string {
+  return name.replaceAll('-', '_');
+}
+
+function set(values: Record<string, unknown>, name: string, value: unknown): void {
+  values[name] = value;
+  values[name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())] = value;
+}

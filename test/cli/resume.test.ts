@@ -1,0 +1,180 @@
+import { spawn } from 'node:child_process';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { nodeExecutable } from '../../src/cli/software-driver.js';
+import { writeRandomCheckpoint } from '../random-checkpoint.js';
+import { idRows, lexalign, makeWorkplace, metricsOf, spoilCheckpoint, writeRows } from './sft-helpers.js';
+
+const { XDG_CACHE_HOME: userCache = '' } = process.env;
+const { directory, remove } = makeWorkplace();
+const at = (name: string) => join(directory, name);
+const bytes = (file: string) => readFileSync(at(file));
+const json = (file: string) => JSON.parse(readFileSync(at(file), 'utf8'));
+const checkpoint = (run: string, step: number) => `${run}/checkpoints/step-${String(step).padStart(6, '0')}`;
+const settings = ['--learning-rate', '0.01', '--lora-target-modules', 'q_proj,v_proj', '--lora-dropout', '0.1'];
+const common = (run: string) => ['sft', '--model', at('model'), '--data', directory, '--output', at(run), ...settings];
+
+/** Metrics without what a clock says. */
+const timeless = (run: string) =>
+  metricsOf(at(run)).map((line) => Object.fromEntries(Object.entries(line).filter(([key]) => !key.includes('second'))));
+
+beforeAll(async () => {
+  const shape = { hidden: 32, layers: 1, heads: 2, kvHeads: 1, intermediate: 64, vocab: 64 };
+  await writeRandomCheckpoint(at('model'), shape);
+  writeRows(at('train.jsonl'), idRows(12));
+  writeRows(at('valid.jsonl'), idRows(15).slice(12));
+  const { code, stderr } = await lexalign(
+    ...common('whole'),
+    '--max-steps',
+    '6',
+    '--batch-size',
+    '5',
+    '--save-steps',
+    '3',
+  );
+  expect(code, stderr).toBe(0);
+});
+afterAll(remove);
+
+/** A copy of the whole run as it was when it had written the checkpoint of step 3 and a few lines more. */
+function cut(run: string): void {
+  rmSync(at(run), { recursive: true, force: true });
+  cpSync(at('whole'), at(run), { recursive: true });
+  for (const name of readdirSync(at(`${run}/checkpoints`)))
+    if (name !== 'step-000003') rmSync(at(`${run}/checkpoints/${name}`), { recursive: true });
+  rmSync(at(`${run}/adapter_model.safetensors`));
+  appendFileSync(at(`${run}/metrics.jsonl`), '{"step": 7, "lo');
+}
+
+describe('sft --resume', () => {
+  it('goes on from the newest checkpoint to the same bytes, under the settings of the run', async () => {
+    cut('cut');
+    const { code, stdout, stderr } = await lexalign('sft', '--resume', '--output', at('cut'));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain('Training: from step 3 to 6 steps of 5 rows');
+    expect(bytes('cut/adapter_model.safetensors').equals(bytes('whole/adapter_model.safetensors'))).toBe(true);
+    for (const file of ['optimizer.safetensors', 'trainer_state.json'])
+      expect(bytes(`${checkpoint('cut', 6)}/${file}`).equals(bytes(`${checkpoint('whole', 6)}/${file}`))).toBe(true);
+    expect(timeless('cut')).toEqual(timeless('whole'));
+    const [before, now] = [json('whole/run.json'), json('cut/run.json')];
+    expect(now).toMatchObject({
+      started: before.started,
+      options: { ...before.options, output: at('cut') },
+      resumed: [{ step: 3 }],
+    });
+    expect({ ...now.result, device_bytes: 0 }).toEqual({ ...before.result, device_bytes: 0 });
+    expect(readdirSync(at('cut/tensorboard'))).toHaveLength(2);
+  });
+
+  it('goes on from a named checkpoint with more steps, and again', async () => {
+    cut('longer');
+    const name = at(checkpoint('longer', 3));
+    const { code, stderr } = await lexalign('sft', '--resume', name, '--max-steps', '5', ...settings);
+    expect(code, stderr).toBe(0);
+    expect(metricsOf(at('longer')).filter((line) => 'loss' in line)).toHaveLength(5);
+    await lexalign(...common('longer'), '--resume', '--max-steps', '7');
+    expect(json('longer/run.json')).toMatchObject({ arguments: { max_steps: 7 }, resumed: [{ step: 3 }, { step: 5 }] });
+    const done = await lexalign('sft', '--output', at('longer'), '--resume');
+    expect(done).toMatchObject({ code: 1, stderr: expect.stringMatching(/has made its 7 steps: raise --max-steps/) });
+  });
+
+  it('goes on after Ctrl-C as if nothing had been', async ({ skip }) => {
+    const launcher = join(import.meta.dirname, '../../bin/lexalign.mjs');
+    if (!existsSync(join(import.meta.dirname, '../../dist/src/cli/main.js'))) skip('not built: run npm test');
+    const env = { ...process.env, XDG_CACHE_HOME: userCache, LEXALIGN_RELAUNCHED_BY: '' };
+    const child = spawn(nodeExecutable(), [launcher, ...common('stopped'), '--max-steps', '100000'], {
+      env,
+      detached: true,
+    });
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    child.stderr.resume();
+    const steps = () => (existsSync(at('stopped/metrics.jsonl')) ? metricsOf(at('stopped')).length : 0);
+    while (steps() < 3 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 50));
+    child.kill('SIGINT');
+    expect(await ended).toBe(130);
+    const step = metricsOf(at('stopped')).at(-1)!.step;
+    const extend = ['--max-steps', String(step + 2)];
+    expect((await lexalign('sft', '--resume', '--output', at('stopped'), ...extend)).code).toBe(0);
+    expect(metricsOf(at('stopped')).flatMap((line) => ('loss' in line ? [line.step] : []))).toEqual(
+      Array.from({ length: step + 2 }, (_, i) => i + 1),
+    );
+  });
+});
+
+describe('sft --resume refuses, in one sentence, and leaves the run as it was', () => {
+  const refuse = async (code: 1 | 2, sentence: RegExp, ...args: readonly string[]) => {
+    const before = bytes('refused/metrics.jsonl');
+    const result = await lexalign('sft', ...args);
+    expect(result.stderr).toMatch(sentence);
+    expect(result.stderr.split('\n')).toHaveLength(1);
+    expect(result.code).toBe(code);
+    expect(result.stdout).not.toContain('Device:');
+    expect(bytes('refused/metrics.jsonl').equals(before)).toBe(true);
+  };
+  const bare = () => ['--resume', '--output', at('refused')];
+  beforeAll(() => cut('refused'));
+
+  it('other settings, naming them', async () => {
+    await refuse(
+      2,
+      /--learning-rate is 0\.5, the run began with 0\.01: leave it out/,
+      ...bare(),
+      '--learning-rate',
+      '0.5',
+    );
+    await refuse(2, /--seed is 7, the run began with 42/, ...bare(), '--seed', '7');
+    writeFileSync(at('other.yaml'), 'sft:\n  batch_size: 4\n');
+    await refuse(2, /--batch-size is 4, the run began with 5/, ...bare(), '--config', at('other.yaml'));
+  });
+
+  it('other data or another base model', async () => {
+    renameSync(at('valid.jsonl'), at('valid.away'));
+    await refuse(1, /there were 2 data files, and are 1/, ...bare());
+    writeRows(at('valid.jsonl'), idRows(3));
+    await refuse(1, /the data .*valid\.jsonl has changed since .*refused began: restore it/, ...bare());
+    renameSync(at('valid.away'), at('valid.jsonl'));
+    spoilCheckpoint(at('model'), at('other'), ({ data }) => {
+      data[data.length - 3] ^= 1;
+      return undefined;
+    });
+    await refuse(1, /the base model .*other has changed since .*refused began/, ...bare(), '--model', at('other'));
+    writeRows(at('copy.jsonl'), idRows(12));
+    const moved = ['--data', at('copy.jsonl'), '--eval-data', at('valid.jsonl'), '--max-steps', '3'];
+    await refuse(1, /has made its 3 steps/, ...bare(), ...moved); // the same bytes elsewhere are the same data
+  });
+
+  it('what is no run, no checkpoint, or not the newest', async () => {
+    await refuse(1, /nowhere has no checkpoint to go on from/, '--resume', '--output', at('nowhere'));
+    await refuse(1, /--resume needs the run/, '--resume');
+    await refuse(1, /model is not a checkpoint of a run/, '--resume', at('model'));
+    await refuse(
+      1,
+      /belongs to the run .*whole, not to/,
+      '--resume',
+      at(checkpoint('whole', 3)),
+      '--output',
+      at('refused'),
+    );
+    await refuse(1, /is at step 3, but the run has come to .*step-000006/, '--resume', at(checkpoint('whole', 3)));
+  });
+
+  it('a checkpoint that is broken', async () => {
+    const state = at(`${checkpoint('refused', 3)}/trainer_state.json`);
+    const text = readFileSync(state, 'utf8');
+    writeFileSync(state, text.replace('"updates": 3', '"updates": "three"'));
+    await refuse(1, /trainer_state\.json: updates is three, not a number/, ...bare());
+    writeFileSync(state, text);
+    rmSync(at(`${checkpoint('refused', 3)}/optimizer.safetensors`));
+    await refuse(1, /optimizer\.safetensors does not exist/, ...bare());
+  });
+});
