@@ -5,6 +5,7 @@ import { InputError } from '../errors.js';
 import {
   type Adapter,
   type AdapterConfig,
+  adapterRank,
   type LoraPair,
   peftConfigJson,
   peftTensorName,
@@ -27,23 +28,25 @@ const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
 const MAX_CONFIG_BYTES = 4_000_000;
 
-/** Keys of LoraConfig that change what an adapter computes and that lexalign does not know: only "off" is read. */
-const UNSUPPORTED = [
-  'alora_invocation_tokens',
-  'alpha_pattern',
-  'fan_in_fan_out',
-  'layer_replication',
-  'layers_pattern',
-  'layers_to_transform',
-  'lora_bias',
-  'megatron_config',
-  'modules_to_save',
-  'rank_pattern',
-  'target_parameters',
-  'trainable_token_indices',
-  'use_dora',
-  'use_qalora',
-];
+/** Keys of LoraConfig that change what an adapter computes and that lexalign does not compute, with what they mean. */
+const UNSUPPORTED: Readonly<Record<string, string>> = {
+  alora_invocation_tokens: 'activated LoRA, which acts from certain tokens on',
+  arrow_config: 'Arrow, a router over several adapters',
+  fan_in_fan_out: 'base weights stored [in, out]',
+  kasa_config: 'KaSA, which scales singular values',
+  layer_replication: 'decoder layers that stand more than once',
+  layers_pattern: 'adapters on some decoder layers only',
+  layers_to_transform: 'adapters on some decoder layers only',
+  lora_bias: 'a bias on lora_B',
+  megatron_config: 'parallel layers of Megatron',
+  modules_to_save: 'whole modules that were trained beside LoRA',
+  monteclora_config: 'MonteCLoRA, which samples its matrices',
+  target_parameters: 'LoRA on parameters that are no linear layers',
+  trainable_token_indices: 'token embeddings that were trained',
+  use_bdlora: 'block-diagonal LoRA',
+  use_dora: 'DoRA, which trains magnitudes too',
+  use_qalora: 'QA-LoRA, which pools the input',
+};
 
 /** Initialisations that leave the base model as it is; pissa, olora, corda and loftq do not. */
 const PLAIN_INITIALISATIONS: unknown[] = [undefined, null, true, false, 'gaussian', 'eva', 'orthogonal'];
@@ -58,7 +61,7 @@ export async function readAdapter(
   modules: ReadonlyMap<string, { readonly out: number; readonly in: number }>,
 ): Promise<Adapter> {
   const file = await readJsonInside(dir, CONFIG, MAX_CONFIG_BYTES);
-  const { targets, ...settings } = parseConfig(file);
+  const { targets, ranks, alphas, ...settings } = parseConfig(file);
   if (!(await hasFile(dir, WEIGHTS))) {
     const pickled = await hasFile(dir, 'adapter_model.bin');
     throw new InputError(
@@ -70,30 +73,43 @@ export async function readAdapter(
     const header = await readHeader(source);
     const paths = targets ? matchTargets(file.path, targets, [...modules.keys()]) : storedPaths(header);
     checkNames(source, header, paths, modules);
+    const config: AdapterConfig = {
+      ...settings,
+      targetModules: moduleNames(file.path, paths, [...modules.keys()]),
+      ...resolve('rankPattern', ranks, paths, settings.r),
+      ...resolve('alphaPattern', alphas, paths, settings.alpha),
+    };
     const tensors = new Map<string, LoraPair>();
     for (const path of paths) {
       const shape = modules.get(path)!;
-      const A = await readMatrix(source, header, peftTensorName(path, 'A'), [settings.r, shape.in]);
-      const B = await readMatrix(source, header, peftTensorName(path, 'B'), [shape.out, settings.r]);
+      const r = adapterRank(config, path);
+      const A = await readMatrix(source, header, peftTensorName(path, 'A'), [r, shape.in]);
+      const B = await readMatrix(source, header, peftTensorName(path, 'B'), [shape.out, r]);
       tensors.set(path, { A, B });
     }
-    const targetModules = moduleNames(file.path, paths, [...modules.keys()]);
-    return { config: { ...settings, targetModules }, tensors };
+    return { config, tensors };
   } finally {
     await source.close();
   }
 }
 
-/** The settings, and the entries of `target_modules`; null where the stored tensors say which modules it means. */
-function parseConfig({ path, value }: JsonFile): Omit<AdapterConfig, 'targetModules'> & { targets: string[] | null } {
+interface ParsedConfig extends Omit<AdapterConfig, 'targetModules' | 'rankPattern' | 'alphaPattern'> {
+  /** Entries of `target_modules`; null where the stored tensors say which modules it means. */
+  readonly targets: string[] | null;
+  /** `rank_pattern` and `alpha_pattern`, in the order of the file: the first that matches counts. */
+  readonly ranks: Pattern[];
+  readonly alphas: Pattern[];
+}
+
+function parseConfig({ path, value }: JsonFile): ParsedConfig {
   if (typeof value !== 'object' || value === null) throw new InputError(`${path} is not a JSON object`);
   const json = value as Record<string, unknown>;
   const refuse = (key: string, must: string) =>
     new InputError(`${path}: ${key} is ${JSON.stringify(json[key]) ?? 'missing'}; it must be ${must}`);
   if (json.peft_type !== 'LORA') throw refuse('peft_type', '"LORA", the only adapters read');
   if ((json.bias ?? 'none') !== 'none') throw refuse('bias', '"none": trained biases are not read');
-  for (const key of UNSUPPORTED)
-    if (!isOff(json[key])) throw new InputError(`${path}: ${key} is set; adapters that use it are not read`);
+  for (const [key, meaning] of Object.entries(UNSUPPORTED))
+    if (!isOff(json[key])) throw new InputError(`${path}: ${key} is set: ${meaning}; such adapters are not read`);
   if (!PLAIN_INITIALISATIONS.includes(json.init_lora_weights))
     throw refuse('init_lora_weights', 'true: other initialisations change the base model');
   const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: useRslora = false } = json;
@@ -103,7 +119,74 @@ function parseConfig({ path, value }: JsonFile): Omit<AdapterConfig, 'targetModu
   if (typeof dropout !== 'number' || !(dropout >= 0 && dropout < 1))
     throw refuse('lora_dropout', 'a number from 0 to below 1');
   if (typeof useRslora !== 'boolean') throw refuse('use_rslora', 'true or false');
-  return { r: r as number, alpha, dropout, useRslora, targets: parseTargets(json.target_modules, refuse) };
+  const isRank = (rank: unknown) => Number.isSafeInteger(rank) && (rank as number) > 0;
+  const isAlpha = (alpha: unknown) => typeof alpha === 'number' && alpha > 0 && Number.isFinite(alpha);
+  return {
+    r: r as number,
+    alpha,
+    dropout,
+    useRslora,
+    // Which modules are excluded the stored tensors say, too.
+    targets: isOff(json.exclude_modules) ? parseTargets(json.target_modules, refuse) : null,
+    ranks: parsePattern(path, 'rank_pattern', json.rank_pattern, isRank, 'a positive integer'),
+    alphas: parsePattern(path, 'alpha_pattern', json.alpha_pattern, isAlpha, 'a number above 0'),
+  };
+}
+
+interface Pattern {
+  readonly modules: RegExp;
+  readonly value: number;
+}
+
+/** Atoms of one character, perhaps repeated, and groups of alternatives, not repeated. */
+const SAFE_PATTERN = /^\^?(?:(?:[\w-]|\\[.d]|\.|\[[\w-]+\])[*+?]?|\((?:\?:)?(?:[\w|-]|\\[.d]|\.)+\))+\$?$/;
+const MAX_PATTERN_LENGTH = 256;
+const MAX_CHOICES = 5;
+
+/** Module paths that PEFT's regular expression of an untrusted file means; null for one that might backtrack for long. */
+function modulePattern(pattern: string): RegExp | null {
+  const choices = pattern.match(/[*+?(]/g)?.length ?? 0;
+  if (pattern.length > MAX_PATTERN_LENGTH || choices > MAX_CHOICES || !SAFE_PATTERN.test(pattern)) return null;
+  try {
+    return new RegExp(`^(?:.*\\.)?(?:${pattern})$`);
+  } catch {
+    return null; // a range of characters that ends before it starts
+  }
+}
+
+/** Keys are regular expressions that the end of a module path must match, as in PEFT; `^` ties one to its start. */
+function parsePattern(
+  file: string,
+  key: string,
+  patterns: unknown,
+  isValid: (value: unknown) => boolean,
+  must: string,
+): Pattern[] {
+  if (isOff(patterns)) return [];
+  if (typeof patterns !== 'object' || Array.isArray(patterns))
+    throw new InputError(`${file}: ${key} is not an object of module names and numbers`);
+  return Object.entries(patterns as object).map(([name, value]) => {
+    if (!isValid(value)) throw new InputError(`${file}: ${key} gives ${name} ${JSON.stringify(value)}, not ${must}`);
+    const modules = modulePattern(name);
+    if (!modules)
+      throw new InputError(
+        `${file}: ${key} has ${JSON.stringify(name)}, a regular expression of a kind that is not run; name the modules`,
+      );
+    return { modules, value };
+  });
+}
+
+/** `key` with the modules whose value is not `otherwise`; nothing when there are none. */
+function resolve<Key extends string>(
+  key: Key,
+  patterns: readonly Pattern[],
+  paths: readonly string[],
+  otherwise: number,
+): { [key in Key]?: Record<string, number> } {
+  const values = paths
+    .map((path) => [path, patterns.find(({ modules }) => modules.test(path))?.value ?? otherwise] as const)
+    .filter(([, value]) => value !== otherwise);
+  return values.length > 0 ? ({ [key]: Object.fromEntries(values) } as { [key in Key]: Record<string, number> }) : {};
 }
 
 function isOff(value: unknown): boolean {

@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../../models/config.js';
 import { LINEAR_MODULES, linearShape, modulePath } from '../../models/tensors.js';
-import { type Adapter, type AdapterConfig, adapterScale, type LoraPair } from '../formats/adapter.js';
+import { type Adapter, type AdapterConfig, adapterRank, adapterScale, type LoraPair } from '../formats/adapter.js';
 import type { Device } from '../gpu/device.js';
 import { bytesOf, createTensor, Tensor, upload } from '../gpu/tensor.js';
 import type { AdamWChunk } from '../ops/adamw.js';
@@ -23,7 +23,10 @@ interface Matrix {
 
 /** The tensors of one adapted linear layer, as matmuls and gradients use them. */
 export interface AdaptedModule {
-  /** Operand type, [rank, in] and [out, rank]; B is times the adapter's scale. */
+  /** r of this module, padded. */
+  readonly rank: number;
+  readonly scale: number;
+  /** Operand type, [rank, in] and [out, rank]; B is times the scale. */
   readonly a: Tensor;
   readonly b: Tensor;
   /** f32; null for an adapter that is not trained. */
@@ -36,9 +39,6 @@ export interface AdaptedModule {
 /** An adapter as a decoder pass sees it. */
 export interface AdapterLayout {
   readonly config: AdapterConfig;
-  readonly scale: number;
-  /** r, padded. */
-  readonly rank: number;
   /** By module path. */
   readonly modules: ReadonlyMap<string, AdaptedModule>;
 }
@@ -55,9 +55,6 @@ export interface Moments {
  */
 export class AdapterWeights implements AdapterLayout {
   readonly config: AdapterConfig;
-  readonly scale: number;
-  /** r, padded. */
-  readonly rank: number;
   readonly chunks: readonly AdamWChunk[];
   readonly modules: ReadonlyMap<string, AdaptedModule>;
   readonly trainable: boolean;
@@ -73,10 +70,8 @@ export class AdapterWeights implements AdapterLayout {
   ) {
     this.#device = device;
     this.config = config;
-    this.scale = adapterScale(config);
-    this.rank = Math.ceil(config.r / rankAlign) * rankAlign;
     this.trainable = options.trainable;
-    const { matrices, chunks: sizes } = layOut(model, config, this.rank, device.maxBinding / 4);
+    const { matrices, chunks: sizes } = layOut(model, config, device.maxBinding / 4);
     this.#matrices = matrices;
     const made = (label: string, dtype: 'f32' | 'f16' | 'u32', elements: number, wanted = true) => {
       const tensor = createTensor(device, `adapter.${label}`, dtype, [wanted ? elements : 4]);
@@ -86,23 +81,23 @@ export class AdapterWeights implements AdapterLayout {
       return tensor;
     };
     this.chunks = sizes.map((elements, index) => {
-      const kinds = new Uint32Array(elements / 64);
+      const scales = new Float32Array(elements / 64);
       for (const m of matrices) {
         if (m.chunk === index && m.matrix === 'B')
-          kinds.fill(1, m.first / 64, (m.first + align(m.padded[0] * m.padded[1])) / 64);
+          scales.fill(adapterScale(config, m.path), m.first / 64, (m.first + align(m.padded[0] * m.padded[1])) / 64);
       }
       const chunk = {
         parameters: made('parameters', 'f32', elements),
         operands: made('operands', operand, elements),
-        kinds: made('kinds', 'u32', elements / 64),
+        scales: made('scales', 'f32', elements / 64),
         gradients: made('gradients', 'f32', elements, options.trainable),
         first: made('first', 'f32', elements, options.trainable),
         second: made('second', 'f32', elements, options.trainable),
       };
-      upload(device, chunk.kinds, kinds);
+      upload(device, chunk.scales, scales);
       return chunk;
     });
-    this.modules = moduleViews(matrices, this.chunks, options.trainable);
+    this.modules = moduleViews(config, matrices, this.chunks, options.trainable);
   }
 
   /** Bytes that an adapter of this shape takes on the device. */
@@ -112,8 +107,7 @@ export class AdapterWeights implements AdapterLayout {
     operand: 'f16' | 'f32',
     options: { trainable: boolean },
   ): number {
-    const rank = Math.ceil(config.r / rankAlign) * rankAlign;
-    const { chunks } = layOut(model, config, rank, Number.MAX_SAFE_INTEGER);
+    const { chunks } = layOut(model, config, Number.MAX_SAFE_INTEGER);
     const each = 4 + bytesOf[operand] + 4 / 64 + (options.trainable ? 12 : 0);
     return chunks.reduce((sum, elements) => sum + elements * each, 0);
   }
@@ -182,6 +176,7 @@ function align(elements: number): number {
 }
 
 function moduleViews(
+  config: AdapterConfig,
   matrices: readonly Matrix[],
   chunks: readonly Pick<AdamWChunk, 'operands' | 'gradients'>[],
   trainable: boolean,
@@ -200,6 +195,8 @@ function moduleViews(
     const [a, b] = [matrices[i], matrices[i + 1]];
     const [chunkA, chunkB] = [chunks[a.chunk], chunks[b.chunk]];
     modules.set(a.path, {
+      rank: a.padded[0],
+      scale: adapterScale(config, a.path),
       a: view(chunkA.operands, a),
       b: view(chunkB.operands, b),
       gradientA: trainable ? view(chunkA.gradients, a) : null,
@@ -212,35 +209,32 @@ function moduleViews(
 
 /** An adapter of this shape without memory, for planning. */
 export function adapterStandIn(model: ModelConfig, config: AdapterConfig, operand: 'f16' | 'f32'): AdapterLayout {
-  const rank = Math.ceil(config.r / rankAlign) * rankAlign;
-  const { matrices, chunks } = layOut(model, config, rank, Number.MAX_SAFE_INTEGER);
+  const { matrices, chunks } = layOut(model, config, Number.MAX_SAFE_INTEGER);
   const flat = chunks.map((elements) => ({
     operands: new Tensor('operands', operand, [elements], null, 0, true),
     gradients: new Tensor('gradients', 'f32', [elements], null, 0, true),
   }));
-  return { config, scale: adapterScale(config), rank, modules: moduleViews(matrices, flat, true) };
+  return { config, modules: moduleViews(config, matrices, flat, true) };
 }
 
 /** Places every A and B in flat chunks of at most `limit` elements. */
-function layOut(
-  model: ModelConfig,
-  config: AdapterConfig,
-  rank: number,
-  limit: number,
-): { matrices: Matrix[]; chunks: number[] } {
+function layOut(model: ModelConfig, config: AdapterConfig, limit: number): { matrices: Matrix[]; chunks: number[] } {
   const matrices: Matrix[] = [];
   const chunks = [0];
   for (let layer = 0; layer < model.layers; layer++) {
     for (const module of LINEAR_MODULES) {
       if (!config.targetModules.includes(module)) continue;
+      const path = modulePath(layer, module);
       const { in: width, out } = linearShape(model, module);
+      const r = adapterRank(config, path);
+      const rank = Math.ceil(r / rankAlign) * rankAlign;
       for (const matrix of ['A', 'B'] as const) {
-        const shape = matrix === 'A' ? ([config.r, width] as const) : ([out, config.r] as const);
+        const shape = matrix === 'A' ? ([r, width] as const) : ([out, r] as const);
         const padded = matrix === 'A' ? ([rank, width] as const) : ([out, rank] as const);
         const elements = align(padded[0] * padded[1]);
         if (chunks[chunks.length - 1] + elements > limit) chunks.push(0);
         const chunk = chunks.length - 1;
-        matrices.push({ path: modulePath(layer, module), matrix, shape, padded, chunk, first: chunks[chunk] });
+        matrices.push({ path, matrix, shape, padded, chunk, first: chunks[chunk] });
         chunks[chunk] += elements;
       }
     }
@@ -272,11 +266,13 @@ export function initialAdapter(model: ModelConfig, config: AdapterConfig, random
   for (let layer = 0; layer < model.layers; layer++) {
     for (const module of LINEAR_MODULES) {
       if (!config.targetModules.includes(module)) continue;
+      const path = modulePath(layer, module);
       const shape = linearShape(model, module);
+      const r = adapterRank(config, path);
       const bound = 1 / Math.sqrt(shape.in);
-      tensors.set(modulePath(layer, module), {
-        A: Float32Array.from({ length: config.r * shape.in }, () => (2 * random() - 1) * bound),
-        B: new Float32Array(shape.out * config.r),
+      tensors.set(path, {
+        A: Float32Array.from({ length: r * shape.in }, () => (2 * random() - 1) * bound),
+        B: new Float32Array(shape.out * r),
       });
     }
   }

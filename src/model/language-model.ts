@@ -134,7 +134,7 @@ export class LanguageModel {
   async setAdapter(weights: AdapterWeights, adapter: Adapter): Promise<void> {
     weights.upload(adapter);
     await this.runOnce((ops) => {
-      for (const chunk of weights.chunks) adapterOperands(ops, chunk, weights.scale);
+      for (const chunk of weights.chunks) adapterOperands(ops, chunk);
     });
   }
 }

@@ -45,7 +45,7 @@ export function adapt(
   const adapted = d.adapter?.modules.get(path) ?? null;
   const tape = { layer, module, adapted, inputScale: args.inputScale ?? 1 };
   if (!adapted) return { ...tape, u: null };
-  const rank = d.adapter!.rank;
+  const { rank } = adapted;
   const u = ops.recorder.tensor(`${path}.u`, ops.operand, [capacity, rank]);
   matmul(ops, {
     label: 'lora_A',
@@ -88,7 +88,7 @@ export function product(
     c: args.y,
     n: shape.out,
     k: shape.in,
-    lora: u ? { u, v: adapted!.b, rank: d.adapter!.rank } : undefined,
+    lora: u ? { u, v: adapted!.b, rank: adapted!.rank } : undefined,
     bias: bias ?? undefined,
     residual: args.residual,
     alpha: inputScale,
@@ -139,7 +139,7 @@ export function linearBackward(
       });
     return;
   }
-  const { rank, scale } = d.adapter!;
+  const { rank, scale } = adapted;
   const du = ops.recorder.tensor('du', ops.operand, [capacity, rank]);
   matmul(ops, {
     label: 'lora_B.backward',

@@ -46,7 +46,7 @@ export class Optimizer {
     const ops = model.ops(recorder);
     const norm = createTensor(model.device, 'grad_norm', 'f32', [2]);
     gradNorm(ops, { gradients: adapter.chunks.map((chunk) => chunk.gradients), norm });
-    for (const chunk of adapter.chunks) adamw(ops, chunk, norm, adapter.scale);
+    for (const chunk of adapter.chunks) adamw(ops, chunk, norm);
     const program = await recorder.realise(model.device, model.pool, model.batch.buffer);
     const optimizer = new Optimizer(model, adapter, options, norm, program);
     optimizer.#clear('first', 'second');

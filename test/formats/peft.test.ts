@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { readModelConfig } from '../../models/index.js';
 import { linearShapes } from '../../models/tensors.js';
 import { InputError } from '../../src/errors.js';
-import { adapterScale, peftTensorName } from '../../src/formats/adapter.js';
+import { adapterRank, adapterScale, peftTensorName } from '../../src/formats/adapter.js';
 import { readAdapter, writeAdapter } from '../../src/formats/peft.js';
 import type { Dtype } from '../../src/formats/safetensors.js';
 import { writeSafetensors } from '../../src/formats/safetensors-file.js';
@@ -14,6 +14,14 @@ async function modulesOf(name: string) {
   const path = join(GOLDEN, name, 'model/config.json');
   return linearShapes(readModelConfig({ path, value: JSON.parse(await readFile(path, 'utf8')) }));
 }
+
+/** What LoraConfig of PEFT 0.21.2 writes. */
+const PEFT_FIELDS = `alora_invocation_tokens alpha_pattern arrow_config auto_mapping base_model_name_or_path bias
+  corda_config ensure_weight_tying eva_config exclude_modules fan_in_fan_out inference_mode init_lora_weights kasa_config
+  layer_replication layers_pattern layers_to_transform loftq_config lora_alpha lora_bias lora_dropout lora_ga_config
+  megatron_config megatron_core modules_to_save monteclora_config peft_type peft_version qalora_group_size r rank_pattern
+  revision target_modules target_parameters task_type trainable_token_indices use_bdlora use_dora use_qalora use_rslora
+  velora_config`.split(/\s+/);
 
 test.each([
   ['llama', 4, 8, ['q_proj', 'v_proj'], 2],
@@ -26,7 +34,7 @@ test.each([
   const from = join(GOLDEN, name, 'adapter');
   const adapter = await readAdapter(from, modules);
   expect(adapter.config).toEqual({ r, alpha, dropout: 0, useRslora: name === 'qwen3', targetModules });
-  expect(adapterScale(adapter.config)).toBe(scale);
+  expect(adapterScale(adapter.config, 'model.layers.1.self_attn.v_proj')).toBe(scale);
   expect(adapter.tensors.size).toBe(2 * targetModules.length);
   const { in: inputs, out } = modules.get('model.layers.1.self_attn.v_proj')!;
   const { A, B } = adapter.tensors.get('model.layers.1.self_attn.v_proj')!;
@@ -39,11 +47,13 @@ test.each([
   const weights = 'adapter_model.safetensors';
   expect((await readFile(join(dir, weights))).equals(await readFile(join(from, weights)))).toBe(true);
   const json = async (path: string) => JSON.parse(await readFile(join(path, 'adapter_config.json'), 'utf8'));
-  expect(await json(dir)).toEqual({
+  const written = await json(dir);
+  expect(written).toMatchObject({
     ...(await json(from)),
     base_model_name_or_path: 'some/model',
     target_modules: targetModules,
   });
+  expect(Object.keys(written)).toEqual(PEFT_FIELDS);
   expect(await readAdapter(dir, modules)).toEqual(adapter);
 });
 
@@ -53,20 +63,53 @@ const MODULES = new Map(
     [`model.layers.${layer}.mlp.up_proj`, { out: 8, in: 4 }],
   ]) as [string, { out: number; in: number }][],
 );
+const Q_PROJ = [...MODULES.keys()].filter((path) => path.endsWith('q_proj'));
 const CONFIG = { peft_type: 'LORA', r: 2, lora_alpha: 4, target_modules: ['q_proj'] };
+
+/** What PEFT's patterns mean: the end of a path, a whole path, or a regular expression; the first match counts. */
+test.each<[Record<string, number>, [number, number]]>([
+  [{ q_proj: 3 }, [3, 3]],
+  [{ proj: 3 }, [2, 2]],
+  [{ 'layers.1.self_attn.q_proj': 3 }, [2, 3]],
+  [{ '^model.layers.0.self_attn.q_proj': 3 }, [3, 2]],
+  [{ '^layers.0.self_attn.q_proj': 3 }, [2, 2]],
+  [{ 'model.layers.1.self_attn.q_proj': 5, q_proj: 3 }, [3, 5]],
+  [{ 'layers\\.(1|2)\\..*q_proj': 3, '.*q_proj': 2 }, [2, 3]],
+  [{ 'model.layers.[0-9]+.self_attn.q_proj': 3 }, [3, 3]],
+])('reads and writes ranks and alphas of modules: %j', async (pattern, values) => {
+  const ranks = Object.fromEntries(Q_PROJ.map((path, i) => [path, values[i]]));
+  const shapes = shapesOf(Q_PROJ, ranks);
+  const dir = await write(
+    { ...CONFIG, lora_alpha: 2, use_rslora: true, rank_pattern: pattern, alpha_pattern: pattern },
+    shapes,
+  );
+  const adapter = await readAdapter(dir, MODULES);
+  expect(Q_PROJ.map((path) => adapterRank(adapter.config, path))).toEqual(values);
+  expect(Q_PROJ.map((path) => adapterScale(adapter.config, path))).toEqual(values.map((v) => v / Math.sqrt(v)));
+  expect([...adapter.tensors.values()].map(({ A, B }) => [A.length, B.length])).toEqual(
+    values.map((v) => [4 * v, 6 * v]),
+  );
+  const other = Object.entries(ranks).filter(([, value]) => value !== 2);
+  expect(Object.entries(adapter.config.rankPattern ?? {})).toEqual(other);
+  expect(adapter.config.alphaPattern).toEqual(adapter.config.rankPattern);
+
+  const again = join(await temporaryDirectory(), 'again');
+  await writeAdapter(again, adapter, null);
+  expect(await readAdapter(again, MODULES)).toEqual(adapter);
+});
 
 type Shapes = Record<string, number[]>;
 
-function shapesOf(paths: Iterable<string>): Shapes {
+function shapesOf(paths: Iterable<string>, ranks: Record<string, number> = {}): Shapes {
   const shapes: Shapes = {};
   for (const path of paths) {
     const { out, in: inputs } = MODULES.get(path)!;
-    shapes[peftTensorName(path, 'A')] = [2, inputs];
-    shapes[peftTensorName(path, 'B')] = [out, 2];
+    const r = ranks[path] ?? 2;
+    shapes[peftTensorName(path, 'A')] = [r, inputs];
+    shapes[peftTensorName(path, 'B')] = [out, r];
   }
   return shapes;
 }
-const Q_PROJ = [...MODULES.keys()].filter((path) => path.endsWith('q_proj'));
 
 async function write(config: unknown, shapes: Shapes = shapesOf(Q_PROJ), dtype: Dtype = 'F16'): Promise<string> {
   const dir = await temporaryDirectory();
@@ -90,6 +133,8 @@ test('targets by name, by path, all-linear or by a regular expression, which is 
   expect(await targets(Q_PROJ, Q_PROJ)).toEqual(['q_proj']);
   expect(await targets('all-linear', MODULES.keys())).toEqual(['q_proj', 'up_proj']);
   expect(await targets('(.*)*q_proj', Q_PROJ)).toEqual(['q_proj']);
+  const excluding = { ...CONFIG, target_modules: ['q_proj', 'up_proj'], exclude_modules: ['up_proj'] };
+  expect((await readAdapter(await write(excluding), MODULES)).config.targetModules).toEqual(['q_proj']);
   expect(await targets(null, Q_PROJ)).toEqual(['q_proj']);
   const bare = await readAdapter(await write({ peft_type: 'LORA', r: 2 }), MODULES);
   expect(bare.config).toEqual({ r: 2, alpha: 8, dropout: 0, useRslora: false, targetModules: ['q_proj'] });
@@ -99,11 +144,17 @@ test.each<[object, RegExp]>([
   [{ peft_type: 'IA3' }, /peft_type is "IA3"; it must be "LORA"/],
   [{ peft_type: undefined }, /peft_type is missing/],
   [{ bias: 'all' }, /bias is "all"/],
-  [{ use_dora: true }, /use_dora is set; adapters that use it are not read/],
+  [{ use_dora: true }, /use_dora is set: DoRA, which trains magnitudes too; such adapters are not read/],
   [{ fan_in_fan_out: true }, /fan_in_fan_out is set/],
   [{ modules_to_save: ['lm_head'] }, /modules_to_save is set/],
-  [{ rank_pattern: { q_proj: 4 } }, /rank_pattern is set/],
-  [{ alpha_pattern: { q_proj: 4 } }, /alpha_pattern is set/],
+  [{ lora_bias: true }, /lora_bias is set/],
+  [{ arrow_config: { top_k: 2 } }, /arrow_config is set/],
+  [{ rank_pattern: { q_proj: 0 } }, /rank_pattern gives q_proj 0, not a positive integer/],
+  [{ rank_pattern: ['q_proj'] }, /rank_pattern is not an object/],
+  [{ alpha_pattern: { q_proj: '4' } }, /alpha_pattern gives q_proj "4", not a number above 0/],
+  [{ rank_pattern: { '(q|q)*_proj': 2 } }, /rank_pattern has "\(q\|q\)\*_proj", a regular expression of a kind/],
+  [{ rank_pattern: { '(.|.)(.|.)(.|.)(.|.)(.|.)(.|.)x': 2 } }, /a regular expression of a kind that is not run/],
+  [{ alpha_pattern: { '[z-a]': 2 } }, /a regular expression of a kind that is not run/],
   [{ layers_to_transform: [0] }, /layers_to_transform is set/],
   [{ layers_to_transform: 1 }, /layers_to_transform is set/],
   [{ init_lora_weights: 'pissa' }, /init_lora_weights is "pissa"/],

@@ -13,10 +13,10 @@ beforeAll(async () => {
 afterAll(() => gpu.close());
 
 const elements = 64 * 67;
-/** Of each run of 64 elements: 0 lora_A, 1 lora_B. */
-const kinds = Array.from({ length: elements / 64 }, (_, i) => Number(i % 3 === 0));
-const isB = (i: number) => kinds[Math.floor(i / 64)] === 1;
-const operandScale = 4;
+/** Of each run of 64 elements: 0 lora_A, else the scale of a lora_B, of which two modules differ. */
+const scales = Array.from({ length: elements / 64 }, (_, i) => [4, 0, 0, 0.5, 0][i % 5]);
+const isB = (i: number) => scales[Math.floor(i / 64)] !== 0;
+const operandOf = (value: number, i: number) => value * (scales[Math.floor(i / 64)] || 1);
 const lossScale = 256;
 // Rates as f32 holds them, so that the reference takes the same steps.
 const [rate, rateB, beta1, beta2, epsilon, decay] = [1e-3, 1.6e-2, 0.9, 0.999, 1e-8, 0.1].map(Math.fround);
@@ -43,9 +43,9 @@ async function step(
     first: op.input('first', 'f32', [elements], state.first),
     second: op.input('second', 'f32', [elements], state.second),
     operands: op.output('operands', tier, [elements]),
-    kinds: op.input('kinds', 'u32', [elements / 64], kinds),
+    scales: op.input('scales', 'f32', [elements / 64], scales),
   };
-  adamw(op.ctx, chunk, op.input('norm', 'f32', [2], norm), operandScale);
+  adamw(op.ctx, chunk, op.input('norm', 'f32', [2], norm));
   const batch: Partial<BatchValues> = {
     unscale: 1 / lossScale,
     rateA: rate,
@@ -90,7 +90,7 @@ describe.each(tiers)('adamw, %s', (tier) => {
       const clip = clipCoefficient(norm, maxNorm);
       const before = expected.slice();
       const clipped = unscaled.map((g) => g * clip);
-      // Both kinds' steps are the same but for their rates, so take each with its own and keep what belongs to it.
+      // Both matrices' steps are the same but for their rates, so take each with its own and keep what belongs to it.
       const other = before.slice();
       const otherMoments = { m: moments.m.slice(), v: moments.v.slice() };
       adamwStep(other, clipped, otherMoments, t, { ...options, learningRate: rateB });
@@ -101,7 +101,7 @@ describe.each(tiers)('adamw, %s', (tier) => {
       const moved = (values: Float64Array, from: Float64Array) => values.map((value, i) => value - from[i]);
       // What the step changed, too: the parameters alone would hide it. f32 parameters round it by up to 1e-4.
       expect(relativeError(moved(next.parameters, state.parameters), moved(expected, before))).toBeLessThan(1e-3);
-      const operands = next.parameters.map((value, i) => value * (isB(i) ? operandScale : 1));
+      const operands = next.parameters.map(operandOf);
       expect(relativeError(next.operands, operands)).toBeLessThan(tier === 'f32' ? 1e-9 : tolerance.f16);
       state = next;
     }
@@ -127,11 +127,11 @@ describe.each(tiers)('adamw, %s', (tier) => {
     const chunk = {
       parameters: op.input('parameters', 'f32', [elements], parameters),
       operands,
-      kinds: op.input('kinds', 'u32', [elements / 64], kinds),
+      scales: op.input('scales', 'f32', [elements / 64], scales),
     };
-    adapterOperands(op.ctx, chunk, operandScale);
+    adapterOperands(op.ctx, chunk);
     await op.run({});
-    const expected = parameters.map((value, i) => value * (isB(i) ? operandScale : 1));
+    const expected = parameters.map(operandOf);
     if (tier === 'f32') expect(await op.read(operands)).toEqual(expected);
     else expect(relativeError(await op.read(operands), expected)).toBeLessThan(tolerance.f16);
   });

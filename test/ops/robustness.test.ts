@@ -207,17 +207,17 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
   },
   'grad-norm and adamw'(op) {
     const elements = 64 * 67;
-    const kinds = op.input(
-      'kinds',
-      'u32',
+    const scales = op.input(
+      'scales',
+      'f32',
       [67],
-      Array.from({ length: 67 }, (_, i) => i % 2),
+      Array.from({ length: 67 }, (_, i) => 2 * (i % 2)),
     );
     const [parameters, gradients, first] = [1, 2, 3].map(() => random(op, [elements], 'f32'));
     const second = op.input('second', 'f32', [elements], new Float64Array(elements).fill(0.5));
     const [operands, norm] = [op.output('operands', tier, [elements]), op.output('norm', 'f32', [2])];
     gradNorm(op.ctx, { gradients: [gradients], norm });
-    adamw(op.ctx, { parameters, gradients, first, second, operands, kinds }, norm, 2);
+    adamw(op.ctx, { parameters, gradients, first, second, operands, scales }, norm);
     return [norm, parameters, first, second, operands];
   },
 };
