@@ -45,6 +45,7 @@ export class OpRun {
   readonly kernels = new Set<string>();
   readonly #gpu: TestGpu;
   readonly #recorder: Recorder;
+  readonly #owned: { destroy(): void }[] = [];
 
   constructor(
     gpu: TestGpu,
@@ -70,15 +71,21 @@ export class OpRun {
 
   /** A tensor holding `values` rounded to `dtype`. Round the reference's input alike with `rounded`. */
   input(label: string, dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
-    const tensor = createTensor(this.#gpu.device, label, dtype, shape);
+    const tensor = this.#create(label, dtype, shape);
     upload(this.#gpu.device, tensor, encode(dtype, values));
     return tensor;
   }
 
   /** A tensor full of NaN. */
   output(label: string, dtype: DType, shape: readonly number[]): Tensor {
-    const tensor = createTensor(this.#gpu.device, label, dtype, shape);
+    const tensor = this.#create(label, dtype, shape);
     upload(this.#gpu.device, tensor, new Uint32Array(tensor.bytes / 4).fill(0x7fff7fff));
+    return tensor;
+  }
+
+  #create(label: string, dtype: DType, shape: readonly number[]): Tensor {
+    const tensor = createTensor(this.#gpu.device, label, dtype, shape);
+    this.#owned.push({ destroy: () => this.#gpu.device.destroyBuffer(tensor.buffer!) });
     return tensor;
   }
 
@@ -91,6 +98,7 @@ export class OpRun {
       device.gpu.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fff7fff));
     }
     const program = await this.#recorder.realise(device, pool, uniform.buffer);
+    this.#owned.push(pool, program, { destroy: () => device.destroyBuffer(uniform.buffer) });
     uniform.write(batch);
     program.run();
     await device.finish();
@@ -103,6 +111,11 @@ export class OpRun {
       tensor.elements * (tensor.dtype === 'f16' ? 2 : 4),
     );
     return decode(tensor.dtype, bytes);
+  }
+
+  /** Gives back every buffer, for tests of very many runs. */
+  destroy(): void {
+    for (const thing of this.#owned) thing.destroy();
   }
 }
 

@@ -1,0 +1,58 @@
+import { readdirSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { OpRun, openTestGpu, type TestGpu, tiers } from '../gpu.js';
+import { relativeError } from '../reference/random.js';
+import { attentions } from './random-shapes/attention.js';
+import { Draw } from './random-shapes/draw.js';
+import { others } from './random-shapes/others.js';
+import { products, smallTile } from './random-shapes/products.js';
+
+const randomCases = { ...products, ...attentions, ...others };
+
+/** Shapes of each kernel: LEXALIGN_SHAPES=5000 tries more. */
+const shapes = Number(process.env.LEXALIGN_SHAPES ?? 200);
+
+/** Without and with bounds checks: every other shape. */
+let devices: TestGpu[];
+beforeAll(async () => {
+  devices = [await openTestGpu(), await openTestGpu({ debug: true })];
+});
+afterAll(async () => {
+  for (const device of devices) await device.close();
+});
+
+it('knows every kernel', () => {
+  const kernels = readdirSync('kernels').filter((file) => file.endsWith('.wgsl'));
+  expect(kernels.map((file) => file.replace('.wgsl', '')).filter((name) => !(name in randomCases))).toEqual([]);
+});
+
+describe.each(Object.keys(randomCases))('%s at random shapes', (name) => {
+  const { kernel = name, form, record, tiers: taken = tiers } = randomCases[name];
+
+  it(`${shapes} of them, within the tolerance and nowhere else`, { timeout: 20_000 + 1000 * shapes }, async () => {
+    const matrix = devices[0].device.matrixUnits[0];
+    if (form === 'matrices' && !matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    const forms = {
+      cpu: form === 'direct',
+      subgroups: form === 'rows',
+      matrix: form === 'matrices' ? matrix : undefined,
+      tuned: () => smallTile,
+    };
+    for (let seed = 1; seed <= shapes; seed++) {
+      const tier = taken[seed % taken.length];
+      const gpu = devices[Math.floor(seed / taken.length) % 2];
+      const op = new OpRun(gpu, tier, forms);
+      const { batch, checks } = record(op, tier, new Draw(seed));
+      expect([...op.kernels]).toContain(kernel);
+      await op.run(batch);
+      for (const { tensor, expected, limit } of checks) {
+        const actual = await op.read(tensor);
+        const where = `seed ${seed}, ${tier}, ${tensor.label} [${tensor.shape}]`;
+        if (expected.length)
+          expect(relativeError(actual.subarray(0, expected.length), expected), where).toBeLessThan(limit);
+        expect(actual.subarray(expected.length).every(Number.isNaN), `${where}, past the end`).toBe(true);
+      }
+      op.destroy();
+    }
+  });
+});
