@@ -1,15 +1,11 @@
 // Weights of a packed matrix [n, k], k a multiple of 8, in groups of p.group numbers (a multiple of 8) of the flattened
 // matrix. Codes lie in natural order: number i of a word in bits 4i (8i) and up. FORMAT:
 //   'affine4', 'affine8': code · scale + offset, scales (scale, offset)
-//   'nf4': nf4[code] · scale (QLoRA, Dettmers et al. 2023, appendix E)
+//   'nf4': nf4[code] · scale
 // COLUMNS (affine4): a column's group is columnGroup[column] of its row's p.groups instead (GPTQ with act-order).
 // Call prepare() first, in uniform control flow.
 #if FORMAT == 'nf4'
-const nf4 = array<f32, 16>(
-  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
-  -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
-  0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0);
+#include "nf4.wgsl"
 var<workgroup> levels: array<f32, 16>;
 
 fn prepare(li: u32) {

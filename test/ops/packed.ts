@@ -1,5 +1,6 @@
 import type { PackedMatrix } from '../../src/ops/dequantize.js';
 import type { OpRun } from '../gpu.js';
+import { nf4Levels } from '../reference/quantize.js';
 import { randomNormal } from '../reference/random.js';
 
 export interface PackedCase {
@@ -10,13 +11,6 @@ export interface PackedCase {
   /** Whether columns lie in the order of their groups. */
   readonly ordered: boolean;
 }
-
-/** The table of bitsandbytes' NF4, from the quantiles of a normal distribution. */
-const nf4 = [
-  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-];
 
 /** A packed matrix of arbitrary codes and scales, and its weights in float64. */
 export function packedMatrix(op: OpRun, { format, n, k, group, ordered }: PackedCase, spread = 1) {
@@ -41,7 +35,7 @@ export function packedMatrix(op: OpRun, { format, n, k, group, ordered }: Packed
   };
   const values = Float64Array.from(code, (value, i) => {
     const of = ordered ? Math.floor(i / group) : Math.floor(i / k) * (k / group) + columnGroup[i % k];
-    return format === 'nf4' ? nf4[value] * scales[of] : value * scales[2 * of] + scales[2 * of + 1];
+    return format === 'nf4' ? nf4Levels[value] * scales[of] : value * scales[2 * of] + scales[2 * of + 1];
   });
   return { matrix, values };
 }

@@ -13,6 +13,7 @@ import { gradNorm } from '../../src/ops/grad-norm.js';
 import { linearCrossEntropy } from '../../src/ops/linear-cross-entropy.js';
 import { loraGradient } from '../../src/ops/lora-gradient.js';
 import { matmul } from '../../src/ops/matmul.js';
+import { quantize } from '../../src/ops/quantize.js';
 import { rmsNorm, rmsNormBackward } from '../../src/ops/rms-norm.js';
 import { rope } from '../../src/ops/rope.js';
 import { ropeTable } from '../../src/ops/rope-table.js';
@@ -205,6 +206,16 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
     convert(op.ctx, { raw: random(op, [14]), y: converted, from: 'f16', count: 13, first: 3 });
     return [y, dx, dxCopy, dropped, converted];
   },
+  quantize: (op) =>
+    (['nf4', 'affine4', 'affine8'] as const).flatMap((format) => {
+      // Whole groups but for the last of NF4, which has 24 numbers.
+      const [group, count] = [32, format === 'nf4' ? 88 : 96];
+      const codes = op.output('codes', 'u32', [format === 'affine8' ? 32 : 16]);
+      const scales = op.output('scales', 'f32', [format === 'nf4' ? 4 : 8]);
+      const matrix = { format, n: 4, k: 32, codes, scales, group, columnGroup: null };
+      quantize(op.ctx, { raw: random(op, [count]), matrix, from: 'f16', count, first: 32 });
+      return [codes, scales];
+    }),
   'grad-norm and adamw'(op) {
     const elements = 64 * 67;
     const scales = op.input(
