@@ -1,10 +1,12 @@
 import { adamw } from '../../../src/ops/adamw.js';
 import { convert } from '../../../src/ops/convert.js';
+import { dequantize, layOutPacked } from '../../../src/ops/dequantize.js';
 import { dropout } from '../../../src/ops/dropout.js';
 import { embedding } from '../../../src/ops/embedding.js';
 import { gatherRows } from '../../../src/ops/gather-rows.js';
 import { gradNorm } from '../../../src/ops/grad-norm.js';
 import { linearCrossEntropy } from '../../../src/ops/linear-cross-entropy.js';
+import { quantize } from '../../../src/ops/quantize.js';
 import { rmsNorm, rmsNormBackward } from '../../../src/ops/rms-norm.js';
 import { swiglu, swigluBackward } from '../../../src/ops/swiglu.js';
 import { type OpRun, rounded, type Tier, tolerance } from '../../gpu.js';
@@ -12,6 +14,7 @@ import { adamwStep } from '../../reference/adamw.js';
 import { embed } from '../../reference/embedding.js';
 import * as normReference from '../../reference/grad-norm.js';
 import * as lossReference from '../../reference/linear-cross-entropy.js';
+import { nf4Levels, type Quantized, quantizeAffine, quantizeNf4 } from '../../reference/quantize.js';
 import * as rmsReference from '../../reference/rms-norm.js';
 import * as swigluReference from '../../reference/swiglu.js';
 
@@ -23,9 +26,10 @@ function parts(op: OpRun, tier: Tier, values: Float64Array, dim: number, size: n
   return Array.from({ length: Math.ceil(vocab / size) }, (_, i) => {
     const first = i * size;
     const count = Math.min(size, vocab - first);
-    const padded = new Float64Array(Math.ceil(count / 8) * 8 * dim);
+    const rows = Math.ceil(count / 8) * 8;
+    const padded = new Float64Array(rows * dim);
     padded.set(values.subarray(first * dim, (first + count) * dim));
-    return { first, count, tensor: op.input('part', tier, [padded.length / dim, dim], padded) };
+    return { first, count, rows, weight: op.input('part', tier, [rows, dim], padded) };
   });
 }
 
@@ -172,6 +176,43 @@ export const others: Readonly<Record<string, RandomCase>> = {
       return { batch: {}, checks: [{ tensor: y, expected: values, limit: 1e-7 }] };
     },
   },
+  quantize: {
+    record(op, tier, draw) {
+      const format = draw.pick(['nf4', 'affine4', 'affine8'] as const);
+      const group = 8 * draw.int(1, 16);
+      const groups = draw.int(2, 9);
+      const count = group * groups - (format === 'nf4' ? 8 * draw.int(0, group / 8 - 1) : 0);
+      const first = group * draw.int(1, groups - 1);
+      // Again where rounding decides a code.
+      let values: Float64Array;
+      let expected: Quantized;
+      do {
+        values = rounded(tier, draw.normal(count));
+        expected =
+          format === 'nf4' ? quantizeNf4(values, group) : quantizeAffine(values, group, format === 'affine4' ? 4 : 8);
+      } while (expected.margins.some((margin) => margin < 1e-5));
+      const { codes, offsets } = expected;
+      const scales = format === 'nf4' ? expected.scales : rounded(tier, expected.scales);
+      const matrix = layOutPacked({ format, n: count / 8, k: 8, group, ordered: true }, 'w', (...a) => op.output(...a));
+      const part = (from: number, to: number) =>
+        quantize(op.ctx, {
+          raw: op.input('raw', tier, [to - from], values.subarray(from, to)),
+          matrix,
+          from: tier,
+          count: to - from,
+          first: from,
+        });
+      part(first, count);
+      part(0, first);
+      const y = op.output('y', 'f32', [count / 8, 8]);
+      dequantize(op.ctx, matrix, y);
+      const value = (code: number, i: number) => {
+        const g = Math.floor(i / group);
+        return (format === 'nf4' ? nf4Levels[code] : code) * scales[g] + offsets[g];
+      };
+      return { batch: {}, checks: [{ tensor: y, expected: Float64Array.from(codes, value), limit: tolerance[tier] }] };
+    },
+  },
   'grad-norm': {
     record(op, _tier, draw) {
       const chunks = Array.from({ length: draw.int(1, 3) }, () => rounded('f32', draw.normal(64 * draw.int(1, 90))));
@@ -195,11 +236,11 @@ export const others: Readonly<Record<string, RandomCase>> = {
         first: input(first),
         second: input(second),
         operands: op.output('operands', tier, [elements]),
-        kinds: op.input('kinds', 'u32', [elements / 64], new Uint32Array(elements / 64)),
+        scales: op.input('scales', 'f32', [elements / 64], new Float64Array(elements / 64)),
       };
       const [rateA, beta1, beta2, epsilon, decay] = [1e-3, 0.9, 0.999, 1e-8, 0.1].map(Math.fround);
       const t = draw.int(1, 50);
-      adamw(op.ctx, chunk, op.input('norm', 'f32', [2], [1, 0]), 1);
+      adamw(op.ctx, chunk, op.input('norm', 'f32', [2], [1, 0]));
       const expected = parameters.slice();
       const options = { beta1, beta2, epsilon, weightDecay: decay, learningRate: rateA };
       adamwStep(expected, gradients, { m: first, v: second }, t, options);
