@@ -111,15 +111,18 @@ export class Device {
     if (!this.gpu.features.has('chromium-experimental-subgroup-matrix' as GPUFeatureName)) return [];
     const { subgroupMinSize, subgroupMaxSize } = this.info;
     const families: readonly GpuFamily[] = ['nvidia', 'amd', 'intel', 'apple'];
+    const family = families.find((name) => name === this.info.vendor) ?? 'other';
+    // Intel's units work in subgroups of 16 lanes, though shaders may have 32.
+    const subgroup = (family === 'intel' ? Math.max(16, subgroupMinSize ?? 16) : subgroupMaxSize) ?? 0;
     return [...((this.info as MatrixInfo).subgroupMatrixConfigs ?? [])]
       .filter((c) => (c.componentType === 'f16' || c.componentType === 'f32') && c.resultComponentType === 'f32')
       .map(({ componentType, M, N, K }) => ({
-        family: families.find((family) => family === this.info.vendor) ?? 'other',
+        family,
         operand: componentType as 'f16' | 'f32',
         m: M,
         n: N,
         k: K,
-        subgroup: subgroupMaxSize ?? 0,
+        subgroup,
         pin: subgroupMinSize !== subgroupMaxSize,
         workgroupBytes: this.gpu.limits.maxComputeWorkgroupStorageSize,
         maxInvocations: this.gpu.limits.maxComputeInvocationsPerWorkgroup,

@@ -1,4 +1,4 @@
-import type { MatrixUnits } from '../gpu/device.js';
+import type { GpuFamily, MatrixUnits } from '../gpu/device.js';
 import type { Defines } from '../gpu/shader.js';
 
 /** How a product lies in memory: n, t for x [m, k] or [k, m], then n, t for w [k, n] or [n, k]. */
@@ -120,6 +120,19 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   return { kernel: 'matmul-tensor', defines, rows: BM, columns: BN };
 }
 
+/**
+ * Where nothing was tuned, by the GPU's maker: subgroups, each with its rows × columns of results, and numbers of k a
+ * step. NVIDIA's and Apple's are the common tiles of such kernels; AMD's and Intel's those that llama.cpp's Vulkan
+ * backend was tuned to (ggml-org/llama.cpp pull requests 18749 and 18178). Not measured with this kernel.
+ */
+const defaults: Readonly<Record<GpuFamily, { GM: number; GN: number; rows: number; columns: number; BK: number }>> = {
+  nvidia: { GM: 2, GN: 2, rows: 64, columns: 64, BK: 32 },
+  amd: { GM: 2, GN: 2, rows: 64, columns: 64, BK: 16 },
+  intel: { GM: 8, GN: 4, rows: 16, columns: 32, BK: 32 },
+  apple: { GM: 2, GN: 2, rows: 32, columns: 32, BK: 16 },
+  other: { GM: 2, GN: 2, rows: 32, columns: 32, BK: 16 },
+};
+
 /** Settings where nothing was tuned. CPU drivers: few big matrices straight from the tensors, no barriers. */
 export function defaultTensorTile(
   matrix: MatrixUnits,
@@ -128,7 +141,6 @@ export function defaultTensorTile(
 ): TensorTile {
   const down = Math.ceil(m / matrix.m);
   const across = Math.ceil(n / matrix.n);
-  const most = 64 / Math.max(16, matrix.m);
   if (cpu) {
     const direct =
       form[0] === 'n' && down >= 4 && across >= 2 && k % matrix.k === 0 && rank % matrix.k === 0 && m >= 32;
@@ -146,9 +158,10 @@ export function defaultTensorTile(
       GROUP: 1,
     };
   }
-  const GM = down > 1 ? 2 : 1;
-  const GN = across > 1 ? 2 : 1;
-  const TM = Math.max(1, Math.min(most, Math.ceil(down / GM)));
-  const TN = Math.max(1, Math.min(64 / Math.max(16, matrix.n), Math.ceil(across / GN)));
-  return { GM, GN, TM, TN, BK: 32, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1 };
+  const most = defaults[matrix.family];
+  const GM = 2 ** Math.floor(Math.log2(Math.min(most.GM, down)));
+  const GN = 2 ** Math.floor(Math.log2(Math.min(most.GN, across)));
+  const TM = Math.max(1, Math.min(most.rows / matrix.m, Math.ceil(down / GM)));
+  const TN = Math.max(1, Math.min(most.columns / matrix.n, Math.ceil(across / GN)));
+  return { GM, GN, TM, TN, BK: most.BK, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1 };
 }

@@ -22,7 +22,7 @@ export function tunedBy(
 const choices: { readonly [name in keyof TensorTile]: readonly number[] } = {
   TM: [1, 2, 4, 8],
   TN: [1, 2, 4, 8],
-  GM: [1, 2, 4],
+  GM: [1, 2, 4, 8],
   GN: [1, 2, 4],
   BK: [8, 16, 32, 64],
   STAGES: [0, 1, 2],
