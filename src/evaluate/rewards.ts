@@ -1,0 +1,61 @@
+import { parseAssociates, precisionAtK } from './association.js';
+import { parseRanking, type RankingLanguage, rankingReward, strictRankingReward } from './ranking.js';
+
+/** An answer to be scored, and what it answers. */
+export interface RewardSample {
+  readonly answer: string;
+  /** What people say, strongest first. */
+  readonly ranking: readonly string[];
+  readonly language: RankingLanguage;
+  /** Null where the row names none. */
+  readonly cue: string | null;
+  readonly messages: readonly { readonly role: string; readonly content: string }[];
+}
+
+export interface Score {
+  readonly score: number;
+  /** The answer had the form that was asked for. */
+  readonly parsed: boolean;
+}
+
+/** Scores answers, one after the other. */
+export type Reward = (sample: RewardSample) => Score | Promise<Score>;
+
+/** The rewards that `--reward` knows by name. */
+export const rewards: Readonly<Record<'rank' | 'strict-rank' | 'coverage', Reward>> = {
+  /** ALIGN's published one. */
+  rank: (sample) => scoreRanking(sample, rankingReward),
+  'strict-rank': (sample) => scoreRanking(sample, strictRankingReward),
+  /** P@K of a list of associates, K being the length of the human list. */
+  coverage: ({ answer, ranking, cue }) => {
+    const words = parseAssociates(answer, cue ?? undefined);
+    return { score: precisionAtK(words, ranking, ranking.length), parsed: words.length > 0 };
+  },
+};
+
+function scoreRanking({ answer, ranking, language }: RewardSample, reward: typeof rankingReward): Score {
+  const predicted = parseRanking(answer, language);
+  return predicted ? { score: reward(predicted, ranking), parsed: true } : { score: -1, parsed: false };
+}
+
+/**
+ * The reward of a user's ES module: its default export is called as `(sample) => number | {score, parsed}`, or a
+ * promise of that. What it throws, or a score that is not a finite number, becomes an Error that names the module.
+ */
+export function moduleReward(name: string, call: (sample: RewardSample) => unknown): Reward {
+  return async (sample) => {
+    let value: unknown;
+    try {
+      value = await call(sample);
+    } catch (error) {
+      throw new Error(`${name} threw: ${error instanceof Error ? error.message : error}`);
+    }
+    const { score, parsed = true } = (typeof value === 'object' && value !== null ? value : { score: value }) as {
+      score?: unknown;
+      parsed?: unknown;
+    };
+    if (typeof score !== 'number' || !Number.isFinite(score) || typeof parsed !== 'boolean')
+      throw new Error(`${name} gave ${JSON.stringify(value)}, not a finite number or {score, parsed}`);
+    return { score, parsed };
+  };
+}
