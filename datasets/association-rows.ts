@@ -33,7 +33,8 @@ export function associationRows(norms: Norms, options: AssociationRowOptions): A
   for (const { cue, responses } of norms.cues) {
     const words = responses.slice(0, maxAssociates).map(({ word }) => word);
     rows.push(row(prompt, cue, words, random));
-    for (let i = 0; i < sublists; i++) rows.push(row(prompt, cue, drawSublist(words, random), random));
+    for (let i = 0; i < sublists; i++)
+      rows.push(row(prompt, cue, drawSublist(words, Math.max(1, Math.round(words.length * 0.7)), random), random));
   }
   return rows;
 }
@@ -46,8 +47,9 @@ function row(prompt: AssociationPrompt, cue: string, words: readonly string[], r
   return { messages: [...askMessages(prompt, cue, n), { role: 'assistant', content: answer }] };
 }
 
-function drawSublist(words: readonly string[], random: Random): string[] {
-  let wanted = Math.max(1, Math.round(words.length * 0.7));
+/** `count` of the words in their order. */
+export function drawSublist(words: readonly string[], count: number, random: Random): string[] {
+  let wanted = count;
   // Selection sampling (Knuth, TAOCP 2, 3.4.2, algorithm S): every sub-list of this length is equally likely.
   return words.filter((_, i) => {
     const taken = random.below(words.length - i) < wanted;

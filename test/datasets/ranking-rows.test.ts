@@ -1,0 +1,60 @@
+import { expect, it } from 'vitest';
+import { loadMiniNorms } from '../../datasets/mini-norms.js';
+import { splitByCue } from '../../datasets/norms.js';
+import { rankingRows } from '../../datasets/ranking-rows.js';
+import { parseRanking, strictRankingReward } from '../../src/evaluate/ranking.js';
+import { LEXI_BASE_RANKING_PROMPTS, RANKING_PROMPTS, rankingAnswer } from '../../src/text/prompts.js';
+
+it.each(['en', 'zh'] as const)(
+  'questions about %s cues show k associates shuffled, and keep their order',
+  (language) => {
+    const norms = loadMiniNorms(language);
+    const [train, test] = splitByCue(norms, [0.7, 0.3], 42);
+    const options = { prompt: RANKING_PROMPTS[language], k: 10, questions: 3, seed: 1 };
+    const { rows, skipped } = rankingRows(train, options);
+    expect(rows.length).toBe(3 * (train.cues.length - skipped));
+    const separator = language === 'en' ? ', ' : '，';
+    let asShown = 0;
+    for (const { messages, ranking, cue } of rows) {
+      const order = train.cues.find((one) => one.cue === cue)!.responses.map(({ word }) => word);
+      const places = ranking.map((word) => order.indexOf(word));
+      expect(places).toEqual([...new Set(places)].sort((a, b) => a - b));
+      const shown = messages
+        .at(-1)!
+        .content.split(/Words: |词语：/)
+        .at(-1)!
+        .split(separator);
+      expect([...shown].sort()).toEqual([...ranking].sort());
+      if (shown.join() === ranking.join()) asShown++;
+      // What varies stands last.
+      expect(messages.at(-1)!.content).toMatch(new RegExp(`(Cue word: |提示词：)${cue}\n.+$`));
+    }
+    expect(asShown).toBeLessThan(3);
+    expect(new Set(rows.slice(0, 3).map(({ ranking }) => ranking.join())).size).toBe(3);
+    expect(rankingRows(train, options)).toEqual({ rows, skipped });
+    const cues = new Set(rows.map(({ cue }) => cue));
+    expect(rankingRows(test, options).rows.some(({ cue }) => cues.has(cue))).toBe(false);
+  },
+);
+
+it('cues with fewer than k associates are left out and counted', () => {
+  const cue = (name: string, words: number) => ({
+    cue: name,
+    responses: Array.from({ length: words }, (_, i) => ({ word: `${name}${i}`, count: 9 - i })),
+  });
+  const norms = { language: 'en', cues: [cue('a', 3), cue('b', 4), cue('{cue}', 5)] } as const;
+  const { rows, skipped } = rankingRows(norms, {
+    prompt: LEXI_BASE_RANKING_PROMPTS.en,
+    k: 4,
+    questions: 1,
+    seed: 1,
+  });
+  expect(skipped).toBe(1);
+  expect(rows.map((row) => row.cue)).toEqual(['b', '{cue}']);
+  expect(rows[1].messages[0].content).toMatch(/^Cue: \{cue\}\nWords: (\{cue\}\d, ){3}\{cue\}\d$/);
+});
+
+it.each(['en', 'zh'] as const)('an answer in the form asked for is read back: %s', (language) => {
+  const words = ['甲', 'b c', 'd'];
+  expect(strictRankingReward(parseRanking(rankingAnswer(language, words), language)!, words)).toBe(1);
+});
