@@ -1,0 +1,165 @@
+// Proximal policy optimisation (Schulman et al. 2017) over sampled sequences, in plain numbers. A value per token comes
+// as one array a sequence, response tokens alone; log-probabilities are natural.
+
+/** Numbers of one sequence, a token each. */
+export type PerToken = readonly number[] | Float32Array | Float64Array;
+
+/** k1 = r, k3 = e^−r − 1 + r of r = log π − log π_ref (Schulman 2020, "Approximating KL divergence"). */
+export type KlEstimator = 'k1' | 'k3';
+
+export function estimateKl(estimator: KlEstimator, logRatio: number): number {
+  return estimator === 'k1' ? logRatio : Math.expm1(-logRatio) + logRatio;
+}
+
+/** −β·KL(π ‖ π_ref) at each token, estimated from the sampled one, and the sequence's score added at the last. */
+export function tokenRewards(
+  logprobs: PerToken,
+  reference: PerToken,
+  score: number,
+  klCoef: number,
+  estimator: KlEstimator,
+): Float64Array {
+  const rewards = Float64Array.from(logprobs, (logprob, t) => -klCoef * estimateKl(estimator, logprob - reference[t]));
+  rewards[rewards.length - 1] += score;
+  return rewards;
+}
+
+/**
+ * Generalised advantage estimation (Schulman et al. 2016): δ_t = r_t + γV_{t+1} − V_t with V = 0 behind the end,
+ * A_t = δ_t + γλA_{t+1}; returns A + V.
+ */
+export function estimateAdvantages(
+  rewards: PerToken,
+  values: PerToken,
+  gamma: number,
+  lam: number,
+): { advantages: Float64Array; returns: Float64Array } {
+  const advantages = new Float64Array(rewards.length);
+  let next = 0;
+  for (let t = rewards.length - 1; t >= 0; t--) {
+    const nextValue = t + 1 < values.length ? values[t + 1] : 0;
+    next = rewards[t] + gamma * nextValue - values[t] + gamma * lam * next;
+    advantages[t] = next;
+  }
+  return { advantages, returns: advantages.map((advantage, t) => advantage + values[t]) };
+}
+
+/** Whitening as OpenRLHF has it, with the population variance, or as TRL, with the unbiased one. */
+export type Whitening = 'population' | 'unbiased';
+
+/** (x − mean) / √(variance + 1e-8) over all tokens of all sequences; without `shift` the mean is put back. */
+export function whiten(
+  sequences: readonly PerToken[],
+  style: Whitening,
+  options: { shift: boolean } = { shift: true },
+): Float64Array[] {
+  const count = sequences.reduce((n, sequence) => n + sequence.length, 0);
+  const sum = (of: (x: number) => number) =>
+    sequences.reduce((total, sequence) => (sequence as number[]).reduce((s, x) => s + of(x), total), 0);
+  const mean = sum((x) => x) / count;
+  const variance = sum((x) => (x - mean) ** 2) / Math.max(1, style === 'population' ? count : count - 1);
+  const factor = 1 / Math.sqrt(variance + 1e-8);
+  const back = options.shift ? 0 : mean;
+  return sequences.map((sequence) => Float64Array.from(sequence, (x) => (x - mean) * factor + back));
+}
+
+/** How losses of tokens come to one: their mean, or the mean over sequences of each one's mean. */
+export type Reduction = 'token' | 'sequence';
+
+/** Weight of each token of a sequence in a mean over `lengths`. */
+export function tokenWeight(reduction: Reduction, lengths: readonly number[], sequence: number): number {
+  if (reduction === 'sequence') return 1 / (lengths.length * lengths[sequence]);
+  return 1 / lengths.reduce((a, b) => a + b, 0);
+}
+
+export interface PolicyLoss {
+  /** Mean of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε)), ρ = π / π_old. */
+  readonly loss: number;
+  /** Of the loss for each new log-probability. */
+  readonly gradient: Float64Array[];
+  /** Share of tokens where the clipped term is the larger. */
+  readonly clipFraction: number;
+  /** Estimates of KL(π_old ‖ π) from d = log π − log π_old: −d, d²/2, e^d − 1 − d. */
+  readonly approxKl: { readonly k1: number; readonly k2: number; readonly k3: number };
+  /** Mean of ρ. */
+  readonly ratio: number;
+}
+
+/** The clipped policy loss; all but the loss and its gradient are means over tokens. */
+export function policyLoss(
+  logprobs: readonly PerToken[],
+  old: readonly PerToken[],
+  advantages: readonly PerToken[],
+  options: { cliprange: number; reduction: Reduction },
+): PolicyLoss {
+  const { cliprange, reduction } = options;
+  const lengths = logprobs.map((sequence) => sequence.length);
+  const tokens = lengths.reduce((a, b) => a + b, 0);
+  let [loss, clipped, ratioSum, k1, k2, k3] = [0, 0, 0, 0, 0, 0];
+  const gradient = logprobs.map((sequence, i) => {
+    const weight = tokenWeight(reduction, lengths, i);
+    return Float64Array.from(sequence, (logprob, t) => {
+      const d = logprob - old[i][t];
+      const ratio = Math.exp(d);
+      const plain = -advantages[i][t] * ratio;
+      const bounded = -advantages[i][t] * Math.min(Math.max(ratio, 1 - cliprange), 1 + cliprange);
+      loss += weight * Math.max(plain, bounded);
+      if (bounded > plain) clipped++;
+      ratioSum += ratio;
+      k1 -= d;
+      k2 += d ** 2 / 2;
+      k3 += Math.expm1(d) - d;
+      return bounded > plain ? 0 : weight * plain;
+    });
+  });
+  const approxKl = { k1: k1 / tokens, k2: k2 / tokens, k3: k3 / tokens };
+  return { loss, gradient, clipFraction: clipped / tokens, approxKl, ratio: ratioSum / tokens };
+}
+
+export interface ValueLoss {
+  /** Mean of ½·max((V − R)², (V_old + clip(V − V_old, ±ε) − R)²). */
+  readonly loss: number;
+  /** Of the loss for each new value. */
+  readonly gradient: Float64Array[];
+  /** Share of tokens where the clipped term is the larger. */
+  readonly clipFraction: number;
+}
+
+/** The clipped value loss; without `cliprange` the plain one. */
+export function valueLoss(
+  values: readonly PerToken[],
+  old: readonly PerToken[],
+  returns: readonly PerToken[],
+  options: { cliprange: number | null; reduction: Reduction },
+): ValueLoss {
+  const { reduction } = options;
+  const cliprange = options.cliprange ?? Number.POSITIVE_INFINITY;
+  const lengths = values.map((sequence) => sequence.length);
+  let [loss, clipped] = [0, 0];
+  const gradient = values.map((sequence, i) => {
+    const weight = tokenWeight(reduction, lengths, i);
+    return Float64Array.from(sequence, (value, t) => {
+      const change = value - old[i][t];
+      const bounded = old[i][t] + Math.min(Math.max(change, -cliprange), cliprange);
+      const plain = value - returns[i][t];
+      const far = bounded - returns[i][t];
+      loss += (weight * Math.max(plain ** 2, far ** 2)) / 2;
+      if (far ** 2 > plain ** 2) {
+        clipped++;
+        return 0; // beyond the bounds, where it does not move with the value
+      }
+      return weight * plain;
+    });
+  });
+  return { loss, gradient, clipFraction: clipped / lengths.reduce((a, b) => a + b, 0) };
+}
+
+/** β after `episodes` sequences whose mean KL was `kl` (Ziegler et al. 2019, section 2.2): drawn to a target. */
+export function adaptKlCoef(
+  klCoef: number,
+  kl: number,
+  options: { target: number; horizon: number; episodes: number },
+): number {
+  const error = Math.min(Math.max(kl / options.target - 1, -0.2), 0.2);
+  return klCoef * (1 + (error * options.episodes) / options.horizon);
+}
