@@ -23,6 +23,8 @@ export interface SftBenchOptions {
   readonly steps: number;
   /** Also time one step by operation. */
   readonly profile: boolean;
+  /** Also time steps whose backward pass computes every layer's activations again, in turn with the others. */
+  readonly recompute: boolean;
 }
 
 /**
@@ -61,14 +63,16 @@ export async function benchSft(
     maxGradNorm: 1,
     loraPlusRatio: 1,
   });
-  const programs = new LossPrograms(model, { adapter, backward: true });
+  const programs = [0, config.layers].map(
+    (recompute) => new LossPrograms(model, { adapter, backward: true, recompute }),
+  );
   const examples: Example[] = Array.from({ length: sequences }, (_, s) => {
     const ids = Int32Array.from({ length: length + 1 }, (_, i) => (i === 0 ? s : random.below(shape.vocab)));
     return { ids, labels: ids, weight: 1 };
   });
-  const step = async () => {
+  const step = async (recompute = false) => {
     const trie = buildTrie(examples);
-    const { batch, program } = await programs.prepare(trie);
+    const { batch, program } = await programs[Number(recompute)].prepare(trie);
     optimizer.zeroGradients();
     const logprobs = program.run(batch, { gradScale: 1, dropout: 0, seed: 0 });
     const update = await optimizer.step(1e-4, trie.edgeTarget.length);
@@ -78,19 +82,23 @@ export async function benchSft(
     return trie.tokens.length;
   };
   const tokens = await step();
+  if (options.recompute) await step(true);
 
   // Matmuls take turns with steps, so that both meet the same machine.
   const seconds: number[] = [];
+  const again: number[] = [];
+  const timed = async (into: number[], recompute: boolean) => {
+    const started = performance.now();
+    await step(recompute);
+    into.push((performance.now() - started) / 1000);
+  };
   const shapes = matmulShapes(shape, tokens);
   const rows: BenchRow[] = [];
   let matmulMs = 0;
   let matmulFlops = 0;
   for (let i = 0; i < Math.max(options.steps, shapes.length); i++) {
-    if (i < options.steps) {
-      const started = performance.now();
-      await step();
-      seconds.push((performance.now() - started) / 1000);
-    }
+    if (i < options.steps) await timed(seconds, false);
+    if (i < options.steps && options.recompute) await timed(again, true);
     if (i >= shapes.length) continue;
     const { count, ...dims } = shapes[i];
     for (const form of ['nt', 'nn'] as const) {
@@ -105,12 +113,13 @@ export async function benchSft(
   const stepSeconds = median(seconds);
   const gflops = (4 * parameters * tokens) / stepSeconds / 1e9;
   const matmulGflops = matmulFlops / matmulMs / 1e6;
-  const timed = options.profile ? await timeStep(model, adapter, examples, tokens) : null;
-  programs.destroy();
+  const microBatch = { microBatchTokens: tokens, recompute: 0 };
+  const byOperation = options.profile ? await timeStep(model, adapter, examples, microBatch) : null;
+  for (const each of programs) each.destroy();
   optimizer.destroy();
   return {
     rows,
-    profile: timed ? formatProfile(timed.profile, timed.tokens) : [],
+    profile: byOperation ? formatProfile(byOperation.profile, byOperation.tokens) : [],
     summary: {
       model: `llama ${shape.hidden}x${shape.layers}, heads ${shape.heads}/${shape.kvHeads}, ffn ${shape.ffn}, vocab ${shape.vocab}, r ${options.rank}`,
       tier,
@@ -122,6 +131,7 @@ export async function benchSft(
       gflops,
       matmul_gflops: matmulGflops,
       share_of_matmul: gflops / matmulGflops,
+      ...(options.recompute ? { recompute_step_ratio: median(again) / stepSeconds } : {}),
     },
   };
 }

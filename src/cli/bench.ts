@@ -47,6 +47,11 @@ export const benchCommand: Command = {
       describe: 'kernels: look for faster settings of the matmuls on matrix units and keep them for all later runs',
     },
     profile: { type: 'boolean', default: false, describe: 'sft: also time one step by operation' },
+    recompute: {
+      type: 'boolean',
+      default: false,
+      describe: 'sft: also time steps with gradient checkpointing in every layer, in turn',
+    },
     steps: { type: 'number', default: 5, describe: 'sft: steps measured' },
     sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
     length: { type: 'number', default: 128, describe: 'sft: tokens a row' },
@@ -243,6 +248,7 @@ async function sft(open: OpenDevice, { models }: Request, args: Readonly<Record<
     tier: open.tier,
     steps: args.steps as number,
     profile: args.profile as boolean,
+    recompute: args.recompute as boolean,
   });
 }
 

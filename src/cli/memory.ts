@@ -1,13 +1,17 @@
-import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
-import { freemem } from 'node:os';
+import type { ModelConfig } from '../../models/config.js';
 import { neededLength } from '../batch/order.js';
 import { rowBucket } from '../batch/pack.js';
 import type { Example } from '../batch/types.js';
 import { InputError, UsageError } from '../errors.js';
 import type { AdapterConfig } from '../formats/adapter.js';
+import type { DeviceShape } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernels.js';
+import type { Tier } from '../model/language-model.js';
 import { planTraining, type TrainingMemory } from '../model/training-memory.js';
-import type { OpenDevice, OpenModel } from './session.js';
+import type { PackedLayouts } from '../model/weights.js';
+import type { Tuning } from '../ops/tuning.js';
+import { deviceMemory } from './device-memory.js';
+import type { OpenDevice } from './session.js';
 
 const units: Readonly<Record<string, number>> = {
   b: 1,
@@ -32,69 +36,15 @@ export function formatBytes(bytes: number): string {
   return bytes >= 2 ** 20 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 10).toFixed(1)} KiB`;
 }
 
-/**
- * Memory that a run may take, as the system tells it: what is free and what this process holds there already, bytes.
- * Null where nothing tells; WebGPU itself does not.
- */
-function deviceMemory({ device }: OpenDevice): number | null {
-  const free = freeMemory(device.features.cpu ? 'cpu' : device.info.vendor);
-  return free === null ? null : free + device.allocatedBytes;
-}
-
-/** Of several cards of a vendor the fullest counts: which of them Dawn chose is not told. */
-function freeMemory(vendor: string): number | null {
-  // availableMemory knows a container's limit; Node.js before 20.13 lacks it.
-  if (vendor === 'cpu') return Math.min(freemem(), process.availableMemory?.() ?? Number.POSITIVE_INFINITY);
-  if (vendor === 'nvidia') return nvidiaMemory();
-  return vendor === 'amd' ? amdMemory() : null;
-}
-
-function nvidiaMemory(): number | null {
-  try {
-    const text = execFileSync('nvidia-smi', ['--query-gpu=memory.free', '--format=csv,noheader,nounits'], {
-      encoding: 'utf8',
-      timeout: 5000,
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    return least(
-      text
-        .trim()
-        .split('\n')
-        .map((line) => Number(line) * 2 ** 20),
-    );
-  } catch {
-    return null;
-  }
-}
-
-function amdMemory(): number | null {
-  try {
-    const cards = readdirSync('/sys/class/drm').filter((card) => /^card\d+$/.test(card));
-    return least(cards.map(amdCardMemory));
-  } catch {
-    return null;
-  }
-}
-
-function amdCardMemory(card: string): number {
-  try {
-    const read = (name: string) => Number(readFileSync(`/sys/class/drm/${card}/device/${name}`, 'utf8'));
-    return read('mem_info_vram_total') - read('mem_info_vram_used');
-  } catch {
-    return Number.NaN; // not an amdgpu card
-  }
-}
-
-/** The least of the numbers above 0; null where there is none. */
-function least(values: readonly number[]): number | null {
-  const known = values.filter((value) => value > 0);
-  return known.length > 0 ? Math.min(...known) : null;
-}
-
 /** Sizes tried for a micro-batch when the user names none, largest first. */
 const candidates = [8192, 6144, 4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64];
 /** On CPU cores larger batches gain nothing and cost memory. */
 const cpuMost = 1024;
+/**
+ * Tokens of a micro-batch that keep a device busy: rather than fewer, layers are computed again, which costs up to half
+ * the time of a step.
+ */
+const enoughTokens = { gpu: 1024, cpu: 256 };
 
 /**
  * Sizes to try for a micro-batch, largest first: from `most`, or what the data can fill where that is less, down to
@@ -105,71 +55,169 @@ export function microBatchSizes(data: { longest: number; fill: number }, most = 
   return [...new Set([top, ...candidates.filter((n) => n < top && n > data.longest), data.longest])];
 }
 
+/** Whether the backward pass may compute layers again: as few as memory demands, all, or none. */
+export type Checkpointing = 'auto' | 'on' | 'off';
+
+/** For what a run is planned: a device, or a stand-in for one. */
+export interface PlanTarget {
+  readonly device: DeviceShape;
+  readonly kernels: KernelCache;
+  readonly tier: Tier;
+  readonly tuning: Tuning;
+}
+
+/** A run as far as memory goes. */
+export interface PlanRequest {
+  readonly config: ModelConfig;
+  /** Matrices that stay packed. */
+  readonly packed: PackedLayouts;
+  readonly adapter: AdapterConfig;
+  readonly maxLength: number;
+  /** Tokens of a micro-batch that the user asks for; 0: as many as fit. */
+  readonly asked: number;
+  readonly checkpointing: Checkpointing;
+  /** Tokens of the longest row, and of the longest rows of one step together: no trie of a step has more. */
+  readonly data: { readonly longest: number; readonly fill: number };
+}
+
+/** How a run is to be split and recorded, and the memory of that. */
+export interface PlannedRun {
+  readonly microBatchTokens: number;
+  /** Layers whose activations the backward pass computes again. */
+  readonly recompute: number;
+  readonly bytes: TrainingMemory;
+  /** False where nothing fits; this is then the smallest. */
+  readonly fits: boolean;
+}
+
+/** The fastest way to run that fits under `limit` bytes (null: anything), else the smallest. */
+export function planRun(target: PlanTarget, request: PlanRequest, limit: number | null): PlannedRun {
+  const { config, packed, adapter, maxLength, asked, data } = request;
+  const { cpu } = target.device.features;
+  const sizes = asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, cpu ? cpuMost : undefined);
+  const plan = (tokens: number, recompute: number) =>
+    planTraining(target.device, target.kernels, config, adapter, target.tier, {
+      rows: rowBucket(tokens),
+      maxLength,
+      packed,
+      recompute,
+      tuning: target.tuning,
+    });
+  const enough = enoughTokens[cpu ? 'cpu' : 'gpu'];
+  return chooseFastest(plan, sizes, { layers: config.layers, checkpointing: request.checkpointing, enough, limit });
+}
+
 /**
- * The largest micro-batch whose memory plan fits, no larger than the data can fill. Throws InputError with the number
- * needed and what to lower when even the smallest does not fit; nothing has been allocated by then.
+ * Of `sizes` (largest first) the largest of at least `enough` tokens that fits with as few layers computed again as may
+ * be; where none does, the smallest of these, then smaller ones, with as few as make it fit.
+ */
+export function chooseFastest(
+  plan: (tokens: number, recompute: number) => TrainingMemory,
+  sizes: readonly number[],
+  options: { layers: number; checkpointing: Checkpointing; enough: number; limit: number | null },
+): PlannedRun {
+  const { layers, checkpointing, enough, limit } = options;
+  const [least, most] = [checkpointing === 'on' ? layers : 0, checkpointing === 'off' ? 0 : layers];
+  const attempt = (microBatchTokens: number, recompute: number): PlannedRun => {
+    const bytes = plan(microBatchTokens, recompute);
+    return { microBatchTokens, recompute, bytes, fits: limit === null || bytes.total <= limit };
+  };
+  const large = sizes.filter((size) => size >= enough);
+  for (const size of large) {
+    const run = attempt(size, least);
+    if (run.fits) return run;
+  }
+  let run: PlannedRun | null = null;
+  for (const size of [...large.slice(-1), ...sizes.filter((size) => size < enough)]) {
+    run = attempt(size, most);
+    if (!run.fits) continue;
+    let low = least;
+    while (low < run.recompute) {
+      const fewer = attempt(size, Math.floor((low + run.recompute) / 2));
+      if (fewer.fits) run = fewer;
+      else low = fewer.recompute + 1;
+    }
+    return run;
+  }
+  return run!;
+}
+
+/** Bytes that a run may take, and who says so; null where nothing tells. */
+export interface MemoryLimit {
+  readonly bytes: number | null;
+  readonly given: boolean;
+}
+
+/** What --memory-limit says (null where it was not given), else what is free on the device, less a twentieth. */
+export function memoryLimit(open: OpenDevice, given: number | null): MemoryLimit {
+  if (given !== null) return { bytes: given, given: true };
+  const free = deviceMemory(open);
+  return { bytes: free === null ? null : 0.95 * free, given: false };
+}
+
+/**
+ * How a run over these examples fits. Throws InputError with the number needed and what to change when it does not;
+ * nothing has been allocated by then.
  */
 export function chooseMicroBatch(
   open: OpenDevice,
-  model: OpenModel,
-  adapter: AdapterConfig,
+  request: Omit<PlanRequest, 'data'>,
   examples: readonly Example[],
-  options: { maxLength: number; asked: number; limit: number | null; batchSize: number },
-): { microBatchTokens: number; bytes: TrainingMemory; lines: string[] } {
-  const { asked } = options;
+  options: { limit: number | null; batchSize: number },
+): PlannedRun & { lines: string[] } {
+  const { asked, config } = request;
   const data = measure(examples, options.batchSize);
   if (asked > 0 && asked < data.longest) {
     throw new InputError(
       `--micro-batch-tokens ${asked} is less than the longest row's ${data.longest} tokens: raise it, or lower --max-length.`,
     );
   }
-  const told = options.limit === null ? deviceMemory(open) : null;
-  const limit = options.limit ?? (told === null ? null : told * 0.95);
-  const plan = (rows: number) =>
-    planTraining(open.device, open.kernels, model.config, adapter, open.tier, {
-      rows: rowBucket(rows),
-      maxLength: options.maxLength,
-      packed: new Map(),
-      tuning: open.tuning,
-    });
-  const sizes =
-    asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, open.device.features.cpu ? cpuMost : undefined);
-  for (const tokens of sizes) {
-    const bytes = plan(tokens);
-    if (limit === null || bytes.total <= limit)
-      return { microBatchTokens: tokens, bytes, lines: describe(bytes, tokens, limit, options.limit !== null) };
-  }
-  const smallest = plan(sizes[sizes.length - 1]);
+  const limit = memoryLimit(open, options.limit);
+  const run = planRun(open, { ...request, data }, limit.bytes);
+  if (run.fits) return { ...run, lines: describePlan(run, config.layers, limit) };
+  const { bytes } = run;
+  const lower = ['--lora-r', asked > data.longest ? '--micro-batch-tokens' : '--max-length'].join(' or ');
   const mend =
-    smallest.weights > (limit ?? 0)
+    bytes.weights > (limit.bytes ?? 0)
       ? 'take a smaller model'
-      : `lower ${asked > data.longest ? '--micro-batch-tokens' : '--max-length'} or --lora-r`;
+      : request.checkpointing === 'off'
+        ? `let it have --gradient-checkpointing auto, or lower ${lower}`
+        : `lower ${lower}`;
   throw new InputError(
-    `The run needs ${formatBytes(smallest.total)} of device memory (weights ${formatBytes(smallest.weights)}, activations ` +
-      `${formatBytes(smallest.activations)}) and ${options.limit === null ? 'the device has' : '--memory-limit is'} ${formatBytes(limit ?? 0)}: ${mend}.`,
+    `The run needs ${formatBytes(bytes.total)} of device memory (weights ${formatBytes(bytes.weights)}, activations ` +
+      `${formatBytes(bytes.activations)}) and ${limit.given ? '--memory-limit is' : 'the device has'} ${formatBytes(limit.bytes ?? 0)}: ` +
+      `${mend}.`,
   );
 }
 
-/** Tokens of the longest row, and of the longest rows of one step together: no trie of a step has more. */
-function measure(examples: readonly Example[], batchSize: number): { longest: number; fill: number } {
+/** Tokens of the longest row, and of the longest rows of one step together. */
+export function measure(examples: readonly Example[], batchSize: number): { longest: number; fill: number } {
   const lengths = examples.map(neededLength).sort((a, b) => b - a);
   return { longest: lengths[0], fill: lengths.slice(0, batchSize).reduce((sum, n) => sum + n, 0) };
 }
 
-function describe(bytes: TrainingMemory, tokens: number, limit: number | null, given: boolean): string[] {
+/** The plan as a table. */
+export function describePlan(run: PlannedRun, layers: number, limit: MemoryLimit): string[] {
+  const { microBatchTokens, recompute, bytes } = run;
   const rows = [
     ['weights', bytes.weights],
-    ['adapter, gradients, moments', bytes.adapter],
-    ['activations and scratch', bytes.activations],
-    ['batch, tables, parameters', bytes.batch],
+    ['adapter', bytes.adapter],
+    ['gradients and moments', bytes.optimizer],
+    ['activations', bytes.activations],
+    ['logits', bytes.logits],
+    ['unpacked weights', bytes.scratch],
+    ['inputs, tables, parameters', bytes.batch],
     ['total', bytes.total],
   ] as const;
+  const again = recompute > 0 ? `, ${recompute} of ${layers} layers computed again in the backward pass` : '';
   const against =
-    limit === null
+    limit.bytes === null
       ? '; the system tells nothing of the card: give --memory-limit to have it checked'
-      : `; ${given ? '--memory-limit' : 'free on the device'}: ${formatBytes(limit)}`;
+      : `; ${limit.given ? '--memory-limit' : 'free on the device'}: ${formatBytes(limit.bytes)}`;
   return [
-    `Memory plan for micro-batches of ${tokens} tokens${against}:`,
-    ...rows.map(([name, value]) => `  ${name.padEnd(28)} ${formatBytes(value).padStart(12)}`),
+    `Memory plan for micro-batches of ${microBatchTokens} tokens${again}${against}:`,
+    ...rows
+      .filter(([, value]) => value > 0)
+      .map(([name, value]) => `  ${name.padEnd(28)} ${formatBytes(value).padStart(12)}`),
   ];
 }

@@ -52,6 +52,14 @@ export const sftOptions = {
     default: 0,
     describe: 'Most tokens computed at once; 0: as many as memory allows',
   },
+  'gradient-checkpointing': {
+    type: 'string',
+    choices: ['auto', 'on', 'off'],
+    default: 'auto',
+    coerce: (value: unknown) => ({ true: 'on', false: 'off' })[String(value)] ?? value,
+    describe:
+      'Compute activations again in the backward pass: less memory, more time; auto: in as few layers as must be',
+  },
   'max-length': {
     type: 'number',
     default: 1024,

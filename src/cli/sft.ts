@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
-import { LINEAR_MODULES, linearShapes } from '../../models/tensors.js';
+import { linearShapes } from '../../models/tensors.js';
 import type { Overlong } from '../batch/examples.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter, AdapterConfig } from '../formats/adapter.js';
@@ -22,8 +22,9 @@ import {
 import { readState, readTrained, writeCheckpoint, writeTrained } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
+import { newAdapterConfig } from './lora.js';
 import type { Command } from './main.js';
-import { chooseMicroBatch, formatBytes, parseBytes } from './memory.js';
+import { type Checkpointing, chooseMicroBatch, formatBytes, type PlannedRun, parseBytes } from './memory.js';
 import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
 import { checkJson, writeJson } from './output-file.js';
 import { previewData } from './preview.js';
@@ -160,7 +161,7 @@ async function checkRun(
     moments: trained!.moments,
     best: null,
   };
-  const { total } = countSteps(train.examples.length, settingsOf(args, 0));
+  const { total } = countSteps(train.examples.length, settingsOf(args, { microBatchTokens: 0, recompute: 0 }));
   if (resume && resume.state.step >= total)
     throw new InputError(
       `--resume: the run has made its ${total} steps: raise --max-steps or --num-train-epochs to go on.`,
@@ -195,14 +196,18 @@ async function train(
   { model, open, loaded: given }: { model: OpenModel; open: OpenDevice; loaded: LanguageModel | null },
 ): Promise<SftRun> {
   const [rows, evalRows] = [run.train.examples, run.valid?.examples ?? []];
-  const plan = chooseMicroBatch(open, model, run.config, [...rows, ...evalRows], {
+  const request = {
+    config: model.config,
+    packed: new Map(),
+    adapter: run.config,
     maxLength: run.maxLength,
     asked: args.microBatchTokens,
-    limit: run.memoryLimit,
-    batchSize: args.batchSize,
-  });
+    checkpointing: args.gradientCheckpointing as Checkpointing,
+  };
+  const { batchSize } = args;
+  const plan = chooseMicroBatch(open, request, [...rows, ...evalRows], { limit: run.memoryLimit, batchSize });
   for (const line of plan.lines) console.log(line);
-  const settings = settingsOf(args, plan.microBatchTokens);
+  const settings = settingsOf(args, plan);
   const { total } = countSteps(rows.length, settings);
   const { resume } = run;
   console.log(
@@ -220,7 +225,7 @@ async function train(
     device: recordDevice(open),
     versions: versions(),
     data: recordData([run.train, run.valid]),
-    memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens },
+    memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens, recomputedLayers: plan.recompute },
   };
   const directory = resume
     ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state.step)
@@ -277,29 +282,11 @@ async function train(
   }
 }
 
-function newAdapterConfig(args: Arguments): AdapterConfig {
-  const names =
-    args.loraTargetModules === 'all-linear'
-      ? [...LINEAR_MODULES]
-      : args.loraTargetModules.split(',').map((name) => name.trim());
-  for (const name of names) {
-    if (!(LINEAR_MODULES as readonly string[]).includes(name)) {
-      throw new UsageError(`--lora-target-modules: ${name} is not one of ${LINEAR_MODULES.join(', ')} or all-linear.`);
-    }
-  }
-  return {
-    r: args.loraR,
-    alpha: args.loraAlpha,
-    dropout: args.loraDropout,
-    targetModules: [...new Set(names)],
-    useRslora: args.useRslora,
-  };
-}
-
-function settingsOf(args: Arguments, microBatchTokens: number): SftOptions {
+function settingsOf(args: Arguments, run: Pick<PlannedRun, 'microBatchTokens' | 'recompute'>): SftOptions {
   return {
     batchSize: args.batchSize,
-    microBatchTokens,
+    microBatchTokens: run.microBatchTokens,
+    recompute: run.recompute,
     epochs: args.numTrainEpochs,
     maxSteps: Math.max(0, args.maxSteps),
     learningRate: args.learningRate,
@@ -384,6 +371,7 @@ function describeOptions(
     lora_target_modules: run.config.targetModules.join(','),
     use_rslora: run.config.useRslora,
     micro_batch_tokens: settings.microBatchTokens,
+    gradient_checkpointing: settings.recompute > 0 ? 'on' : 'off',
     max_length: run.maxLength,
     max_steps: settings.maxSteps,
   };

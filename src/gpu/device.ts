@@ -106,6 +106,11 @@ export class Device {
     return Math.floor(Math.min(maxStorageBufferBindingSize, maxBufferSize) / 256) * 256;
   }
 
+  /** Multiple at which a dispatch's parameters may begin in a uniform buffer, bytes. */
+  get uniformAlign(): number {
+    return Math.max(64, this.gpu.limits.minUniformBufferOffsetAlignment);
+  }
+
   /** Shapes of subgroup matrices that sum in f32: of f16 before f32 operands, then largest first; empty where the device has none. */
   get matrixUnits(): MatrixUnits[] {
     if (!this.gpu.features.has('chromium-experimental-subgroup-matrix' as GPUFeatureName)) return [];
@@ -200,6 +205,9 @@ export class Device {
   }
 }
 
+/** What of a device decides how programs are recorded for it; a stand-in serves to plan for a device that is not here. */
+export type DeviceShape = Pick<Device, 'features' | 'matrixUnits' | 'maxBinding' | 'uniformAlign'>;
+
 /** "16x16x16 of f16": m, n and k, and the operands' type. */
 export function nameMatrix({ m, n, k, operand }: MatrixUnits): string {
   return `${m}x${n}x${k} of ${operand}`;
@@ -207,7 +215,9 @@ export function nameMatrix({ m, n, k, operand }: MatrixUnits): string {
 
 function describeError(error: GPUError): Error {
   if (error.constructor.name === 'GPUOutOfMemoryError') {
-    return new InputError('The device ran out of memory; lower --micro-batch-tokens or --max-length.');
+    return new InputError(
+      'The device ran out of memory: give --memory-limit less than it has, and a smaller run is planned.',
+    );
   }
   return new Error(`WebGPU: ${error.message}`);
 }

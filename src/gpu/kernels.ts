@@ -40,11 +40,12 @@ export interface CompiledKernel {
  * (`@group(1) @binding(1)`). Layouts follow from the text, so callers bind by name.
  */
 export class KernelCache {
-  readonly #device: Device;
+  readonly #device: Device | null;
   readonly #source: KernelSource;
   readonly #kernels = new Map<string, Kernel>();
 
-  constructor(device: Device, source: KernelSource) {
+  /** Without a device kernels serve to record, as for a memory plan, and cannot be compiled. */
+  constructor(device: Device | null, source: KernelSource) {
     this.#device = device;
     this.#source = source;
   }
@@ -81,6 +82,7 @@ export class KernelCache {
     const usesBatch = /var<uniform> batch\b/.test(code);
     let compiled: Promise<CompiledKernel> | null = null;
     const compile = () => {
+      if (!this.#device) throw new Error(`kernel ${id}: no device to compile it for`);
       compiled ??= compileKernel(this.#device, id, code, key.pass, { bindings, params, usesBatch });
       return compiled;
     };

@@ -11,6 +11,8 @@ export interface MemoryPlan {
   /** Bytes of each slot; one GPUBuffer each. */
   readonly slots: readonly number[];
   readonly slotOf: ReadonlyMap<Tensor, number>;
+  /** The tensor that each slot was made for, which has its size. */
+  readonly madeFor: readonly Tensor[];
   /** Sum of the slots: what the program's transient tensors take. */
   readonly bytes: number;
 }
@@ -36,5 +38,10 @@ export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {
     slots[best].taken.push(life);
     slotOf.set(life.tensor, best);
   }
-  return { slots: slots.map((s) => s.bytes), slotOf, bytes: slots.reduce((sum, s) => sum + s.bytes, 0) };
+  return {
+    slots: slots.map((s) => s.bytes),
+    slotOf,
+    madeFor: slots.map((s) => s.taken[0].tensor),
+    bytes: slots.reduce((sum, s) => sum + s.bytes, 0),
+  };
 }

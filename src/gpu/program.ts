@@ -64,6 +64,11 @@ export class Recorder {
     return this.#commands.filter((c) => c.kind === 'dispatch').length;
   }
 
+  /** Floating-point operations of all dispatches, at full capacity. */
+  get flops(): number {
+    return this.#commands.reduce((sum, c) => sum + (c.kind === 'dispatch' ? (c.dispatch.flops ?? 0) : 0), 0);
+  }
+
   /** Memory that the transient tensors will take. */
   plan(): MemoryPlan {
     const lives = new Map<Tensor, { first: number; last: number }>();
@@ -89,7 +94,7 @@ export class Recorder {
     };
     const dispatches = this.#commands.filter((c) => c.kind === 'dispatch');
     await Promise.all(dispatches.map(({ kernel }) => kernel.compile()));
-    const align = Math.max(64, device.gpu.limits.minUniformBufferOffsetAlignment);
+    const align = device.uniformAlign;
     const data = new DataView(new ArrayBuffer(Math.max(1, dispatches.length) * align));
     const uniforms = device.createBuffer(data.byteLength, 'params', GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
     const groups = new Map<string, GPUBindGroup>();

@@ -2,7 +2,7 @@ import type { ModelConfig } from '../../models/config.js';
 import type { Adapter } from '../formats/adapter.js';
 import type { Checkpoint } from '../formats/checkpoint.js';
 import { BatchUniform } from '../gpu/batch.js';
-import type { Device } from '../gpu/device.js';
+import type { Device, DeviceShape } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import { BufferPool, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
@@ -25,18 +25,18 @@ export function operandOf(tier: Tier): 'f16' | 'f32' {
 }
 
 /** How this device's kernels run in a tier. */
-export function opContext(device: Device, recorder: Recorder, tier: Tier, tuning?: Tuning): OpContext {
+export function opContext(device: DeviceShape, recorder: Recorder, tier: Tier, tuning?: Tuning): OpContext {
   return { recorder, ...formsOf(device, tier), tuned: tunedBy(tuning, formsOf(device, tier).matrix) };
 }
 
 /** As `opContext`, before anything is recorded. */
-export function formsOf(device: Device, tier: Tier): Omit<OpContext, 'recorder'> {
+export function formsOf(device: DeviceShape, tier: Tier): Omit<OpContext, 'recorder'> {
   const { cpu, subgroups } = device.features;
   return { operand: operandOf(tier), cpu, subgroups, matrix: tier === 'tensor' ? device.matrixUnits[0] : undefined };
 }
 
 /** For which attention batches of a model are laid out. */
-export function attentionLayout(device: Device, config: ModelConfig, tier: Tier): AttentionLayout {
+export function attentionLayout(device: DeviceShape, config: ModelConfig, tier: Tier): AttentionLayout {
   return { block: attentionBlock(formsOf(device, tier), config.headDim), windows: config.windows };
 }
 

@@ -1,7 +1,7 @@
 import type { ModelConfig } from '../../models/config.js';
 import { rowBucket } from '../batch/pack.js';
 import type { AdapterConfig } from '../formats/adapter.js';
-import type { Device } from '../gpu/device.js';
+import type { DeviceShape } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import type { Recorder } from '../gpu/program.js';
 import { Tensor } from '../gpu/tensor.js';
@@ -12,18 +12,36 @@ import { attentionLayout, opContext, operandOf, type Tier } from './language-mod
 import { recordLoss } from './loss-program.js';
 import { type PackedLayouts, weightBytes, weightsStandIn } from './weights.js';
 
-/** Bytes of device memory that a training run takes, by what for. */
+/** Device memory of a training run, bytes by what for, and its work. */
 export interface TrainingMemory {
   readonly weights: number;
-  /** Parameters, operand copies, gradients and both moments. */
+  /** Parameters and operand copies. */
   readonly adapter: number;
-  /** Transient tensors of the largest program: the slots of its memory plan. */
+  /** Gradients and both moments. */
+  readonly optimizer: number;
+  /** Of transient tensors, which share slots: those of slots made for unpacked matrices, for logits, and all others. */
+  readonly scratch: number;
+  readonly logits: number;
   readonly activations: number;
   /** Inputs of programs, RoPE table, uniforms, staging of uploads. */
   readonly batch: number;
   readonly total: number;
   /** Slots of the largest program, bytes each. */
   readonly slots: readonly number[];
+  /** Floating-point operations of the largest program at full capacity, forward and backward. */
+  readonly flops: number;
+}
+
+export interface TrainingShape {
+  /** Trie nodes of a micro-batch. */
+  readonly rows: number;
+  /** Longest sequence. */
+  readonly maxLength: number;
+  /** Matrices that stay packed. */
+  readonly packed: PackedLayouts;
+  /** Layers whose activations the backward pass computes again. */
+  readonly recompute: number;
+  readonly tuning?: Tuning;
 }
 
 /**
@@ -39,16 +57,15 @@ function countBuckets(rows: number): number {
   return count;
 }
 
-/** Plans a run over micro-batches of `rows` trie nodes before anything is allocated, by recording it over stand-ins. */
+/** Plans a run before anything is allocated, by recording its largest program over stand-ins. */
 export function planTraining(
-  device: Device,
+  device: DeviceShape,
   kernels: KernelCache,
   config: ModelConfig,
   adapter: AdapterConfig,
   tier: Tier,
-  options: { rows: number; maxLength: number; packed: PackedLayouts; recompute?: number; tuning?: Tuning },
+  { rows, maxLength, packed, recompute, tuning }: TrainingShape,
 ): TrainingMemory {
-  const { rows, maxLength, packed, recompute, tuning } = options;
   const model = {
     kernels,
     config,
@@ -77,16 +94,27 @@ export function planTraining(
     rows,
   );
   const plan = recorder.plan();
-  const align = Math.max(64, device.gpu.limits.minUniformBufferOffsetAlignment);
-  batch += 2 * countBuckets(rows) * recorder.dispatchCount * align;
+  batch += 2 * countBuckets(rows) * recorder.dispatchCount * device.uniformAlign;
+  const slotsFor = (wanted: string) =>
+    plan.slots.reduce((sum, bytes, slot) => sum + (purposeOf(plan.madeFor[slot]) === wanted ? bytes : 0), 0);
   const weights = weightBytes(model.weights);
-  const adapterBytes = AdapterWeights.bytes(config, adapter, operandOf(tier), { trainable: true });
+  const adapterBytes = (trainable: boolean) => AdapterWeights.bytes(config, adapter, operandOf(tier), { trainable });
   return {
     weights,
-    adapter: adapterBytes,
-    activations: plan.bytes,
+    adapter: adapterBytes(false),
+    optimizer: adapterBytes(true) - adapterBytes(false),
+    scratch: slotsFor('scratch'),
+    logits: slotsFor('logits'),
+    activations: slotsFor('activations'),
     batch,
-    total: weights + adapterBytes + plan.bytes + batch,
+    total: weights + adapterBytes(true) + plan.bytes + batch,
     slots: plan.slots,
+    flops: recorder.flops,
   };
+}
+
+/** Which line of the plan a transient tensor counts for. */
+function purposeOf({ label }: Tensor): 'scratch' | 'logits' | 'activations' {
+  if (label === 'dequantized') return 'scratch';
+  return label === 'logits' || label === 'dlogits' ? 'logits' : 'activations';
 }

@@ -46,9 +46,9 @@ export async function timeStep(
   model: LanguageModel,
   weights: AdapterWeights,
   rows: readonly Example[],
-  microBatchTokens: number,
+  { microBatchTokens, recompute }: { microBatchTokens: number; recompute: number },
 ): Promise<{ profile: OperationProfile[]; tokens: number }> {
-  const programs = new LossPrograms(model, { adapter: weights, backward: true });
+  const programs = new LossPrograms(model, { adapter: weights, backward: true, recompute });
   const [indices] = packMicroBatches(rows, microBatchTokens);
   const trie = buildTrie(indices.map((i) => rows[i]));
   const { batch, program } = await programs.prepare(trie);
@@ -65,10 +65,10 @@ export async function profileStep(
   model: LanguageModel,
   weights: AdapterWeights,
   rows: readonly Example[],
-  options: { microBatchTokens: number },
+  options: { microBatchTokens: number; recompute: number },
 ): Promise<string[]> {
   if (!model.device.features.timestamps) return ['--profile: this device has no timestamp-query.'];
-  const { profile, tokens } = await timeStep(model, weights, rows, options.microBatchTokens);
+  const { profile, tokens } = await timeStep(model, weights, rows, options);
   return formatProfile(profile, tokens);
 }
 

@@ -31,6 +31,8 @@ export interface SftOptions extends AdamWOptions {
   readonly saveSteps: number;
   /** Stop after so many evaluations without a better loss; 0: never. */
   readonly earlyStoppingPatience: number;
+  /** Layers whose activations the backward pass computes again instead of keeping them: less memory, the same result. */
+  readonly recompute: number;
 }
 
 /** One line of metrics.jsonl. */
@@ -176,7 +178,8 @@ export async function trainSft(
   const start = from?.state ?? initialState(model.operand, options.seed);
   const optimizer = await Optimizer.create(model, weights, options);
   if (from) optimizer.resume(from.moments, start.updates);
-  const programs = new LossPrograms(model, { adapter: weights, backward: true });
+  const { recompute } = options;
+  const programs = new LossPrograms(model, { adapter: weights, backward: true, recompute });
   const evaluation = new LossPrograms(model, { adapter: weights, backward: false });
   const lossScale = new LossScale(model.operand, start.lossScale);
   let { step, lossSum, skippedSteps, evalLoss, best, worse } = start;

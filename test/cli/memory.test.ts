@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { formatBytes, microBatchSizes, parseBytes } from '../../src/cli/memory.js';
+import { type Checkpointing, chooseFastest, formatBytes, microBatchSizes, parseBytes } from '../../src/cli/memory.js';
 import { UsageError } from '../../src/errors.js';
+import type { TrainingMemory } from '../../src/model/training-memory.js';
 
 describe('microBatchSizes', () => {
   it('falls from the largest to the longest row', () => {
@@ -26,6 +27,46 @@ describe('microBatchSizes', () => {
         expect(sizes[0]).toBeLessThanOrEqual(fill);
       }
     }
+  });
+});
+
+describe('chooseFastest', () => {
+  const sizes = [2048, 1024, 512, 256];
+  let plans = 0;
+  /** A run of 8 layers: 100 bytes of weights, and of each token 1 for each layer kept, ¼ for one computed again. */
+  const plan = (tokens: number, recompute: number) => {
+    plans++;
+    return { total: 100 + tokens * (8 - 0.75 * recompute) } as TrainingMemory;
+  };
+  const choose = (limit: number | null, checkpointing: Checkpointing = 'auto') => {
+    const run = chooseFastest(plan, sizes, { layers: 8, checkpointing, enough: 1024, limit });
+    return [run.microBatchTokens, run.recompute, run.fits];
+  };
+
+  it('keeps all activations while micro-batches stay large, then computes as few layers again as must be', () => {
+    expect(choose(null)).toEqual([2048, 0, true]);
+    expect(choose(100 + 2048 * 8)).toEqual([2048, 0, true]);
+    expect(choose(99 + 2048 * 8)).toEqual([1024, 0, true]);
+    expect(choose(99 + 1024 * 8)).toEqual([1024, 1, true]);
+    expect(choose(100 + 1024 * (8 - 0.75 * 5))).toEqual([1024, 5, true]);
+    expect(choose(100 + 1024 * 2)).toEqual([1024, 8, true]);
+    expect(choose(99 + 1024 * 2)).toEqual([512, 6, true]);
+    expect(choose(100 + 256 * 2)).toEqual([256, 8, true]);
+    expect(choose(99 + 256 * 2)).toEqual([256, 8, false]);
+  });
+
+  it('computes none or all again where it is told to', () => {
+    expect(choose(99 + 1024 * 8, 'off')).toEqual([512, 0, true]);
+    expect(choose(99 + 256 * 8, 'off')).toEqual([256, 0, false]);
+    expect(choose(null, 'on')).toEqual([2048, 8, true]);
+    expect(choose(99 + 2048 * 2, 'on')).toEqual([1024, 8, true]);
+    expect(choose(100 + 512 * 2, 'on')).toEqual([512, 8, true]);
+  });
+
+  it('plans few runs', () => {
+    plans = 0;
+    choose(99 + 512 * 8);
+    expect(plans).toBeLessThanOrEqual(sizes.length + 5);
   });
 });
 

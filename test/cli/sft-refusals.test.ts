@@ -318,8 +318,13 @@ describe('a run that cannot fit', () => {
     expect(await refuse('--memory-limit', '1KiB')).toMatch(
       /needs [\d.]+ MiB .*--memory-limit is 1\.0 KiB: take a smaller/,
     );
-    expect(await refuse('--memory-limit', '1MiB')).toMatch(/needs [\d.]+ MiB .*lower --max-length or --lora-r/);
-    expect(await refuse('--memory-limit', '1MiB', '--micro-batch-tokens', '30')).toMatch(/lower --micro-batch-tokens/);
+    expect(await refuse('--memory-limit', '1MiB')).toMatch(/needs [\d.]+ MiB .*: lower --lora-r or --max-length/);
+    expect(await refuse('--memory-limit', '1MiB', '--gradient-checkpointing', 'off')).toMatch(
+      /let it have --gradient-checkpointing auto, or lower/,
+    );
+    expect(await refuse('--memory-limit', '1MiB', '--micro-batch-tokens', '30')).toMatch(
+      /lower --lora-r or --micro-batch-tokens/,
+    );
   });
 
   it('is refused where the longest row passes the micro-batch', async () => {

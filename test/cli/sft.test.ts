@@ -46,7 +46,7 @@ describe('lexalign sft', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/Data: 12 rows of .*train\.jsonl; \d+ tokens, \d+ of them supervised/);
     expect(stdout).toMatch(/5⟦6 7 8 .*⟧/);
-    expect(stdout).toMatch(/Memory plan .*\n( {2}.*\n){4} {2}total/);
+    expect(stdout).toMatch(/Memory plan .*\n( {2}.*\n){6} {2}total/);
     expect(stdout).toContain('Training: 6 steps of 5 rows, 1 of them warm-up');
     expect(readdirSync(at('run')).sort()).toEqual([
       'adapter_config.json',
@@ -94,12 +94,13 @@ describe('lexalign sft', () => {
     writeFileSync(
       at('run.yaml'),
       `data: { source: elsewhere }\nlearning_rate: 0.5\nseed: 3\nsft:\n  data: ${at('train.jsonl')}\n  per_device_train_batch_size: 2\n` +
-        '  gradient_accumulation_steps: 3\n  lora_target_modules: [q_proj, o_proj]\n  max_steps: 2\n  shuffle: false\n  eval_data:\n',
+        '  gradient_accumulation_steps: 3\n  lora_target_modules: [q_proj, o_proj]\n  max_steps: 2\n  shuffle: false\n  gradient_checkpointing: true\n  eval_data:\n',
     );
     const argv = ['sft', '--config', at('run.yaml'), '--model', at('model'), '--output', at('yaml'), '--seed', '4'];
     expect((await lexalign(...argv)).code).toBe(0);
-    const { options } = json('yaml/run.json');
+    const { options, memory } = json('yaml/run.json');
     expect(options).toMatchObject({ batch_size: 6, learning_rate: 0.5, seed: 4, max_steps: 2, shuffle: false });
+    expect([options.gradient_checkpointing, memory.recomputedLayers]).toEqual(['on', 1]);
     expect(json('yaml/adapter_config.json').target_modules).toEqual(['o_proj', 'q_proj']);
     expect(metricsOf(at('yaml')).map(({ examples }) => examples)).toEqual([6, 6]);
   });

@@ -52,6 +52,7 @@ describe.each(goldenCases)('golden %s', (name) => {
       evalSteps: 0,
       saveSteps: 0,
       earlyStoppingPatience: 0,
+      recompute: 1,
     };
     const steps: StepMetrics[] = [];
     const result = await trainSft(model, weights, { train: golden.batches.flat(), valid: [] }, options, {

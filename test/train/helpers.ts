@@ -111,6 +111,7 @@ export const sftDefaults: SftOptions = {
   evalSteps: 0,
   saveSteps: 0,
   earlyStoppingPatience: 0,
+  recompute: 0,
 };
 
 export interface Run {
