@@ -72,7 +72,7 @@ await orFail(async () => {
     const copy = (from, to = from) =>
       cpSync(resolve(root, from), join(stage, to), { recursive: true, dereference: true });
     for (const path of ['bin', 'dist', 'kernels', 'datasets/mini-norms', 'models/lexi-base', 'recipes']) copy(path);
-    for (const file of ['package.json', 'LICENSE', 'README.md']) copy(file);
+    for (const file of ['package.json', 'LICENSE', 'README.md', 'bench/peer-torch.py']) copy(file);
     for (const path of productionPackages()) copy(path);
     const platforms = join(stage, 'node_modules/webgpu/dist');
     for (const name of readdirSync(platforms)) {
