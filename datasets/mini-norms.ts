@@ -1,8 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { InputError } from '../src/errors.js';
-import { parseCueResponseCount } from './cue-response-count.js';
-import type { Language, Norms } from './norms.js';
+import { parseTable } from '../src/text/table.js';
+import { openGeneric } from './generic.js';
+import { type Language, type Norms, NormsCollector } from './norms.js';
+import { ParticipantFilter } from './participants.js';
 
 const FILES = { en: 'en-us.tsv', zh: 'zh-cn.tsv' } as const;
 
@@ -14,5 +16,9 @@ export function loadMiniNorms(language: Language): Norms {
   );
   const file = places.find((place) => existsSync(place));
   if (!file) throw new InputError(`${places[0]}: missing; install lexalign again`);
-  return parseCueResponseCount(readFileSync(file, 'utf8'), file, language);
+  const { header, rows } = parseTable(readFileSync(file, 'utf8'), file);
+  const read = openGeneric(header, { filter: new ParticipantFilter([], []), positions: [1] });
+  const collector = new NormsCollector();
+  for (const row of rows) for (const association of read(row) ?? []) collector.add(association);
+  return collector.finish(language);
 }

@@ -2,7 +2,7 @@ import { InputError } from '../src/errors.js';
 import { normalizeWord } from '../src/evaluate/association.js';
 import { createRandom, shuffle } from '../src/random.js';
 
-/** Language of cues, associates and prompts. */
+/** Language of cues, associates and prompts that this project brings along; norms may be of any other. */
 export type Language = 'en' | 'zh';
 
 /** A cue with what people answer to it, most frequent first. */
@@ -17,44 +17,88 @@ export interface Associate {
 }
 
 export interface Norms {
-  readonly language: Language;
+  /** BCP 47. */
+  readonly language: string;
   readonly cues: readonly Cue[];
 }
 
-/** How often a response was given to a cue. */
+/** How often a response was given to a cue, as the source spells them. */
 export interface Association {
   readonly cue: string;
   readonly response: string;
   readonly count: number;
 }
 
+/** Responses that were left out of norms, by reason: sums of their counts. */
+export interface Dropped {
+  /** `#Missing`, `#Unknown`, and what a source writes in their place. */
+  missing: number;
+  empty: number;
+  /** The cue among its own responses. */
+  'the cue itself': number;
+  /** Participants' ids that slipped in, 32 hexadecimal digits. */
+  'an identifier': number;
+}
+
 /**
- * Cleaned norms from associations in any order: spellings normalised, counts of one word summed, no `#Missing`,
- * `#Unknown`, 32-hex strings (participants' ids that slipped in), empty words or cues among their own responses. Cues
- * keep the order in which they first occur; equal counts keep theirs. "null" and "nan" are words like others.
+ * Collects associations in any order into cleaned norms: spellings normalised, counts of one word summed, no
+ * `#Missing`, `#Unknown`, 32-hex strings, empty words or cues among their own responses. Cues keep the order in which
+ * they first occur; responses come by falling count, equal counts in the order in which they first occur. "null" and
+ * "nan" are words like others.
  */
-export function collectNorms(language: Language, associations: Iterable<Association>): Norms {
-  const counts = new Map<string, Map<string, number>>();
-  for (const { cue: rawCue, response, count } of associations) {
-    const cue = normalizeWord(rawCue);
-    const word = normalizeWord(response);
-    if (!isWord(cue) || !isWord(word) || word === cue) continue;
-    let responses = counts.get(cue);
+export class NormsCollector {
+  readonly dropped: Dropped = { missing: 0, empty: 0, 'the cue itself': 0, 'an identifier': 0 };
+  readonly #counts = new Map<string, Map<string, number>>();
+  /** Spellings seen before, normalised: a file repeats its words many times. */
+  readonly #normalized = new Map<string, string>();
+
+  add({ cue: rawCue, response, count }: Association): void {
+    const cue = this.#normalize(rawCue);
+    const word = this.#normalize(response);
+    const reason = refuse(cue) ?? refuse(word) ?? (word === cue ? 'the cue itself' : null);
+    if (reason) {
+      this.dropped[reason] += count;
+      return;
+    }
+    let responses = this.#counts.get(cue);
     if (!responses) {
       responses = new Map();
-      counts.set(cue, responses);
+      this.#counts.set(cue, responses);
     }
     responses.set(word, (responses.get(word) ?? 0) + count);
   }
-  const cues = [...counts].map(([cue, responses]) => ({
-    cue,
-    responses: [...responses].map(([word, count]) => ({ word, count })).sort((a, b) => b.count - a.count),
-  }));
-  return { language, cues };
+
+  finish(language: string): Norms {
+    const cues = [...this.#counts].map(([cue, responses]) => ({
+      cue,
+      responses: [...responses].map(([word, count]) => ({ word, count })).sort((a, b) => b.count - a.count),
+    }));
+    return { language, cues };
+  }
+
+  #normalize(word: string): string {
+    let known = this.#normalized.get(word);
+    if (known === undefined) {
+      known = normalizeWord(word);
+      this.#normalized.set(word, known);
+    }
+    return known;
+  }
 }
 
-function isWord(word: string): boolean {
-  return word !== '' && word !== '#missing' && word !== '#unknown' && !/^[0-9a-f]{32}$/.test(word);
+function refuse(word: string): keyof Dropped | null {
+  if (word === '') return 'empty';
+  if (word === '#missing' || word === '#unknown') return 'missing';
+  return /^[0-9a-f]{32}$/.test(word) ? 'an identifier' : null;
+}
+
+/** A count as a table spells it; `where` begins the sentence of the InputError for anything else. */
+export function positiveNumber(text: string, where: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value <= 0) {
+    throw new InputError(`${where} must be a positive number, not "${text}"`);
+  }
+  return value;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { InputError } from '../src/errors.js';
 import { createRandom, shuffle } from '../src/random.js';
 import { askRanking, type Message, type RankingPrompt } from '../src/text/prompts.js';
 import { drawSublist } from './association-rows.js';
@@ -27,6 +28,10 @@ export interface RankingRowOptions {
  */
 export function rankingRows(norms: Norms, options: RankingRowOptions): { rows: RankingRow[]; skipped: number } {
   const { prompt, k, questions, seed } = options;
+  const { language } = norms;
+  if (language !== 'en' && language !== 'zh') {
+    throw new InputError(`rankings are read in en and zh, not in ${language}: there are no questions to rank in it`);
+  }
   const random = createRandom(seed);
   const rows: RankingRow[] = [];
   const known = norms.cues.filter(({ responses }) => responses.length >= k);
@@ -38,7 +43,7 @@ export function rankingRows(norms: Norms, options: RankingRowOptions): { rows: R
         random,
       );
       const messages = askRanking(prompt, cue, shuffle(ranking, random));
-      rows.push({ messages, ranking, language: norms.language, cue });
+      rows.push({ messages, ranking, language, cue });
     }
   }
   return { rows, skipped: norms.cues.length - known.length };

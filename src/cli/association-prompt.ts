@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { parse } from 'yaml';
-import { InputError } from '../errors.js';
+import { InputError, UsageError } from '../errors.js';
 import { readLines } from '../text/lines.js';
 import { type AssociationPrompt, INSTRUCT_PROMPTS, LEXI_BASE_PROMPTS } from '../text/prompts.js';
 import type { OpenModel } from './session.js';
@@ -10,13 +10,28 @@ export function isLexiBase(model: OpenModel): boolean {
   return basename(model.directory) === 'lexi-base';
 }
 
-/** The prompt of `--prompt-file`, else the one that suits the model. */
+/** The prompt of `--prompt-file`, else the one that suits the model. Throws UsageError where the language has none. */
 export async function chooseAssociationPrompt(
   file: string | undefined,
   model: OpenModel,
-  language: 'en' | 'zh',
+  language: string,
 ): Promise<AssociationPrompt> {
-  if (file === undefined) return (isLexiBase(model) ? LEXI_BASE_PROMPTS : INSTRUCT_PROMPTS)[language];
+  return file === undefined ? ownPrompt(isLexiBase(model) ? 'lexi-base' : 'instruct', language) : readPromptFile(file);
+}
+
+/** Our own prompt in a style and language. Throws UsageError where there is none. */
+export function ownPrompt(style: 'instruct' | 'lexi-base', language: string): AssociationPrompt {
+  const prompts: Readonly<Record<string, AssociationPrompt>> =
+    style === 'instruct' ? INSTRUCT_PROMPTS : LEXI_BASE_PROMPTS;
+  const prompt = prompts[language];
+  if (prompt) return prompt;
+  throw new UsageError(
+    `There is no prompt of ours in language ${language}, only in ${Object.keys(prompts).join(', ')}: give --prompt-file.`,
+  );
+}
+
+/** The prompt of `--prompt-file`. Throws InputError. */
+export async function readPromptFile(file: string): Promise<AssociationPrompt> {
   const lines: string[] = [];
   let characters = 0;
   for await (const line of readLines(file, 1 << 16)) {

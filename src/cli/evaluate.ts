@@ -1,8 +1,10 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
-import { parseCueResponseCount } from '../../datasets/cue-response-count.js';
+import { generic } from '../../datasets/generic.js';
+import { importAssociations } from '../../datasets/import-associations.js';
 import { loadMiniNorms } from '../../datasets/mini-norms.js';
-import type { Language, Norms } from '../../datasets/norms.js';
+import type { Norms } from '../../datasets/norms.js';
+import { ParticipantFilter } from '../../datasets/participants.js';
 import { InputError, UsageError } from '../errors.js';
 import { scoreAssociations } from '../evaluate/association.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
@@ -22,7 +24,7 @@ const options = {
     demandOption: true,
     describe: 'Human lists: a table with columns cue, response, count; or mini-norms:en, mini-norms:zh',
   },
-  language: { type: 'string', choices: ['en', 'zh'], describe: 'Of the norms; mini-norms say it themselves' },
+  language: { type: 'string', describe: 'Of the norms, as en or zh; mini-norms say it themselves' },
   k: { type: 'string', default: '5,10', describe: 'Lengths K of P@K, comma-separated' },
   'prompt-file': {
     type: 'string',
@@ -61,7 +63,7 @@ async function evaluateAssociation(args: Arguments): Promise<void> {
   checkArguments(args);
   await checkJson(args.json);
   const ks = parseKs(args.k);
-  const norms = await readNorms(args.norms, args.language as Language | undefined);
+  const norms = await readNorms(args.norms, args.language);
   const model = await openModel(args.model);
   try {
     const tokenizer = requireTokenizer(model);
@@ -134,10 +136,7 @@ function parseKs(text: string): number[] {
   return [...new Set(ks)].sort((a, b) => a - b);
 }
 
-/** Lists are read whole; the largest published norms have some 100 MB. */
-const maxNormsBytes = 400e6;
-
-async function readNorms(source: string, language: Language | undefined): Promise<Norms> {
+async function readNorms(source: string, language: string | undefined): Promise<Norms> {
   const embedded = /^mini-norms:(.*)$/.exec(source)?.[1];
   if (embedded !== undefined) {
     if (embedded !== 'en' && embedded !== 'zh')
@@ -146,12 +145,11 @@ async function readNorms(source: string, language: Language | undefined): Promis
       throw new UsageError(`--norms ${source} is not of --language ${language}.`);
     return loadMiniNorms(embedded);
   }
-  if (language === undefined) throw new UsageError('--norms of a file needs --language en or zh.');
+  if (language === undefined) throw new UsageError('--norms of a file needs --language, such as en or zh.');
   const info = await stat(source).catch(() => null);
   if (!info?.isFile()) throw new InputError(`--norms ${source} ${info ? 'is not a file' : 'does not exist'}.`);
-  if (info.size > maxNormsBytes)
-    throw new InputError(`--norms ${source} is larger than ${maxNormsBytes} bytes: split it.`);
-  const norms = parseCueResponseCount(await readFile(source, 'utf8'), source, language);
+  const choice = { filter: new ParticipantFilter([], []), positions: [1, 2, 3] };
+  const { norms } = await importAssociations([source], generic, choice, language);
   if (norms.cues.length < 2) throw new InputError(`--norms ${source} has one cue; the measure needs two at least.`);
   return norms;
 }

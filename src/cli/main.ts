@@ -14,6 +14,8 @@ export interface Command {
   /** Needs a device: is started again on the software driver where there is no GPU. */
   readonly computes: boolean;
   readonly positional?: (args: Argv) => Argv;
+  /** Stands below the options in --help. */
+  readonly epilogue?: (argv: readonly string[]) => string;
   /** Gives the exit code; `given` are the options that the user named, on the command line or in a file. */
   run(args: ArgumentsCamelCase, given: ReadonlySet<string>): Promise<number>;
 }
@@ -52,6 +54,7 @@ export async function main(argv: readonly string[]): Promise<number> {
           for (const option of Object.keys(given)) fromFile.add(option);
         }
         command.positional?.(args);
+        if (command.epilogue) args.epilogue(command.epilogue(argv));
         return args.options(command.options as Record<string, Options>);
       },
       handler: async (args) => {

@@ -1,4 +1,5 @@
 import { benchCommand } from './bench.js';
+import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
 import { evaluateCommand } from './evaluate.js';
@@ -11,6 +12,7 @@ import { sftCommand } from './sft.js';
 export const commands: readonly Command[] = [
   demoCommand,
   doctorCommand,
+  dataCommand,
   sftCommand,
   generateCommand,
   scoreCommand,

@@ -1,15 +1,4 @@
-/** Edits between two words: insertions, deletions, substitutions (Levenshtein). */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length];
-}
+import { editDistance } from '../text/near.js';
 
 /** The known word that `word` was probably meant to be, or null. */
 function closest(word: string, known: Iterable<string>): string | null {

@@ -6,11 +6,15 @@ import { InputError } from '../errors.js';
 export const maxLineBytes = 2 ** 24;
 
 /**
- * The lines of a UTF-8 file, without their ends and without a byte order mark, read as a stream. Throws InputError for
- * a file that can't be read, a line over `limit` bytes and bytes that aren't UTF-8.
+ * The lines of a text file, without their ends and without a byte order mark, read as a stream. Throws InputError for
+ * a file that can't be read, a line over `limit` bytes and bytes that aren't of the encoding.
  */
-export async function* readLines(file: string, limit = maxLineBytes): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false });
+export async function* readLines(
+  file: string,
+  limit = maxLineBytes,
+  encoding: 'utf-8' | 'windows-1252' = 'utf-8',
+): AsyncGenerator<string> {
+  const decoder = new TextDecoder(encoding, { fatal: true, ignoreBOM: false });
   let parts: Uint8Array[] = [];
   let length = 0;
   let number = 1;

@@ -57,8 +57,8 @@ describe('lexalign evaluate association', () => {
     [1, /nowhere\.tsv does not exist/, ['association', '--norms', 'nowhere.tsv', '--language', 'en']],
     [
       1,
-      /must name the column "count"/,
-      ['association', '--norms', write('columns.csv', 'cue,response\na,b\n'), '--language', 'en'],
+      /has no column "response"; it has cue, answer/,
+      ['association', '--norms', write('columns.csv', 'cue,answer\na,b\n'), '--language', 'en'],
     ],
     [
       1,

@@ -1,13 +1,20 @@
 import { expect, test } from 'vitest';
 import { associationRows } from '../../datasets/association-rows.js';
-import { parseCueResponseCount } from '../../datasets/cue-response-count.js';
+import { openGeneric } from '../../datasets/generic.js';
 import { loadMiniNorms } from '../../datasets/mini-norms.js';
-import { splitByCue } from '../../datasets/norms.js';
+import { NormsCollector, splitByCue } from '../../datasets/norms.js';
+import { ParticipantFilter } from '../../datasets/participants.js';
 import { InputError } from '../../src/errors.js';
 import { INSTRUCT_PROMPTS } from '../../src/text/prompts.js';
+import { parseTable } from '../../src/text/table.js';
 
-const words = (text: string) =>
-  parseCueResponseCount(text, 'x.csv', 'en').cues.map(({ cue, responses }) => [cue, ...responses.map((r) => r.word)]);
+function words(text: string): string[][] {
+  const { header, rows } = parseTable(text, 'x.csv');
+  const read = openGeneric(header, { filter: new ParticipantFilter([], []), positions: [1, 2, 3] });
+  const collector = new NormsCollector();
+  for (const row of rows) for (const association of read(row) ?? []) collector.add(association);
+  return collector.finish('en').cues.map(({ cue, responses }) => [cue, ...responses.map(({ word }) => word)]);
+}
 
 test.each([
   ['en', 6025, 'red', 'blood'],
@@ -37,12 +44,12 @@ test('rows are cleaned, summed and sorted; null and nan are words', () => {
 });
 
 test.each([
-  ['cue,answer,count\na,b,1\n', 'x.csv: line 1 must name the column "response"'],
-  ['cue\tresponse\tcount\na\tb\t1\na\tb\n', 'x.csv: line 3 has 2 values'],
-  ['cue,response,count\na,b,many\n', 'x.csv: line 2: count must be a positive number'],
-  ['cue,response,count\na,"b,1\n', 'x.csv: line 2: a quoted value does not end'],
-  ['cue,response,count\n', 'x.csv: holds no association'],
-  ['', 'x.csv: line 1 must name the column "cue"'],
+  ['cue,answer,count\na,b,1\n', 'x.csv has no column "response"; it has cue, answer, count'],
+  ['cue\tresponse\tcount\na\tb\t1\na\tb\n', 'x.csv, line 3 has 2 values, the header 3'],
+  ['cue,response,count\na,b,many\n', 'x.csv, line 2: count must be a positive number, not "many"'],
+  ['cue,response,count\n\na,"b,1\n', 'x.csv: a quoted value that begins by line 3 does not end'],
+  ['cue|response|count\na|b|1\n', 'x.csv: its first line, "cue|response|count", is one column'],
+  ['', 'x.csv: its first line, "", is one column'],
 ])('refuses %j', (text, sentence) => {
   expect(() => words(text)).toThrow(InputError);
   expect(() => words(text)).toThrow(sentence);

@@ -1,0 +1,44 @@
+import type { Header, TableRow } from '../src/text/table.js';
+import { type Association, positiveNumber } from './norms.js';
+import type { AssociationChoice, AssociationSource } from './source.js';
+
+/** Names of columns with one of several responses: R1, R2Raw, response_3, asso1, … */
+const numbered = /^(?:r|resp|response|associate|association|asso)[ _.-]?([1-9])(?:[ _.-]?raw)?$/i;
+
+/** Any table of cues and responses. */
+export const generic: AssociationSource = {
+  kind: 'associations',
+  name: 'generic',
+  title: 'Any table of cues and responses, counted or one participant a row',
+  language: null,
+  about: `For norms of your own, and what this project writes; mind the licence of where they come from.
+
+Files (tabs, commas or semicolons, a header line, other columns are ignored): cue, response and count; cue and response,
+each row counting once; or cue and several numbered responses of one participant, such as R1, R2, R3, R1Raw, response_1,
+asso1, of which --responses chooses, with country and nativeLanguage where you filter by them.
+--language says what language they are in.`,
+  open: openGeneric,
+};
+
+/** The columns of a generic table; see `generic.about`. */
+export function openGeneric(
+  header: Header,
+  { filter, positions }: AssociationChoice,
+): (row: TableRow) => readonly Association[] | null {
+  const keeps = filter.bind(header);
+  const cue = header.require('cue');
+  const responses = header.columns.flatMap((column, i) =>
+    positions.includes(Number(numbered.exec(column)?.[1] ?? Number.NaN)) ? [i] : [],
+  );
+  if (responses.length > 0 && header.find('response') < 0) {
+    return ({ values }) =>
+      keeps(values) ? responses.map((column) => ({ cue: values[cue], response: values[column], count: 1 })) : null;
+  }
+  const response = header.require('response');
+  const count = header.find('count');
+  return ({ line, values }) => {
+    if (!keeps(values)) return null;
+    const times = count < 0 ? 1 : positiveNumber(values[count], `${header.name}, line ${line}: count`);
+    return [{ cue: values[cue], response: values[response], count: times }];
+  };
+}

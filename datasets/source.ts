@@ -1,0 +1,64 @@
+import type { Header, TableOptions, TableRow } from '../src/text/table.js';
+import type { Association } from './norms.js';
+import type { ParticipantFilter } from './participants.js';
+
+/** What every source says of itself. */
+interface Described {
+  /** As it is typed. */
+  readonly name: string;
+  /** One line of `lexalign data --help`. */
+  readonly title: string;
+  /** Where the data comes from, its files, licence and reference: lines of `lexalign data NAME --help`. */
+  readonly about: string;
+  readonly table?: TableOptions;
+}
+
+/** What decides which rows and columns of an association source count. */
+export interface AssociationChoice {
+  readonly filter: ParticipantFilter;
+  /** Of R1, R2, R3 of a participant those that are pooled, e.g. [1, 2, 3]. */
+  readonly positions: readonly number[];
+}
+
+/** Free associations. */
+export interface AssociationSource extends Described {
+  readonly kind: 'associations';
+  /** BCP 47; null where the file may be of any. */
+  readonly language: string | null;
+  /**
+   * Finds the columns; gives what turns a row into associations, or null for a row that the filter leaves out. Throws
+   * InputError for a missing column.
+   */
+  open(header: Header, choice: AssociationChoice): (row: TableRow) => readonly Association[] | null;
+}
+
+/** Ratings of words. */
+export interface LexiconSource extends Described {
+  readonly kind: 'lexicon';
+  /** Finds the columns: that of the word, and those of the ratings with the names they get. */
+  open(header: Header): { readonly word: number; readonly ratings: readonly { name: string; column: number }[] };
+}
+
+/** How people of several countries answer a survey. */
+export interface SurveySource extends Described {
+  readonly kind: 'survey';
+  /** The wording comes from a file of the user's. */
+  readonly questions: boolean;
+  read(input: SurveyInput): Promise<SurveyImport>;
+}
+
+export interface SurveyInput {
+  readonly files: readonly string[];
+  readonly questions: string | null;
+  /** As the source spells them; empty for all. */
+  readonly countries: readonly string[];
+}
+
+export interface SurveyImport {
+  readonly rows: number;
+  readonly survey: readonly import('../src/evaluate/survey.js').SurveyQuestion[];
+  /** What was left out, with how often. */
+  readonly dropped: Readonly<Record<string, number>>;
+}
+
+export type Source = AssociationSource | LexiconSource | SurveySource;

@@ -1,0 +1,76 @@
+import { InputError } from '../src/errors.js';
+import type { SurveyOption, SurveyQuestion } from '../src/evaluate/survey.js';
+import { readLines } from '../src/text/lines.js';
+
+/** A question as it is asked, without what people answered. */
+export type Wording = Pick<SurveyQuestion, 'id' | 'language' | 'question' | 'options'>;
+
+/** Reads a user's `questions.jsonl`: `{id, language, question, options: [{code, text}]}`. Throws InputError. */
+export async function readQuestions(file: string): Promise<Wording[]> {
+  return readJsonl(file, checkWording);
+}
+
+/** Reads a `survey.jsonl` as `lexalign data` writes it: a wording and `countries: {NAME: {shares, n}}`. Throws InputError. */
+export async function readSurvey(file: string): Promise<SurveyQuestion[]> {
+  return readJsonl(file, (value, where) => {
+    const wording = checkWording(value, where);
+    const countries = isRecord(value) ? value.countries : undefined;
+    if (!isRecord(countries)) throw new InputError(`${where}: countries must hold the answers by country`);
+    for (const [country, entry] of Object.entries(countries)) {
+      const shares = isRecord(entry) && Array.isArray(entry.shares) ? entry.shares : [];
+      const sum = shares.reduce((total: number, share) => total + (share >= 0 ? share : Number.NaN), 0);
+      if (shares.length !== wording.options.length || !(Math.abs(sum - 1) < 1e-6)) {
+        throw new InputError(`${where}: shares of ${country} must be ${wording.options.length} numbers that sum to 1`);
+      }
+    }
+    return { ...wording, countries: countries as SurveyQuestion['countries'] };
+  });
+}
+
+async function readJsonl<T extends Wording>(file: string, check: (value: unknown, where: string) => T): Promise<T[]> {
+  const entries: T[] = [];
+  const keys = new Set<string>();
+  let line = 0;
+  for await (const text of readLines(file)) {
+    line++;
+    if (text.trim() === '') continue;
+    const where = `${file}, line ${line}`;
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      throw new InputError(`${where} is not JSON: write one object a line`);
+    }
+    const entry = check(value, where);
+    const key = `${entry.id} ${entry.language}`;
+    if (keys.has(key)) throw new InputError(`${where}: id ${entry.id} stands twice in language ${entry.language}`);
+    keys.add(key);
+    entries.push(entry);
+  }
+  if (entries.length === 0) throw new InputError(`${file} has no questions`);
+  return entries;
+}
+
+function checkWording(value: unknown, where: string): Wording {
+  const { id, language, question, options } = isRecord(value) ? value : {};
+  for (const [name, text] of Object.entries({ id, language, question })) {
+    if (typeof text !== 'string' || text.trim() === '') throw new InputError(`${where}: ${name} must be text`);
+  }
+  if (!Array.isArray(options) || options.length < 2 || options.length > 26) {
+    throw new InputError(`${where}: options must be a list of 2 to 26 {code, text}, in their order`);
+  }
+  const checked = options.map((option: unknown): SurveyOption => {
+    const { code, text } = isRecord(option) ? option : {};
+    if ((typeof code !== 'string' && typeof code !== 'number') || typeof text !== 'string' || text.trim() === '') {
+      throw new InputError(`${where}: every option needs a code and a text`);
+    }
+    return { code: String(code), text };
+  });
+  const codes = new Set(checked.map(({ code }) => code));
+  if (codes.size < checked.length) throw new InputError(`${where}: two options have one code`);
+  return { id: id as string, language: language as string, question: question as string, options: checked };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

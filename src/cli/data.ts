@@ -1,0 +1,313 @@
+import { createHash } from 'node:crypto';
+import { readdir, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
+import { associationRows } from '../../datasets/association-rows.js';
+import { importAssociations } from '../../datasets/import-associations.js';
+import { sources } from '../../datasets/index.js';
+import { readLexicon } from '../../datasets/lexicon.js';
+import { type Norms, splitByCue } from '../../datasets/norms.js';
+import { ParticipantFilter } from '../../datasets/participants.js';
+import type { AssociationSource, LexiconSource, Source, SurveySource } from '../../datasets/source.js';
+import { InputError, UsageError } from '../errors.js';
+import { makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { digestFile } from '../text/lines.js';
+import { ownPrompt, readPromptFile } from './association-prompt.js';
+import { type DataCard, writeDataCard } from './data-card.js';
+import type { Command } from './main.js';
+import { checkSeed, configOption } from './options.js';
+import { checkJson, jsonOption, writeJson } from './output-file.js';
+import { checkOutput } from './run-directory.js';
+
+const options = {
+  input: { type: 'string', demandOption: true, describe: 'File of the source, or a directory of files of one layout' },
+  output: { type: 'string', demandOption: true, describe: 'Directory to write; must be new or empty' },
+  country: {
+    type: 'string',
+    describe: 'Only participants from these countries, comma-separated; of surveys which ones',
+  },
+  'native-language': { type: 'string', describe: 'Only participants with these native languages, comma-separated' },
+  responses: { type: 'string', default: '1,2,3', describe: 'Which of a participant’s responses are pooled' },
+  language: { type: 'string', describe: 'Of the cues, as en or zh, where the source does not say it' },
+  augment: {
+    type: 'number',
+    default: 0,
+    describe: 'Further rows a cue, each a random 70 % of its associates in order',
+  },
+  'max-associates': { type: 'number', default: 0, describe: 'Most associates of an answer, the most frequent; 0: all' },
+  split: { type: 'string', default: '70,20,10', describe: 'Percent of the cues to train, validate and test on' },
+  seed: { type: 'number', default: 42, describe: 'Of the split, the sub-lists and the numbers of words asked for' },
+  prompts: {
+    type: 'string',
+    choices: ['instruct', 'lexi-base'],
+    default: 'instruct',
+    describe: 'Which of our own prompts the rows ask with',
+  },
+  'prompt-file': {
+    type: 'string',
+    describe: 'YAML or JSON: form, system, question with {cue} and {n}, separator, lead',
+  },
+  questions: { type: 'string', describe: 'Wording of a survey: JSONL of {id, language, question, options}' },
+  ...jsonOption,
+  ...configOption,
+} as const satisfies Record<string, Options>;
+type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>> & { source: string };
+
+/** Options that only one kind of source has. */
+const kindOptions: Readonly<Record<Source['kind'], readonly string[]>> = {
+  associations: [
+    ...['country', 'native-language', 'responses', 'language', 'augment', 'max-associates', 'split', 'seed'],
+    ...['prompts', 'prompt-file'],
+  ],
+  lexicon: [],
+  survey: ['country', 'questions'],
+};
+
+export const dataCommand: Command = {
+  command: 'data <source>',
+  describe: 'Import association norms, word ratings or a survey from the files of their publishers',
+  options,
+  computes: false,
+  positional: (args) =>
+    args.positional('source', {
+      choices: sources.map(({ name }) => name),
+      describe: 'Which source; each has a --help',
+    }),
+  epilogue: describeSources,
+  run: async (args, given) => {
+    await runData(args as unknown as Arguments, given);
+    return 0;
+  },
+};
+
+function describeSources(argv: readonly string[]): string {
+  const chosen = sources.find(({ name }) => argv.includes(name));
+  if (chosen) return `${chosen.title}\n\n${chosen.about.split('\n\n').map(wrap).join('\n\n')}`;
+  const width = Math.max(...sources.map(({ name }) => name.length));
+  return [
+    'Sources (none of their data comes with lexalign):',
+    ...sources.map(({ name, title }) => `  ${name.padEnd(width)}  ${title}`),
+  ].join('\n');
+}
+
+/** A paragraph in lines of the terminal's width; yargs would break within words. */
+function wrap(paragraph: string): string {
+  const width = Math.min(100, process.stdout.columns ?? 100) - 1;
+  const lines = [''];
+  for (const word of paragraph.split(/\s+/)) {
+    const line = lines[lines.length - 1];
+    if (line === '') lines[lines.length - 1] = word;
+    else if (line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(word);
+  }
+  return lines.join('\n');
+}
+
+async function runData(args: Arguments, given: ReadonlySet<string>): Promise<void> {
+  const source = sources.find(({ name }) => name === args.source)!;
+  const all = new Set(Object.values(kindOptions).flat());
+  for (const option of given) {
+    if (all.has(option) && !kindOptions[source.kind].includes(option)) {
+      throw new UsageError(`--${option} means nothing to ${source.name}: leave it out.`);
+    }
+  }
+  await checkJson(args.json, args.output);
+  await checkOutput(args.output);
+  const files = await findFiles(args.input);
+  const inputs = await Promise.all(
+    files.map(async (file) => ({
+      file: basename(file),
+      bytes: (await stat(file)).size,
+      sha256: await digestFile(file),
+    })),
+  );
+  const result = await importSource(source, files, args);
+  const card: DataCard = { source: source.name, title: source.title, about: source.about, inputs, ...result.card };
+  await makeDirectory(args.output);
+  const outputs = [];
+  for (const { name, chunks } of result.files) {
+    const hash = createHash('sha256');
+    const path = join(args.output, name);
+    await writeFileAtomic(path, encode(chunks, hash));
+    outputs.push({ file: name, bytes: (await stat(path)).size, sha256: hash.digest('hex') });
+  }
+  const whole = { ...card, outputs };
+  const lines = await writeDataCard(args.output, whole);
+  await writeJson(args.json, whole);
+  if (args.json !== '-')
+    console.log(
+      `${lines.join('\n')}\nWritten to ${args.output}: ${outputs.map(({ file }) => file).join(', ')}, card.json, README.md`,
+    );
+}
+
+/** What is to be written, and the card's part about it. */
+interface Imported {
+  readonly card: Omit<DataCard, 'source' | 'title' | 'about' | 'inputs' | 'outputs'>;
+  readonly files: readonly { readonly name: string; readonly chunks: Iterable<string> }[];
+}
+
+function importSource(source: Source, files: readonly string[], args: Arguments): Promise<Imported> {
+  if (source.kind === 'associations') return importNorms(source, files, args);
+  return source.kind === 'lexicon' ? importLexicon(source, files) : importSurvey(source, files, args);
+}
+
+async function importNorms(source: AssociationSource, files: readonly string[], args: Arguments): Promise<Imported> {
+  checkSeed(args.seed);
+  for (const [name, value] of Object.entries({ augment: args.augment, 'max-associates': args.maxAssociates })) {
+    if (!Number.isInteger(value) || value < 0) throw new UsageError(`--${name} must be a whole number of at least 0.`);
+  }
+  const language = args.language ?? source.language;
+  if (language === null) throw new UsageError(`${source.name} needs --language, such as en or zh.`);
+  const prompt = args.promptFile
+    ? await readPromptFile(args.promptFile)
+    : ownPrompt(args.prompts as 'instruct', language);
+  const percents = parseSplit(args.split);
+  const filter = new ParticipantFilter(list(args.country), list(args.nativeLanguage));
+  const positions = parsePositions(args.responses);
+  const { norms, counts } = await importAssociations(files, source, { filter, positions }, language);
+  const parts = splitByCue(
+    norms,
+    percents.map((percent) => percent / 100),
+    args.seed,
+  );
+  const names = ['train', 'valid', 'test'];
+  const rows = parts.map((part, i) =>
+    associationRows(part, {
+      prompt,
+      maxAssociates: args.maxAssociates || undefined,
+      sublists: names[i] === 'train' ? args.augment : 0,
+      seed: args.seed,
+    }),
+  );
+  const { dropped, ...kept } = counts;
+  return {
+    card: {
+      choices: {
+        language,
+        country: list(args.country),
+        native_language: list(args.nativeLanguage),
+        responses: positions,
+        seed: args.seed,
+        augment: args.augment,
+        max_associates: args.maxAssociates,
+        prompt,
+      },
+      counts: kept,
+      dropped: { ...dropped },
+      split: names.map((name, i) => ({ name, percent: percents[i], cues: parts[i].cues.length, rows: rows[i].length })),
+    },
+    files: names.flatMap((name, i) => [
+      { name: `${name}.jsonl`, chunks: jsonLines(rows[i]) },
+      { name: `${name}.tsv`, chunks: normLines(parts[i]) },
+    ]),
+  };
+}
+
+async function importLexicon(source: LexiconSource, files: readonly string[]): Promise<Imported> {
+  if (files.length > 1) throw new InputError(`${source.name} is one file, not a directory of ${files.length}`);
+  const { lexicon, rows, dropped } = await readLexicon(files[0], source);
+  const names = [...lexicon.dimensions.keys()];
+  const words = new Set(names.flatMap((name) => [...lexicon.dimensions.get(name)!.keys()]));
+  const lines = function* () {
+    yield `${['word', ...names].join('\t')}\n`;
+    for (const word of words) {
+      yield `${[word, ...names.map((name) => lexicon.dimensions.get(name)!.get(word) ?? '')].join('\t')}\n`;
+    }
+  };
+  return {
+    card: { choices: { dimensions: names }, counts: { rows, words: words.size }, dropped, split: [] },
+    files: [{ name: 'lexicon.tsv', chunks: lines() }],
+  };
+}
+
+async function importSurvey(source: SurveySource, files: readonly string[], args: Arguments): Promise<Imported> {
+  if (source.questions !== (args.questions !== undefined)) {
+    const mend = source.questions
+      ? 'needs --questions: JSONL of {id, language, question, options}'
+      : 'brings its own --questions: leave them out';
+    throw new UsageError(`${source.name} ${mend}.`);
+  }
+  const countries = list(args.country);
+  const { rows, survey, dropped } = await source.read({ files, questions: args.questions ?? null, countries });
+  if (survey.length === 0)
+    throw new InputError(`${files.join(', ')}: no question was answered in every chosen country`);
+  const found = [...new Set(survey.flatMap((question) => Object.keys(question.countries)))];
+  return {
+    card: {
+      choices: { country: found, questions: args.questions === undefined ? null : await digestFile(args.questions) },
+      counts: { rows, questions: survey.length, countries: found.length },
+      dropped,
+      split: [],
+    },
+    files: [{ name: 'survey.jsonl', chunks: jsonLines(survey) }],
+  };
+}
+
+function* jsonLines(values: Iterable<unknown>): Generator<string> {
+  for (const value of values) yield `${JSON.stringify(value)}\n`;
+}
+
+/** A table that `generic` and `evaluate --norms` read. */
+function* normLines({ cues }: Norms): Generator<string> {
+  yield 'cue\tresponse\tcount\n';
+  const field = (text: string) => (/^".*"$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  for (const { cue, responses } of cues) {
+    for (const { word, count } of responses) yield `${field(cue)}\t${field(word)}\t${count}\n`;
+  }
+}
+
+async function* encode(
+  chunks: Iterable<string>,
+  hash: { update(bytes: Uint8Array): unknown },
+): AsyncGenerator<Uint8Array> {
+  const encoder = new TextEncoder();
+  let text: string[] = [];
+  let length = 0;
+  const flush = (): Uint8Array => {
+    const bytes = encoder.encode(text.join(''));
+    hash.update(bytes);
+    text = [];
+    length = 0;
+    return bytes;
+  };
+  for (const chunk of chunks) {
+    text.push(chunk);
+    length += chunk.length;
+    if (length > 1 << 20) yield flush();
+  }
+  yield flush();
+}
+
+/** The file, or every file of the directory in the order of their names. */
+async function findFiles(input: string): Promise<string[]> {
+  const info = await stat(input).catch(() => null);
+  if (!info) throw new InputError(`--input ${input} does not exist.`);
+  if (info.isFile()) return [input];
+  if (!info.isDirectory()) throw new InputError(`--input ${input} is neither a file nor a directory.`);
+  const entries = await readdir(input, { withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile() && !entry.name.startsWith('.')).map(({ name }) => name);
+  if (files.length === 0) throw new InputError(`--input ${input} is a directory without files.`);
+  return files.sort().map((name) => join(input, name));
+}
+
+function list(text: string | undefined): string[] {
+  return (text ?? '').split(',').flatMap((entry) => (entry.trim() ? [entry.trim()] : []));
+}
+
+function parseSplit(text: string): number[] {
+  const percents = text.split(/[,/]/).map(Number);
+  const sum = percents.reduce((a, b) => a + b, 0);
+  if (percents.length !== 3 || percents.some((percent) => !(percent >= 0)) || Math.abs(sum - 100) > 1e-9) {
+    throw new UsageError(`--split ${text}: write three percentages that sum to 100, as 70,20,10.`);
+  }
+  return percents;
+}
+
+function parsePositions(text: string): number[] {
+  const positions = text.split(',').map(Number);
+  const rising = positions.every((position, i) => i === 0 || position > positions[i - 1]);
+  if (!rising || positions.some((position) => ![1, 2, 3].includes(position))) {
+    throw new UsageError(`--responses ${text}: write some of 1,2,3 in that order.`);
+  }
+  return positions;
+}
