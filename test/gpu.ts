@@ -1,13 +1,12 @@
 import { openAdapter } from '../src/cli/gpu.js';
 import { kernelSource } from '../src/cli/kernel-source.js';
-import { float16ToFloat32 } from '../src/formats/half.js';
+import { float16ToFloat32, float32ToFloat16 } from '../src/formats/half.js';
 import { BatchUniform, type BatchValues } from '../src/gpu/batch.js';
 import { Device } from '../src/gpu/device.js';
 import { KernelCache } from '../src/gpu/kernels.js';
 import { BufferPool, Recorder } from '../src/gpu/program.js';
 import { createTensor, type DType, type Tensor, upload } from '../src/gpu/tensor.js';
 import type { OpContext } from '../src/ops/context.js';
-import { float32ToFloat16 } from './reference/half.js';
 
 export type Tier = 'f32' | 'f16';
 /** Element types of operands, each with forms of its kernels. */

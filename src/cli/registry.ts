@@ -5,6 +5,7 @@ import { doctorCommand } from './doctor.js';
 import { evaluateCommand } from './evaluate.js';
 import { generateCommand } from './generate.js';
 import type { Command } from './main.js';
+import { quantizeCommand } from './quantize.js';
 import { scoreCommand } from './score.js';
 import { sftCommand } from './sft.js';
 
@@ -17,5 +18,6 @@ export const commands: readonly Command[] = [
   generateCommand,
   scoreCommand,
   evaluateCommand,
+  quantizeCommand,
   benchCommand,
 ];

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
-import { bfloat16ToFloat32, float16ToFloat32 } from '../../src/formats/half.js';
-import { float32ToFloat16 } from '../reference/half.js';
+import { bfloat16ToFloat32, float16ToFloat32, float32ToFloat16 } from '../../src/formats/half.js';
 
 const ALL = Uint16Array.from({ length: 65536 }, (_, i) => i);
 

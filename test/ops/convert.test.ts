@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bfloat16ToFloat32, float16ToFloat32 } from '../../src/formats/half.js';
+import { bfloat16ToFloat32, float16ToFloat32, float32ToFloat16 } from '../../src/formats/half.js';
 import { createTensor, type DType, upload } from '../../src/gpu/tensor.js';
 import { convert } from '../../src/ops/convert.js';
 import { OpRun, openTestGpu, type TestGpu } from '../gpu.js';
-import { float32ToFloat16 } from '../reference/half.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {

@@ -1,3 +1,5 @@
+import { expect } from 'vitest';
+
 /** Codes and scales of a flattened matrix, and how far each number is from where its code would change. */
 export interface Quantized {
   readonly codes: Uint8Array;
@@ -69,7 +71,7 @@ export function quantizeAffine(weights: ArrayLike<number>, group: number, bits: 
     const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
     const edge = Math.abs(low) > Math.abs(high) ? low : high;
     const even = Math.max((high - low) / steps, 1e-7) * (edge === high ? -1 : 1);
-    const codeOfZero = -Math.round(edge / even);
+    const codeOfZero = Math.round(-edge / even);
     scales[g] = codeOfZero === 0 ? even : -edge / codeOfZero;
     offsets[g] = codeOfZero === 0 ? 0 : edge;
     numbers.forEach((number, i) => {
@@ -84,4 +86,29 @@ export function quantizeAffine(weights: ArrayLike<number>, group: number, bits: 
 /** To the nearest integer and a half. */
 function distanceToTie(x: number): number {
   return Math.abs(Math.abs(x - Math.floor(x)) - 0.5);
+}
+
+/**
+ * bitsandbytes' 8-bit blockwise quantisation of absmaxes: each minus the offset, over the largest magnitude of its block
+ * of 256, to the nearest of `levels`, tried one by one.
+ */
+export function quantizeBlockwise(absmax: ArrayLike<number>, offset: number, levels: Float32Array): Quantized {
+  const count = absmax.length;
+  const codes = new Uint8Array(count);
+  const margins = new Float64Array(count);
+  const scales = new Float64Array(Math.ceil(count / 256));
+  for (let i = 0; i < count; i++) scales[i >> 8] = Math.max(scales[i >> 8], Math.abs(absmax[i] - offset));
+  for (let i = 0; i < count; i++) {
+    const distances = Array.from(levels, (level) => Math.abs((absmax[i] - offset) / scales[i >> 8] - level));
+    const [first, second] = [...distances].sort((a, b) => a - b);
+    codes[i] = distances.indexOf(first);
+    margins[i] = second - first;
+  }
+  return { codes, scales, offsets: new Float64Array(scales.length).fill(offset), margins };
+}
+
+/** Holds codes to the reference's but for numbers that lie within `margin` of where their code would change. */
+export function expectCodes({ codes, margins }: Quantized, margin: number, actual: (i: number) => number): void {
+  const wrong = Array.from(codes.keys()).filter((i) => margins[i] > margin && actual(i) !== codes[i]);
+  expect(wrong.map((i) => ({ i, actual: actual(i), expected: codes[i], margin: margins[i] }))).toEqual([]);
 }

@@ -1,0 +1,50 @@
+// Affine 4- and 8-bit checkpoints as mlx-lm writes them (quantize_model and save_model of mlx_lm.utils):
+// https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/utils.py
+
+import { float32ToFloat16 } from './half.js';
+import type { FloatMatrix, QuantisedFormat } from './quantised-format.js';
+
+/** MLX's affine codes of 4 or 8 bits, scales and biases in the matrix's own type; embedding and head are quantised too. */
+export function mlxFormat(bits: 4 | 8, group: 32 | 64 | 128): QuantisedFormat {
+  const quantization = { group_size: group, bits };
+  return {
+    codes: bits === 4 ? 'affine4' : 'affine8',
+    group,
+    vocabularies: true,
+    metadata: { format: 'mlx' },
+    refuses: ({ shape }) =>
+      shape[1] % group === 0 ? null : `its ${shape[1]} columns are no multiple of the group size ${group}`,
+    tensors({ name, shape: [rows, columns], dtype }) {
+      const groups = [rows, columns / group];
+      return [
+        { name, dtype: 'U32', shape: [rows, (columns * bits) / 32] },
+        { name: sibling(name, 'scales'), dtype, shape: groups },
+        { name: sibling(name, 'biases'), dtype, shape: groups },
+      ];
+    },
+    pack: (codes) => codes,
+    *scales({ name, dtype }, pairs) {
+      for (const [i, tensor] of ['scales', 'biases'].entries())
+        yield {
+          name: sibling(name, tensor),
+          bytes: encode(
+            dtype,
+            pairs.filter((_, at) => at % 2 === i),
+          ),
+        };
+    },
+    config: () => ({ quantization, quantization_config: quantization }),
+  };
+}
+
+function sibling(name: string, tensor: string): string {
+  return name.replace(/weight$/, tensor);
+}
+
+/** Bytes of numbers that the type holds exactly. */
+function encode(dtype: FloatMatrix['dtype'], values: Float32Array): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const halves = dtype === 'F16' ? float32ToFloat16(values) : Uint16Array.from(bits, (word) => word >>> 16);
+  return new Uint8Array(halves.buffer);
+}
