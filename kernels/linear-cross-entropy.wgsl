@@ -1,21 +1,25 @@
 // Cross-entropy on the edges of a trie, over one chunk of rows; the vocabulary may lie in several parts, each with its
 // own logits. A row's edges are edgeStart[row] .. edgeStart[row + 1].
-// stats:    of this part: statistics[row, part] = (max, Σ exp(logit - max))
-// logprobs: edgeLogprob[e] = logit[target] - lse, for edges whose target lies in this part
+// stats:    of this part: statistics[row, part] = (max, Σ exp(logit - max)), with ENTROPY also Σ logit · exp(logit - max)
+// logprobs: edgeLogprob[e] = logit[target] - lse, for edges whose target lies in this part; with ENTROPY also
+//           rowEntropy[row] = lse − Σ p · logit
 // backward: gradient = gradScale · (Σw · softmax − Σ w · onehot), in operand type; columns past the vocabulary are 0
 // Rows count from firstRow among all logit rows; logits, gradient and statistics are local to the chunk.
 #if stats || backward || logprobs
 @group(0) @binding(0) var<storage, read> logits: array<f32>;               // [chunk rows, stride]
 #endif
 #if stats
-@group(0) @binding(1) var<storage, read_write> statistics: array<vec2f>;      // [chunk rows, parts]
+@group(0) @binding(1) var<storage, read_write> statistics: array<${ENTROPY ? 'vec3f' : 'vec2f'}>; // [chunk rows, parts]
 #else
-@group(0) @binding(1) var<storage, read> statistics: array<vec2f>;
+@group(0) @binding(1) var<storage, read> statistics: array<${ENTROPY ? 'vec3f' : 'vec2f'}>;
 @group(0) @binding(2) var<storage, read> edgeStart: array<u32>;            // [logit rows + 1]
 @group(0) @binding(3) var<storage, read> edgeTarget: array<u32>;           // [edges]
 #endif
 #if logprobs
 @group(0) @binding(4) var<storage, read_write> edgeLogprob: array<f32>;    // [edges]
+#if ENTROPY
+@group(0) @binding(5) var<storage, read_write> rowEntropy: array<f32>;     // [logit rows]
+#endif
 #endif
 #if backward
 @group(0) @binding(4) var<storage, read> edgeWeight: array<f32>;           // [edges]
@@ -65,7 +69,17 @@ fn stats(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: 
   var sum = 0.0;
   for (var i = li; i < p.count; i += 64u) { sum += exp(logits[row * p.stride + i] - top); }
   sum = sum64(sum, li);
+#if ENTROPY
+  var weighted = 0.0;
+  for (var i = li; i < p.count; i += 64u) {
+    let logit = logits[row * p.stride + i];
+    weighted += logit * exp(logit - top);
+  }
+  weighted = sum64(weighted, li);
+  if (li == 0u) { statistics[row * p.parts + p.part] = vec3f(top, sum, weighted); }
+#else
   if (li == 0u) { statistics[row * p.parts + p.part] = vec2f(top, sum); }
+#endif
 }
 #endif
 
@@ -82,6 +96,16 @@ fn logprobs(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
       edgeLogprob[e] = logits[row * p.stride + token - p.first] - lse;
     }
   }
+#if ENTROPY
+  if (p.part == 0u) {
+    var mean = 0.0;
+    for (var i = 0u; i < p.parts; i++) {
+      let one = statistics[row * p.parts + i];
+      mean += one.z * exp(one.x - lse);
+    }
+    rowEntropy[p.firstRow + row] = lse - mean;
+  }
+#endif
 }
 #endif
 

@@ -85,12 +85,12 @@ export function planTraining(
     rows,
     attentionLayout(device, config, tier),
   );
-  const edgeLogprob = new Tensor('edge_logprob', 'f32', [rows], null, 0, true);
+  const result = new Tensor('result', 'f32', [rows], null, 0, true);
   const recorder = recordLoss(
     model,
     { adapter: adapterStandIn(config, adapter, operandOf(tier)), backward: true, recompute },
     tensors,
-    edgeLogprob,
+    { result, samples: null, entropy: null },
     rows,
   );
   const plan = recorder.plan();

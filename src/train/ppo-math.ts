@@ -140,15 +140,13 @@ export function valueLoss(
     const weight = tokenWeight(reduction, lengths, i);
     return Float64Array.from(sequence, (value, t) => {
       const change = value - old[i][t];
-      const bounded = old[i][t] + Math.min(Math.max(change, -cliprange), cliprange);
       const plain = value - returns[i][t];
-      const far = bounded - returns[i][t];
-      loss += (weight * Math.max(plain ** 2, far ** 2)) / 2;
-      if (far ** 2 > plain ** 2) {
-        clipped++;
-        return 0; // beyond the bounds, where it does not move with the value
-      }
-      return weight * plain;
+      const bounded = old[i][t] + Math.min(Math.max(change, -cliprange), cliprange) - returns[i][t];
+      // Within the range the two are equal, but for rounding.
+      const isClipped = Math.abs(change) > cliprange && bounded ** 2 > plain ** 2;
+      loss += (weight * (isClipped ? bounded : plain) ** 2) / 2;
+      if (isClipped) clipped++;
+      return isClipped ? 0 : weight * plain; // the bound does not move with the value
     });
   });
   return { loss, gradient, clipFraction: clipped / lengths.reduce((a, b) => a + b, 0) };

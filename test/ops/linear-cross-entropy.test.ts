@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { linearCrossEntropy } from '../../src/ops/linear-cross-entropy.js';
+import { policyGradient } from '../../src/ops/policy-gradient.js';
 import { OpRun, openTestGpu, rounded, type TestGpu, type Tier, tiers, tolerance } from '../gpu.js';
 import * as reference from '../reference/linear-cross-entropy.js';
 import { randomNormal, randomSource, relativeError } from '../reference/random.js';
@@ -47,7 +48,16 @@ function makeEdges({ rows, vocab, partSize, edgesPerRow }: Shape) {
   return { row, target, weight: rounded('f32', weight), start };
 }
 
-async function run(tier: Tier, shape: Shape, logitScale: number, withGradient = true) {
+/**
+ * With `sampled`, weights are not given but made from the log-probabilities on the way: of one sample an edge whose old
+ * log-probability is the right one, so that its ratio is 1 and its weight the advantage; and entropies are asked for.
+ */
+async function run(
+  tier: Tier,
+  shape: Shape,
+  logitScale: number,
+  { withGradient = true, temperature = 1, sampled = false } = {},
+) {
   const { rows, capacity, vocab, dim, partSize, chunkRows } = shape;
   const unused = new Array((capacity - rows) * dim).fill(Number.NaN);
   const hidden = rounded(tier, [...randomNormal(rows * dim, 1, logitScale / Math.sqrt(dim)), ...unused]);
@@ -65,25 +75,46 @@ async function run(tier: Tier, shape: Shape, logitScale: number, withGradient = 
   }
   const count = edges.row.length;
   const edgeLogprob = op.output('edgeLogprob', 'f32', [count + 4]);
+  const live = hidden.subarray(0, rows * dim);
+  const gradScale = 0.125;
+  // A softmax at a temperature is that of hidden / temperature.
+  const cooled = live.map((x) => x / temperature);
+  const expected = reference.linearCrossEntropy(cooled, head, dim, edges, gradScale).logprobs;
+  const tensors = {
+    edgeStart: op.input('edgeStart', 'u32', [capacity + 1], edges.start),
+    edgeTarget: op.input('edgeTarget', 'u32', [count + 4], edges.target),
+    edgeWeight: sampled
+      ? op.output('edgeWeight', 'f32', [count + 4])
+      : op.input('edgeWeight', 'f32', [count + 4], edges.weight),
+  };
+  const samples = {
+    start: op.input('start', 'u32', [count + 1], [...Array(count + 1).keys()]),
+    samples: op.input(
+      'samples',
+      'f32',
+      [count, 2],
+      [...expected].flatMap((old, i) => [old, edges.weight[i]]),
+    ),
+  };
+  const entropy = op.output('entropy', 'f32', [capacity]);
   const dhidden = withGradient ? op.output('dhidden', 'f32', [capacity, dim]) : null;
   linearCrossEntropy(op.ctx, {
     hidden: op.input('hidden', tier, [capacity, dim], hidden),
     head: { dim, vocab, parts },
-    edges: {
-      edgeStart: op.input('edgeStart', 'u32', [capacity + 1], edges.start),
-      edgeTarget: op.input('edgeTarget', 'u32', [count + 4], edges.target),
-      edgeWeight: op.input('edgeWeight', 'f32', [count + 4], edges.weight),
-    },
+    edges: tensors,
     edgeLogprob,
     dhidden,
     chunkRows,
+    temperature,
+    ...(sampled && {
+      entropy,
+      weigh: (firstRow: number, count: number) =>
+        policyGradient(op.ctx, { edges: tensors, edgeLogprob, samples, cliprange: 0.2, firstRow, rows: count }),
+    }),
   });
-  const gradScale = 0.125;
   await op.run({ rows: 99, logitRows: rows, gradScale });
-  const live = hidden.subarray(0, rows * dim);
   const logprobs = await op.read(edgeLogprob);
   expect(logprobs.subarray(count).every(Number.isNaN)).toBe(true);
-  const expected = reference.linearCrossEntropy(live, head, dim, edges, gradScale).logprobs;
   const gradient = dhidden && (await op.read(dhidden));
   if (gradient) expect(gradient.subarray(rows * dim).every(Number.isNaN)).toBe(true);
   return {
@@ -92,8 +123,9 @@ async function run(tier: Tier, shape: Shape, logitScale: number, withGradient = 
       gradient &&
       relativeError(
         gradient.subarray(0, rows * dim),
-        reference.linearCrossEntropyBackward(live, head, dim, edges, gradScale),
+        reference.linearCrossEntropyBackward(cooled, head, dim, edges, gradScale).map((g) => g / temperature),
       ),
+    entropy: relativeError((await op.read(entropy)).subarray(0, rows), reference.entropies(cooled, head, dim)),
   };
 }
 
@@ -111,8 +143,18 @@ describe.each(tiers)('linear-cross-entropy, %s', (tier) => {
     expect(error.gradient).toBeLessThan(tolerance[tier]);
   });
 
+  it.each([0.7, 1.5])(
+    'at temperature %d, with weights made of the log-probabilities, and entropies',
+    async (temperature) => {
+      const error = await run(tier, shapes[1], 3, { temperature, sampled: true });
+      expect(error.logprobs).toBeLessThan(1e-5);
+      expect(error.gradient).toBeLessThan(tolerance[tier]);
+      expect(error.entropy).toBeLessThan(1e-5);
+    },
+  );
+
   it('gives log-probabilities alone where no gradient is asked for', async () => {
-    const error = await run(tier, shapes[1], 1, false);
+    const error = await run(tier, shapes[1], 1, { withGradient: false });
     expect(error.logprobs).toBeLessThan(1e-5);
     expect(error.gradient).toBeNull();
   });

@@ -5,9 +5,10 @@ import { relativeError } from '../reference/random.js';
 import { attentions } from './random-shapes/attention.js';
 import { Draw } from './random-shapes/draw.js';
 import { others } from './random-shapes/others.js';
+import { ppo } from './random-shapes/ppo.js';
 import { products, smallTile } from './random-shapes/products.js';
 
-const randomCases = { ...products, ...attentions, ...others };
+const randomCases = { ...products, ...attentions, ...others, ...ppo };
 
 /** Shapes of each kernel: LEXALIGN_SHAPES=5000 tries more. */
 const shapes = Number(process.env.LEXALIGN_SHAPES ?? 200);

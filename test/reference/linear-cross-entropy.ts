@@ -59,6 +59,13 @@ export function linearCrossEntropyBackward(
   return dHidden;
 }
 
+/** Entropy of softmax(hidden · headᵀ) of each row. */
+export function entropies(hidden: Float64Array, head: Float64Array, d: number): Float64Array {
+  return Float64Array.from({ length: hidden.length / d }, (_, row) =>
+    logSoftmax(logitRow(hidden, row, head, d)).reduce((sum, logprob) => sum - Math.exp(logprob) * logprob, 0),
+  );
+}
+
 /** log softmax of one row of logits [vocab]. */
 export function logSoftmax(logits: Float64Array): Float64Array {
   const top = logits.reduce((a, b) => Math.max(a, b));
