@@ -55,7 +55,7 @@ export async function benchSft(
     initialAdapter(config, adapterConfig, () => random.uint32() / 2 ** 32),
     { trainable: true },
   );
-  const optimizer = await Optimizer.create(model, adapter, {
+  const optimizer = await Optimizer.create(model, adapter.chunks, {
     beta1: 0.9,
     beta2: 0.999,
     epsilon: 1e-8,

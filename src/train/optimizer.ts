@@ -1,8 +1,7 @@
 import { type Program, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor } from '../gpu/tensor.js';
-import type { AdapterWeights, Moments } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
-import { adamw } from '../ops/adamw.js';
+import { type AdamWChunk, adamw } from '../ops/adamw.js';
 import { gradNorm } from '../ops/grad-norm.js';
 
 export interface AdamWOptions {
@@ -16,47 +15,41 @@ export interface AdamWOptions {
   readonly loraPlusRatio: number;
 }
 
-/** Clipping and AdamW over an adapter, as one recorded program. */
+/** Clipping and AdamW over chunks of parameters, an adapter's or a critic's, as one recorded program. */
 export class Optimizer {
   readonly #model: LanguageModel;
-  readonly #adapter: AdapterWeights;
+  readonly #chunks: readonly AdamWChunk[];
   readonly #options: AdamWOptions;
   readonly #norm: Tensor;
   readonly #step: Program;
-  /** Updates made so far. */
+  /** Updates made so far; a resumed run, whose moments come from a checkpoint, sets it. */
   updates = 0;
 
   private constructor(
     model: LanguageModel,
-    adapter: AdapterWeights,
+    chunks: readonly AdamWChunk[],
     options: AdamWOptions,
     norm: Tensor,
     step: Program,
   ) {
     this.#model = model;
-    this.#adapter = adapter;
+    this.#chunks = chunks;
     this.#options = options;
     this.#norm = norm;
     this.#step = step;
   }
 
   /** Starts with moments of zero. */
-  static async create(model: LanguageModel, adapter: AdapterWeights, options: AdamWOptions): Promise<Optimizer> {
+  static async create(model: LanguageModel, chunks: readonly AdamWChunk[], options: AdamWOptions): Promise<Optimizer> {
     const recorder = new Recorder(model.kernels);
     const ops = model.ops(recorder);
     const norm = createTensor(model.device, 'grad_norm', 'f32', [2]);
-    gradNorm(ops, { gradients: adapter.chunks.map((chunk) => chunk.gradients), norm });
-    for (const chunk of adapter.chunks) adamw(ops, chunk, norm);
+    gradNorm(ops, { gradients: chunks.map((chunk) => chunk.gradients), norm });
+    for (const chunk of chunks) adamw(ops, chunk, norm);
     const program = await recorder.realise(model.device, model.pool, model.batch.buffer);
-    const optimizer = new Optimizer(model, adapter, options, norm, program);
+    const optimizer = new Optimizer(model, chunks, options, norm, program);
     optimizer.#clear('first', 'second');
     return optimizer;
-  }
-
-  /** Goes on from a checkpoint's moments after so many updates. */
-  resume(moments: Moments, updates: number): void {
-    this.#adapter.uploadMoments(moments);
-    this.updates = updates;
   }
 
   zeroGradients(): void {
@@ -66,7 +59,7 @@ export class Optimizer {
   #clear(...parts: ('gradients' | 'first' | 'second')[]): void {
     const { gpu } = this.#model.device;
     const encoder = gpu.createCommandEncoder();
-    for (const chunk of this.#adapter.chunks) for (const part of parts) encoder.clearBuffer(chunk[part].buffer!);
+    for (const chunk of this.#chunks) for (const part of parts) encoder.clearBuffer(chunk[part].buffer!);
     gpu.queue.submit([encoder.finish()]);
   }
 

@@ -176,8 +176,9 @@ export async function trainSft(
   const { perEpoch, total } = countSteps(data.train.length, options);
   const warmup = countWarmup(total, options);
   const start = from?.state ?? initialState(model.operand, options.seed);
-  const optimizer = await Optimizer.create(model, weights, options);
-  if (from) optimizer.resume(from.moments, start.updates);
+  const optimizer = await Optimizer.create(model, weights.chunks, options);
+  if (from) weights.uploadMoments(from.moments);
+  optimizer.updates = start.updates;
   const { recompute } = options;
   const programs = new LossPrograms(model, { adapter: weights, backward: true, recompute });
   const evaluation = new LossPrograms(model, { adapter: weights, backward: false });
