@@ -1,5 +1,5 @@
 import type { ModelConfig } from '../models/config.js';
-import { EMBEDDING, HEAD, tensorSpecs } from '../models/tensors.js';
+import { tensorSpecs } from '../models/tensors.js';
 import type { ByteSource } from '../src/formats/bytes.js';
 import type { Checkpoint, CheckpointTensor } from '../src/formats/checkpoint.js';
 
@@ -58,9 +58,7 @@ export function randomCheckpoint(config: ModelConfig): Checkpoint<ModelConfig> {
       source: randomSource(name, 2 * elements, role === 'norm'),
     });
   }
-  const embedding = tensors.get(EMBEDDING)!;
-  const head = tensors.get(HEAD) ?? embedding;
-  return { dir: 'random', config, tensors, embedding, head, hasTokenizer: false, close: async () => {} };
+  return { dir: 'random', config, tensors, packed: new Map(), hasTokenizer: false, close: async () => {} };
 }
 
 /** Random numbers ±(1/64 … 1/32), repeated for all: made one by one, 8 billion would take minutes. */

@@ -1,5 +1,5 @@
+import type { Keys } from '../src/formats/keys.js';
 import type { ModelConfig, RopeConfig } from './config.js';
-import type { Keys } from './keys.js';
 
 /** What the architectures do not share. */
 interface Differences {

@@ -1,5 +1,5 @@
+import { Keys } from '../src/formats/keys.js';
 import type { ModelConfig } from './config.js';
-import { Keys } from './keys.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import { qwen2 } from './qwen2.js';

@@ -1,6 +1,6 @@
+import type { Keys } from '../src/formats/keys.js';
 import type { ModelConfig } from './config.js';
 import { readDecoder, uniformWindows } from './decoder.js';
-import type { Keys } from './keys.js';
 
 /** Llama 2, 3, 3.1, 3.2: full attention; biases by option, `attention_bias` on all four projections. */
 export function llama(keys: Keys): ModelConfig {

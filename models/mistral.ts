@@ -1,6 +1,6 @@
+import type { Keys } from '../src/formats/keys.js';
 import type { ModelConfig } from './config.js';
 import { readDecoder, uniformWindows } from './decoder.js';
-import type { Keys } from './keys.js';
 
 /** Mistral: one window in all layers, 4,096 where config.json is silent, none where it says null; no biases. */
 export function mistral(keys: Keys): ModelConfig {

@@ -1,6 +1,6 @@
+import type { Keys } from '../src/formats/keys.js';
 import type { ModelConfig } from './config.js';
 import { qwenWindows, readDecoder } from './decoder.js';
-import type { Keys } from './keys.js';
 
 /** Qwen2 and Qwen2.5: biases on q, k and v always. */
 export function qwen2(keys: Keys): ModelConfig {

@@ -1,6 +1,6 @@
+import type { Keys } from '../src/formats/keys.js';
 import type { ModelConfig } from './config.js';
 import { qwenWindows, readDecoder } from './decoder.js';
-import type { Keys } from './keys.js';
 
 /** Qwen3: RMSNorm over each head of q and k; heads of 128 whatever the hidden size; biases by option on q, k, v and o. */
 export function qwen3(keys: Keys): ModelConfig {

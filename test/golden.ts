@@ -8,7 +8,10 @@ import type { TrainOptions } from './reference/training.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-export const goldenCases = ['llama', 'llama-llama3-rope', 'qwen2', 'qwen3', 'mistral'] as const;
+export const floatCases = ['llama', 'llama-llama3-rope', 'qwen2', 'qwen3', 'mistral'] as const;
+/** Models that are stored quantised; the reference model is what they dequantise to. */
+const quantisedCases = ['nf4-double', 'nf4-plain', 'gptq-v1-actorder', 'gptq-v2-asym', 'awq', 'mlx'] as const;
+export const goldenCases = [...floatCases, ...quantisedCases];
 export type GoldenCase = (typeof goldenCases)[number];
 
 /** Everything a folder of test/fixtures/golden holds; the README there says what each figure is. */
@@ -56,7 +59,7 @@ export function loadGolden(name: GoldenCase): Golden {
   const train = read('expected/train.json');
   return {
     directory,
-    model: loadModel(join(directory, 'model')),
+    model: loadModel(existsSync(join(directory, 'truth')) ? join(directory, 'truth') : join(directory, 'model')),
     adapter: loadAdapter(join(directory, 'adapter')),
     batch: readSequences(read('batch.json')),
     batches: (read('batches.json').batches as Json[]).map(readSequences),

@@ -198,7 +198,7 @@ async function train(
   const [rows, evalRows] = [run.train.examples, run.valid?.examples ?? []];
   const request = {
     config: model.config,
-    packed: new Map(),
+    packed: model.checkpoint.packed,
     adapter: run.config,
     maxLength: run.maxLength,
     asked: args.microBatchTokens,

@@ -3,18 +3,17 @@ import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
 import { hasFile, type JsonFile, openFile, readJsonInside, resolveInside } from './files.js';
-import { readHeader, type TensorInfo } from './safetensors.js';
+import { openQuantisation } from './quantised.js';
+import { readHeader } from './safetensors.js';
+import type { StoredMatrix } from './stored-matrix.js';
+import { type CheckpointTensor, FLOAT_DTYPES, StoredTensors } from './stored-tensors.js';
+
+export type { CheckpointTensor };
 
 const WEIGHTS = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const MAX_CONFIG_BYTES = 4_000_000;
 const MAX_INDEX_BYTES = 64_000_000;
-const FLOAT_DTYPES = ['F32', 'F16', 'BF16'];
-
-/** A tensor and the file it lies in; read it with readTensor(tensor.source, tensor) or piece by piece. */
-export interface CheckpointTensor extends TensorInfo {
-  readonly source: ByteSource;
-}
 
 /** What a model asks of a checkpoint; `modelLayout` of models/index.ts makes one from config.json. */
 export interface CheckpointLayout<Config> {
@@ -31,9 +30,8 @@ export interface Checkpoint<Config> {
   readonly config: Config;
   /** By name: all the files hold, all the model needs among them. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** [vocabulary, hidden]; the same tensor as `head` when the embeddings are tied. */
-  readonly embedding: CheckpointTensor;
-  readonly head: CheckpointTensor;
+  /** The matrices that are stored quantised, by the name of their weight. */
+  readonly packed: ReadonlyMap<string, StoredMatrix>;
   /** Whether there is a tokenizer.json; without one, data are rows of input_ids. */
   readonly hasTokenizer: boolean;
   close(): Promise<void>;
@@ -41,9 +39,9 @@ export interface Checkpoint<Config> {
 
 /**
  * Opens a Hugging Face model directory (config.json and model.safetensors, or model.safetensors.index.json and its
- * shards) and checks that each tensor the model needs is there, is a float and has its shape; reads headers only.
- * Throws InputError naming file and tensor or key. `layoutOf` gets config.json and generation_config.json (null when
- * there is none).
+ * shards) and checks that each tensor the model needs is there, of a type that is read, and has its shape; reads
+ * headers, and of quantised weights what says how they are packed. Throws InputError naming file and tensor or key.
+ * `layoutOf` gets config.json and generation_config.json (null when there is none).
  */
 export async function openCheckpoint<Config>(
   dir: string,
@@ -51,11 +49,11 @@ export async function openCheckpoint<Config>(
 ): Promise<Checkpoint<Config>> {
   await checkDirectory(dir);
   const config = await readJsonInside(dir, 'config.json', MAX_CONFIG_BYTES);
-  refuseQuantised(config);
   const generation = (await hasFile(dir, 'generation_config.json'))
     ? await readJsonInside(dir, 'generation_config.json', MAX_CONFIG_BYTES)
     : null;
   const layout = layoutOf(config, generation);
+  const quantisation = await openQuantisation(dir, config);
   const sources: ByteSource[] = [];
   const close = async () => {
     await Promise.all(sources.map((source) => source.close()));
@@ -63,11 +61,15 @@ export async function openCheckpoint<Config>(
   try {
     const tensors = await openWeights(dir, sources);
     if (layout.tied) tie(dir, tensors, layout);
-    for (const { name, shape } of layout.tensors) checkTensor(dir, tensors.get(name), name, shape);
-    const embedding = tensors.get(layout.embedding) as CheckpointTensor;
-    const head = layout.tied ? embedding : (tensors.get(layout.head) as CheckpointTensor);
+    const stored = new StoredTensors(dir, tensors);
+    const packed = new Map<string, StoredMatrix>();
+    for (const { name, shape } of layout.tensors) {
+      const matrix = shape.length === 2 ? await quantisation?.(stored, name, shape[0], shape[1]) : null;
+      if (matrix) packed.set(name, matrix);
+      else stored.require(name, FLOAT_DTYPES, shape);
+    }
     const hasTokenizer = await hasFile(dir, 'tokenizer.json');
-    return { dir, config: layout.config, tensors, embedding, head, hasTokenizer, close };
+    return { dir, config: layout.config, tensors, packed, hasTokenizer, close };
   } catch (error) {
     await close();
     throw error;
@@ -81,14 +83,6 @@ async function checkDirectory(dir: string): Promise<void> {
   if (await hasFile(dir, 'config.json')) return;
   const hint = (await hasFile(dir, 'adapter_config.json')) ? '; it is an adapter, which goes on top of a model' : '';
   throw new InputError(`${dir} is not a model directory: it has no config.json${hint}`);
-}
-
-function refuseQuantised({ path, value }: JsonFile): void {
-  for (const key of ['quantization_config', 'quantization'])
-    if (typeof value === 'object' && value !== null && (value as Record<string, unknown>)[key])
-      throw new InputError(
-        `${path}: ${key} says the weights are quantised, which is not read yet; give the unquantised model`,
-      );
 }
 
 async function openWeights(dir: string, sources: ByteSource[]): Promise<Map<string, CheckpointTensor>> {
@@ -149,15 +143,4 @@ function tie<Config>(dir: string, tensors: Map<string, CheckpointTensor>, layout
   if (!tensor) throw new InputError(`${dir}: the weights hold neither ${embedding} nor ${head}`);
   tensors.set(embedding, tensor);
   tensors.set(head, tensor);
-}
-
-function checkTensor(dir: string, tensor: CheckpointTensor | undefined, name: string, shape: readonly number[]): void {
-  if (!tensor) throw new InputError(`${dir}: the weights lack tensor ${name}, which config.json calls for`);
-  const file = tensor.source.name;
-  if (!FLOAT_DTYPES.includes(tensor.dtype))
-    throw new InputError(`${file}: tensor ${tensor.name} has dtype ${tensor.dtype}; only F32, F16 and BF16 are read`);
-  if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i]))
-    throw new InputError(
-      `${file}: tensor ${tensor.name} has shape [${tensor.shape.join(', ')}], config.json calls for [${shape.join(', ')}]`,
-    );
 }

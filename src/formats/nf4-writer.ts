@@ -10,7 +10,7 @@ const BLOCK = 64;
 const NESTED_BLOCK = 256;
 
 /** NormalFloat of 4 bits (QLoRA, Dettmers et al. 2023, appendix E), as F32. */
-const LEVELS = Float32Array.of(
+export const NF4_LEVELS = Float32Array.of(
   -1.0,
   -0.6961928009986877,
   -0.5250730514526367,
@@ -129,7 +129,7 @@ function* piecesOf(matrix: FloatMatrix, absmax: Float32Array, doubleQuant: boole
     name: `${name}.${suffix}`,
     bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
   });
-  yield floats('quant_map', LEVELS);
+  yield floats('quant_map', NF4_LEVELS);
   if (!doubleQuant) {
     yield floats('absmax', absmax);
     yield { name: `${name}.${STATE}`, bytes: stateOf(matrix, null) };
@@ -143,7 +143,8 @@ function* piecesOf(matrix: FloatMatrix, absmax: Float32Array, doubleQuant: boole
   yield { name: `${name}.${STATE}`, bytes: stateOf(matrix, nested.offset) };
 }
 
-const STATE = 'quant_state.bitsandbytes__nf4';
+/** Name of a matrix's state, behind the weight's. */
+export const STATE = 'quant_state.bitsandbytes__nf4';
 const TORCH_TYPES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
 
 /** The JSON text of a matrix's state; with an offset padded with spaces, so that its length does not depend on it. */

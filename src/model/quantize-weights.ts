@@ -125,6 +125,8 @@ export interface QuantisedPlan {
 
 /** Every tensor that the model needs, for a format. Throws InputError where a matrix cannot be quantised to it. */
 export function planQuantised(checkpoint: Checkpoint<ModelConfig>, format: QuantisedFormat): QuantisedPlan {
+  if (checkpoint.packed.size > 0)
+    throw new InputError(`${checkpoint.dir}: its weights are quantised already; give the unquantised model.`);
   const tensors = tensorSpecs(checkpoint.config).map(({ name, role }): PlannedTensor => {
     const source = checkpoint.tensors.get(name)!;
     const { dtype, shape } = source;

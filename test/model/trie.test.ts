@@ -4,7 +4,7 @@ import { buildTrie } from '../../src/batch/trie.js';
 import type { Example } from '../../src/batch/types.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
 import { randomExamples } from '../batch/random-tries.js';
-import { goldenCases } from '../golden.js';
+import { floatCases } from '../golden.js';
 import { openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { type GoldenModel, type Gradients, gradientsOf, oneByOne, openGolden, worstError } from '../train/helpers.js';
 
@@ -26,7 +26,7 @@ const sets: [string, Example[]][] = [
   ['little sharing', randomExamples(3, { count: 9, length: 20, vocab: 90 })],
 ];
 
-describe.each(goldenCases)('sharing prefixes on %s', (name) => {
+describe.each(floatCases)('sharing prefixes on %s', (name) => {
   it.each(tiers)('gives the loss and gradients of the sequences one by one, %s', async (tier) => {
     const opened = await openGolden(gpu, name, tier);
     const programs = new LossPrograms(opened.model, { adapter: opened.weights, backward: true });

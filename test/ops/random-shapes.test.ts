@@ -5,10 +5,11 @@ import { relativeError } from '../reference/random.js';
 import { attentions } from './random-shapes/attention.js';
 import { Draw } from './random-shapes/draw.js';
 import { others } from './random-shapes/others.js';
+import { packing } from './random-shapes/packing.js';
 import { ppo } from './random-shapes/ppo.js';
 import { products, smallTile } from './random-shapes/products.js';
 
-const randomCases = { ...products, ...attentions, ...others, ...ppo };
+const randomCases = { ...products, ...attentions, ...others, ...packing, ...ppo };
 
 /** Shapes of each kernel: LEXALIGN_SHAPES=5000 tries more. */
 const shapes = Number(process.env.LEXALIGN_SHAPES ?? 200);

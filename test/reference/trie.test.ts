@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Example } from '../../src/batch/types.js';
-import { goldenCases, loadGolden } from '../golden.js';
+import { floatCases, loadGolden } from '../golden.js';
 import { lossAndGradients } from './decoder.js';
 import { randomSource, relativeError } from './random.js';
 import { mergePrefixes, packChains } from './trie.js';
@@ -34,7 +34,7 @@ describe('mergePrefixes', () => {
   });
 });
 
-describe.each(goldenCases)('a trie of random sequences in the decoder of %s', (name) => {
+describe.each(floatCases)('a trie of random sequences in the decoder of %s', (name) => {
   it('gives the loss and gradients of the sequences side by side', () => {
     const { model, adapter } = loadGolden(name);
     const examples = randomExamples(7);

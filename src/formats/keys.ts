@@ -1,4 +1,4 @@
-import { InputError } from '../src/errors.js';
+import { InputError } from '../errors.js';
 
 /** Typed reads of the keys of a parsed JSON object, with errors that name file and key. A null counts as absent. */
 export class Keys {

@@ -1,0 +1,33 @@
+import { awq } from './awq.js';
+import { bitsandbytes } from './bitsandbytes.js';
+import { hasFile, type JsonFile, readJsonInside } from './files.js';
+import { gptq } from './gptq.js';
+import { Keys } from './keys.js';
+import { mlx } from './mlx.js';
+import type { MatrixReader, QuantisedReader } from './stored-matrix.js';
+
+/** The formats of quantised checkpoints that are read; a new one is one file and one line here. */
+const READERS: readonly QuantisedReader[] = [bitsandbytes, gptq, awq, mlx];
+
+/** Older writers of GPTQ put the settings here and not into config.json. */
+const GPTQ_SETTINGS = 'quantize_config.json';
+const MAX_SETTINGS_BYTES = 4_000_000;
+
+/**
+ * What finds the quantised matrices of a model directory: the format that config.json names. Null where it names none.
+ * Throws InputError naming file and key.
+ */
+export async function openQuantisation(dir: string, config: JsonFile): Promise<MatrixReader | null> {
+  const keys = new Keys(config.path, config.value);
+  const settings = keys.object('quantization_config') ?? keys.object('quantization');
+  if (!settings) {
+    if (!(await hasFile(dir, GPTQ_SETTINGS))) return null;
+    const { path, value } = await readJsonInside(dir, GPTQ_SETTINGS, MAX_SETTINGS_BYTES);
+    return gptq.read(new Keys(path, value));
+  }
+  const method = settings.get('quant_method') ?? (settings.has('load_in_4bit') ? 'bitsandbytes' : null);
+  const reader = READERS.find((reader) => reader.method === method);
+  const names = READERS.flatMap((reader) => reader.method ?? []);
+  if (!reader) throw settings.error('quant_method', `one of ${names.join(', ')}, or absent where MLX wrote the file`);
+  return reader.read(settings);
+}
