@@ -48,6 +48,11 @@ export function createRandom(seed: number): Random {
   return xoshiro128([low(first), low(first >> 32n), low(second), low(second >> 32n)]);
 }
 
+/** The seed, below 2^53, of the sequence of this index in a run of this seed (below 2^32). */
+export function sequenceSeed(seed: number, index: number): number {
+  return Number(splitmix64((BigInt(seed) << 32n) | BigInt(index), 1)[0] >> 11n);
+}
+
 /** A shuffled copy (Fisher and Yates). */
 export function shuffle<T>(items: readonly T[], random: Random): T[] {
   const out = [...items];

@@ -34,6 +34,8 @@ struct Params {
   firstRow: u32, // live rows are counted from here
   xRow: u32,    // row of x and u that is row 0
   cRow: u32,    // row of c that is row 0
+  cStride: u32, // numbers from one row of c to the next
+  cColumn: u32, // column of c that is column 0
   alpha: f32,
   uStride: u32, // numbers from one row of u to the next
   uColumn: u32, // column of u that is column 0
@@ -51,7 +53,7 @@ fn liveRows() -> u32 {
 
 // Four neighbouring columns of a row: quad = n / 4.
 fn store(row: u32, quad: u32, sum: vec4f) {
-  let at = (p.cRow + row) * (p.n / 4u) + quad;
+  let at = (p.cRow + row) * (p.cStride / 4u) + p.cColumn / 4u + quad;
   var value = sum * p.alpha;
 #if BIAS
   value += bias[quad];

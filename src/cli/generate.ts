@@ -1,8 +1,9 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
+import { countPromptPlaces } from '../batch/prompt-places.js';
 import { InputError, UsageError } from '../errors.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine, type RolloutOptions } from '../model/rollout.js';
-import { sequenceSeed } from '../model/sampling.js';
+import { sequenceSeed } from '../random.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { checkSeed, configOption } from './options.js';
@@ -39,7 +40,7 @@ export const generateCommand: Command = {
   },
 };
 
-/** Least number of prompt tokens computed together. */
+/** Most tokens of prompts computed together. */
 const promptTokens = 2048;
 
 async function runGenerate(args: Arguments): Promise<void> {
@@ -62,8 +63,10 @@ async function runGenerate(args: Arguments): Promise<void> {
         maxNewTokens: args.maxNewTokens,
         stopIds: new Set(args.ignoreEos ? [] : stopIdsOf(model)),
         sampling: { ...args, unpenalised: new Set() },
-        batchSize: args.batchSize,
-        promptTokens: Math.max(promptTokens, longest),
+        batchSize: Math.min(args.batchSize, prompts.length),
+        maxPromptTokens: longest,
+        promptPlaces: countPromptPlaces(prompts.map(({ ids }) => ids)),
+        promptTokens,
       };
       await answer(args, model, loaded, prompts, settings);
     });

@@ -1,3 +1,4 @@
+import { countPromptPlaces } from '../batch/prompt-places.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine } from '../model/rollout.js';
@@ -62,8 +63,10 @@ export async function decodeAssociations(
       presencePenalty,
       unpenalised: new Set(separators.flatMap((text) => [...tokenizer.encodeContinuation(text)])),
     },
-    batchSize,
-    promptTokens: Math.max(2048, longest),
+    batchSize: Math.min(batchSize, cues.length),
+    maxPromptTokens: longest,
+    promptPlaces: countPromptPlaces(prompts),
+    promptTokens: 2048,
   });
   try {
     const answers = await engine.run(

@@ -1,33 +1,28 @@
-import { createTensor, type Tensor } from '../gpu/tensor.js';
-import { gatherRows } from '../ops/gather-rows.js';
+import type { Tensor } from '../gpu/tensor.js';
+import type { RowCount } from '../ops/context.js';
+import type { VocabParts } from '../ops/embedding.js';
 import { matmul } from '../ops/matmul.js';
 import { rmsNorm } from '../ops/rms-norm.js';
-import type { LanguageModel } from './language-model.js';
 import type { DecoderContext } from './linear.js';
 
-/** Gives a fresh copy of the logits [vocab] of a row. */
-export type LogitRows = (row: number) => Float32Array;
+/** Numbers from one row of logits to the next: the vocabulary, padded as the head is. */
+export function logitStride({ parts }: VocabParts): number {
+  const { first, rows } = parts[parts.length - 1];
+  return first + rows;
+}
 
 /**
- * Records the final norm and the head for the rows of x [capacity, hidden] that `index` [rows] names; how many of
- * them count is the batch's `logitRows`. Gives the logits, one f32 tensor [rows, padded part] for each part of the
- * vocabulary, which the caller destroys.
+ * Records the final norm and the head for the first `rows` rows of x [capacity, hidden], of which `count` are live.
+ * Gives logits f32 [rows, stride], whatever number of parts the vocabulary lies in.
  */
-export function recordHead(
-  d: DecoderContext,
-  model: LanguageModel,
-  args: { x: Tensor; index: Tensor; rows: number },
-): Tensor[] {
-  const { config, weights } = d;
-  const { x, index, rows } = args;
-  const gathered = d.ops.recorder.tensor('gathered', 'f32', [rows, config.hiddenSize]);
-  gatherRows(d.ops, { index, x, y: gathered });
-  const hidden = d.ops.recorder.tensor('norm', d.ops.operand, [rows, config.hiddenSize]);
-  const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count: 'batch.logitRows' as const };
-  rmsNorm(d.ops, norm, { x: gathered, w: weights.finalNorm, y: hidden });
-  return weights.head.parts.map((part) => {
-    const logits = createTensor(model.device, 'logits', 'f32', [rows, part.rows]);
-    matmul(d.ops, {
+export function recordLogits(d: DecoderContext, x: Tensor, rows: number, count: RowCount): Tensor {
+  const { config, weights, ops } = d;
+  const hidden = ops.recorder.tensor('norm', ops.operand, [x.shape[0], config.hiddenSize]);
+  const norm = { dim: config.hiddenSize, perRow: 1, epsilon: config.rmsNormEps, count };
+  rmsNorm(ops, norm, { x, w: weights.finalNorm, y: hidden });
+  const logits = ops.recorder.tensor('logits', 'f32', [rows, logitStride(weights.head)]);
+  for (const part of weights.head.parts) {
+    matmul(ops, {
       label: 'lm_head',
       form: 'nt',
       x: hidden,
@@ -35,26 +30,9 @@ export function recordHead(
       c: logits,
       n: part.rows,
       k: config.hiddenSize,
-      count: 'batch.logitRows',
+      cColumn: part.first,
+      count,
     });
-    return logits;
-  });
-}
-
-/** Reads the first `rows` rows that a recorded head has computed. */
-export async function readLogits(model: LanguageModel, logits: readonly Tensor[], rows: number): Promise<LogitRows> {
-  const { head } = model.weights;
-  const parts = await Promise.all(
-    logits.map(
-      async (tensor) => new Float32Array(await model.device.read(tensor.buffer!, 0, rows * tensor.shape[1] * 4)),
-    ),
-  );
-  return (row) => {
-    const values = new Float32Array(head.vocab);
-    head.parts.forEach(({ first, count }, i) => {
-      const stride = logits[i].shape[1];
-      values.set(parts[i].subarray(row * stride, row * stride + count), first);
-    });
-    return values;
-  };
+  }
+  return logits;
 }

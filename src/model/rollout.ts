@@ -1,35 +1,31 @@
-import { packBatch, packMicroBatches, rowBucket } from '../batch/pack.js';
-import { buildTrie } from '../batch/trie.js';
-import { type Example, unsupervised } from '../batch/types.js';
 import { InputError } from '../errors.js';
-import { type BufferPool, type Program, Recorder } from '../gpu/program.js';
-import { createTensor, type Tensor, upload } from '../gpu/tensor.js';
-import { appendToCache, cacheAttention, type KvCache } from '../ops/cache-attention.js';
+import type { Program } from '../gpu/program.js';
+import { createTensor, Tensor, upload } from '../gpu/tensor.js';
+import { rowWords } from '../ops/decode-rows.js';
+import { readSampled, type SamplingOptions } from '../ops/sample.js';
 import type { AdapterWeights } from './adapter.js';
-import { BatchTensors } from './batch-tensors.js';
-import { attendTree, attentionShape, type DecoderTape, decoder } from './decoder.js';
 import type { LanguageModel } from './language-model.js';
-import type { DecoderContext } from './linear.js';
-import { type LogitRows, readLogits, recordHead } from './logits.js';
-import { type Sampled, Sampler, type SamplingOptions } from './sampling.js';
+import {
+  layOutRollout,
+  type RolloutSize,
+  type RolloutTensors,
+  type RolloutWishes,
+  recordStep,
+  rolloutSize,
+  stepCapacities,
+} from './rollout-program.js';
+import { type RolloutRequest, RolloutSchedule, type RolloutStep, type Sequence } from './rollout-schedule.js';
 
-/** A sequence to sample. Prompts that are equal or start alike are computed and stored once. */
-export interface RolloutRequest {
-  readonly prompt: Int32Array;
-  /** Of this sequence's random numbers, an integer from 0 to below 2^53; `sequenceSeed` makes them. */
-  readonly seed: number;
-}
+export type { RolloutRequest, RolloutStep } from './rollout-schedule.js';
 
-export interface RolloutOptions {
+export interface RolloutOptions extends RolloutWishes {
+  /** Its numbers may change between runs. */
   readonly adapter: AdapterWeights | null;
-  readonly maxNewTokens: number;
   /** A sequence ends with any of these. */
   readonly stopIds: ReadonlySet<number>;
   readonly sampling: SamplingOptions;
-  /** Sequences decoded together. */
-  readonly batchSize: number;
-  /** Tokens of prompts computed together. */
-  readonly promptTokens: number;
+  /** A sequence comes out the same whatever others it is computed with, at some cost of speed for few rows. */
+  readonly deterministic?: boolean;
 }
 
 /** What a caller is told while a rollout runs. */
@@ -38,6 +34,8 @@ export interface RolloutHooks {
   readonly onToken?: (sequence: number, id: number) => void;
   /** Asked after every token; true ends that sequence (its last token stays). */
   readonly shouldStop?: (sequence: number, ids: readonly number[]) => boolean;
+  /** Called when a step has been submitted. */
+  readonly onStep?: (step: RolloutStep) => void;
 }
 
 export interface Completion {
@@ -48,30 +46,66 @@ export interface Completion {
    * presence penalty and before top-k and top-p.
    */
   readonly logprobs: readonly number[];
+  /** [ids] entropy of that softmax, nats. */
+  readonly entropies: readonly number[];
   /** Ended by a stop id, by `shouldStop`, or by the number of tokens. */
   readonly finish: 'eos' | 'stop' | 'length';
 }
 
-/** Samples continuations of prompts. Its adapter may change between runs. */
+type Growing = { [key in 'ids' | 'logprobs' | 'entropies']: number[] } & { finish: Completion['finish'] | null };
+
+/**
+ * Samples continuations of prompts, with a KV cache and programs that are kept from run to run. Sequences that end make
+ * room for those that wait, and tokens of their prompts are computed along with the steps of the others (continuous
+ * batching, Yu et al. 2022; chunked prefill, Agrawal et al. 2023). A sampled token feeds the next step on the device.
+ */
 export class RolloutEngine {
+  readonly size: RolloutSize;
   readonly #model: LanguageModel;
   readonly #options: RolloutOptions;
+  readonly #owned: Tensor[] = [];
+  readonly #tensors: RolloutTensors;
+  readonly #capacities: readonly number[];
+  readonly #programs = new Map<number, Program>();
 
   private constructor(model: LanguageModel, options: RolloutOptions) {
+    const { sampling, deterministic = false } = options;
     this.#model = model;
     this.#options = options;
+    this.size = rolloutSize(model, options);
+    this.#capacities = stepCapacities(this.size, deterministic);
+    this.#tensors = layOutRollout(
+      (label, dtype, shape) => {
+        const tensor = createTensor(model.device, label, dtype, shape);
+        this.#owned.push(tensor);
+        return tensor;
+      },
+      model,
+      this.size,
+      { sampling, deterministic },
+    );
+    const { notes } = this.#tensors;
+    if (notes) upload(model.device, notes.spared, bitSet(options.sampling.unpenalised, notes.spared.elements));
   }
 
+  /** Allocates what all runs need. Throws InputError where not one sequence finds room in the KV cache. */
   static async create(model: LanguageModel, options: RolloutOptions): Promise<RolloutEngine> {
-    return new RolloutEngine(model, options);
+    const engine = new RolloutEngine(model, options);
+    // The largest step first, so that the pool does not grow with the others.
+    model.pool.acquire(engine.#record(engine.#capacities[engine.#capacities.length - 1]).plan().slots);
+    await model.device.finish();
+    return engine;
   }
 
   /** One completion for each request. Throws InputError for a prompt without tokens or room, before any work. */
   async run(requests: readonly RolloutRequest[], hooks: RolloutHooks = {}): Promise<Completion[]> {
-    const { batchSize, promptTokens, maxNewTokens } = this.#options;
-    const results: Growing[] = requests.map(() => ({ ids: [], logprobs: [], finish: 'length' }));
+    const { maxNewTokens, maxPromptTokens } = this.size;
     requests.forEach(({ prompt }, i) => {
       if (prompt.length === 0) throw new InputError(`prompt ${i + 1} has no tokens.`);
+      if (prompt.length > maxPromptTokens)
+        throw new InputError(
+          `prompt ${i + 1} has ${prompt.length} tokens, more than the ${maxPromptTokens} opened for.`,
+        );
       const length = prompt.length + maxNewTokens;
       if (length > this.#model.maxPositions) {
         throw new InputError(
@@ -79,243 +113,99 @@ export class RolloutEngine {
         );
       }
     });
-    if (maxNewTokens === 0) return results;
-    // A made-up target behind each prompt makes its last token a row that needs logits.
-    const examples: Example[] = requests.map(({ prompt }) => ({
-      ids: Int32Array.from([...prompt, 0]),
-      labels: Int32Array.from({ length: prompt.length + 1 }, (_, i) => (i === prompt.length ? 0 : unsupervised)),
-      weight: 1,
-    }));
-    for (const group of packMicroBatches(examples, promptTokens)) {
-      for (let first = 0; first < group.length; first += batchSize) {
-        const members = group.slice(first, first + batchSize);
-        const decoding = new Decoding(
-          this.#model,
-          { ...this.#options, ...hooks },
-          members.map((i) => ({ index: i, request: requests[i], example: examples[i] })),
-        );
-        try {
-          await decoding.run(results);
-        } finally {
-          decoding.destroy();
+    const schedule = new RolloutSchedule(this.size, requests);
+    const table = new Uint32Array(this.size.stepRows * rowWords);
+    const results = requests.map((): Growing => ({ ids: [], logprobs: [], entropies: [], finish: null }));
+    // Where the device is another one than the host, it works on a step while the host reads the one before.
+    const ahead = this.#model.device.features.cpu ? 0 : 1;
+    const running: { step: RolloutStep; words: Promise<ArrayBuffer> }[] = [];
+    try {
+      for (;;) {
+        for (const sequence of schedule.admit()) this.#place(sequence);
+        const step = schedule.next(table);
+        if (step) {
+          const program = await this.#program(step.sequences.length + step.promptTokens);
+          running.push({ step, words: this.#submit(program, step, table) });
+          hooks.onStep?.(step);
         }
+        while (running.length > (step ? ahead : 0)) {
+          const { step, words } = running.shift()!;
+          const read = await words;
+          step.sequences.forEach((sequence, i) => {
+            const result = results[sequence.index];
+            if (result.finish === null && this.#accept(sequence, result, read, i, hooks)) schedule.end(sequence);
+          });
+        }
+        if (!step && running.length === 0) break;
       }
+    } finally {
+      await Promise.allSettled(running.map(({ words }) => words));
     }
-    return results;
+    return results as Completion[];
   }
 
-  destroy(): void {}
-}
-
-interface Growing {
-  ids: number[];
-  logprobs: number[];
-  finish: Completion['finish'];
-}
-
-interface Member {
-  readonly index: number;
-  readonly request: RolloutRequest;
-  readonly example: Example;
-}
-
-interface Sequence {
-  readonly index: number;
-  readonly sampler: Sampler;
-  /** Cache places from the first token to the last one stored. */
-  readonly path: number[];
-}
-
-/** One batch of sequences from their prompts to their ends. */
-class Decoding {
-  readonly #model: LanguageModel;
-  readonly #options: RolloutOptions & RolloutHooks;
-  readonly #members: readonly Member[];
-  readonly #pool: BufferPool;
-  readonly #owned: Tensor[] = [];
-  readonly #programs: Program[] = [];
-  readonly #destroyed: { destroy(): void }[] = [];
-
-  constructor(model: LanguageModel, options: RolloutOptions & RolloutHooks, members: readonly Member[]) {
-    this.#model = model;
-    this.#options = options;
-    this.#members = members;
-    this.#pool = model.pool;
-  }
-
-  async run(results: Growing[]): Promise<void> {
-    const { config, device, operand } = this.#model;
-    const { maxNewTokens } = this.#options;
-    const trie = buildTrie(this.#members.map(({ example }) => example));
-    const nodes = trie.tokens.length;
-    const capacity = rowBucket(nodes);
-    const places = capacity + this.#members.length * maxNewTokens;
-    const dim = config.kvHeads * config.headDim;
-    if (places * dim * 4 > device.maxBinding) {
-      throw new InputError(
-        `the KV cache of ${places} tokens passes what this device binds at once: lower --batch-size or --max-new-tokens.`,
-      );
-    }
-    const caches: KvCache[] = Array.from({ length: config.layers }, (_, i) => ({
-      keys: this.#own(createTensor(device, `cache.${i}.keys`, operand, [places, dim])),
-      values: this.#own(createTensor(device, `cache.${i}.values`, operand, [places, dim])),
-    }));
-    let logits = await this.#prefill(trie, capacity, caches);
-
-    // Logit rows stand in order of trie nodes, and several prompts may end at one node.
-    const rowOfNode = new Map<number, number>();
-    for (const row of trie.edgeRow) if (!rowOfNode.has(row)) rowOfNode.set(row, rowOfNode.size);
-    let active: Sequence[] = this.#members.map(({ index, request, example }, i) => ({
-      index,
-      sampler: new Sampler(this.#options.sampling, request.seed),
-      path: Array.from(trie.nodeOf[i].subarray(0, example.ids.length - 1)),
-    }));
-    let rows = active.map((_, i) => rowOfNode.get(trie.nodeOf[i][this.#members[i].example.ids.length - 2])!);
-    const step = await this.#decodeProgram(
-      caches,
-      active.length,
-      Math.max(...active.map((s) => s.path.length)) + maxNewTokens,
-    );
-    let nextPlace = capacity;
-    for (;;) {
-      const picked = active.map((sequence, i) => sequence.sampler.pick(logits(rows[i])));
-      const going: Sequence[] = [];
-      const inputs: number[] = [];
-      active.forEach((sequence, i) => {
-        if (this.#accept(sequence, picked[i], results)) return;
-        going.push(sequence);
-        inputs.push(picked[i].id);
-      });
-      if (going.length === 0) return;
-      for (const sequence of going) sequence.path.push(nextPlace++);
-      logits = await step(going, inputs);
-      active = going;
-      rows = active.map((_, i) => i);
-    }
-  }
-
-  /** Adds a token to its result; true where the sequence ends. */
-  #accept({ index }: Sequence, { id, logprob }: Sampled, results: Growing[]): boolean {
-    const { stopIds, maxNewTokens, onToken, shouldStop } = this.#options;
-    const result = results[index];
+  /** Adds the token of a row to its result; true where the sequence ends. */
+  #accept({ index }: Sequence, result: Growing, read: ArrayBuffer, row: number, hooks: RolloutHooks): boolean {
+    const { id, logprob, entropy } = readSampled(read, row);
+    if (!Number.isFinite(logprob))
+      throw new InputError(`sequence ${index + 1}: the model's logits are not all numbers; try --tier f32.`);
     result.ids.push(id);
     result.logprobs.push(logprob);
-    onToken?.(index, id);
-    if (stopIds.has(id)) result.finish = 'eos';
-    else if (shouldStop?.(index, result.ids)) result.finish = 'stop';
-    else return result.ids.length >= maxNewTokens;
-    return true;
+    result.entropies.push(entropy);
+    hooks.onToken?.(index, id);
+    if (this.#options.stopIds.has(id)) result.finish = 'eos';
+    else if (hooks.shouldStop?.(index, result.ids)) result.finish = 'stop';
+    else if (result.ids.length === this.size.maxNewTokens) result.finish = 'length';
+    return result.finish !== null;
   }
 
-  /** Computes all prompts as one trie, filling the cache at each node's own place. */
-  async #prefill(trie: ReturnType<typeof buildTrie>, capacity: number, caches: readonly KvCache[]): Promise<LogitRows> {
-    const { device } = this.#model;
-    const batch = packBatch(trie, { capacity, ...this.#model.attention });
-    const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, this.#model.attention);
-    this.#destroyed.push(tensors);
-    const place = this.#own(createTensor(device, 'place', 'u32', [capacity]));
-    upload(
-      device,
-      place,
-      Uint32Array.from({ length: capacity }, (_, i) => i),
-    );
-    const recorder = new Recorder(this.#model.kernels);
-    const d = this.#context(recorder, capacity);
-    const overTree = attendTree(d, tensors.trees);
-    const tape = decoder(
-      d,
-      { tokens: tensors.tokens, positions: tensors.positions, ropeTable: this.#model.ropeTable },
-      (layer, q, k, v, o, lse) => {
-        overTree(layer, q, k, v, o, lse);
-        appendToCache(d.ops, caches[layer], { k, v, place });
-      },
-    );
-    const logits = this.#head(d, tape, tensors.logitRows, batch.logitRows.length);
-    const program = await recorder.realise(device, this.#pool, this.#model.batch.buffer);
-    this.#programs.push(program);
-    tensors.upload(batch);
-    this.#model.batch.write({ rows: batch.rows, logitRows: batch.logitRows.length });
+  #record(capacity: number) {
+    const { adapter, sampling, deterministic = false } = this.#options;
+    return recordStep(this.#model, { adapter, sampling, deterministic }, this.#tensors, this.size, capacity);
+  }
+
+  /** The program for so many rows. */
+  async #program(rows: number): Promise<Program> {
+    const { device, pool, batch } = this.#model;
+    const capacity = this.#capacities.find((n) => n >= rows)!;
+    let program = this.#programs.get(capacity);
+    if (!program) {
+      program = await this.#record(capacity).realise(device, pool, batch.buffer);
+      this.#programs.set(capacity, program);
+    }
+    return program;
+  }
+
+  /** Runs a step; the promise gives what its sequences drew. */
+  #submit(program: Program, { sequences, promptTokens }: RolloutStep, table: Uint32Array): Promise<ArrayBuffer> {
+    const { device, batch } = this.#model;
+    const rows = sequences.length + promptTokens;
+    upload(device, this.#tensors.rows, table.subarray(0, rows * rowWords));
+    batch.write({ rows, logitRows: sequences.length });
     program.run();
-    return readLogits(this.#model, logits, batch.logitRows.length);
+    return device.read(this.#tensors.sampled.buffer!, 0, 16 * sequences.length);
   }
 
-  /** Records one step of decoding; the returned function runs it for the sequences still going and their last tokens. */
-  async #decodeProgram(caches: readonly KvCache[], sequences: number, maxLength: number) {
-    const { device } = this.#model;
-    const make = (label: string, shape: readonly number[]) => this.#own(createTensor(device, label, 'u32', shape));
-    const [tokens, positions, place, lengths, all] = ['tokens', 'positions', 'place', 'lengths', 'all'].map((label) =>
-      make(label, [sequences]),
-    );
-    const paths = make('paths', [sequences, maxLength]);
-    upload(
-      device,
-      all,
-      Uint32Array.from({ length: sequences }, (_, i) => i),
-    );
-    const recorder = new Recorder(this.#model.kernels);
-    const d = this.#context(recorder, sequences);
-    const tape = decoder(d, { tokens, positions, ropeTable: this.#model.ropeTable }, (layer, q, k, v, o) => {
-      appendToCache(d.ops, caches[layer], { k, v, place });
-      cacheAttention(d.ops, attentionShape(d, layer), caches[layer], { q, o, paths, lengths });
-    });
-    const logits = this.#head(d, tape, all, sequences);
-    const program = await recorder.realise(device, this.#pool, this.#model.batch.buffer);
-    this.#programs.push(program);
-    const flat = new Uint32Array(sequences * maxLength);
-    return async (going: readonly Sequence[], inputs: readonly number[]): Promise<LogitRows> => {
-      going.forEach(({ path }, i) => {
-        flat.set(path, i * maxLength);
-      });
-      upload(device, paths, flat.subarray(0, going.length * maxLength));
-      upload(device, tokens, Uint32Array.from(inputs));
-      upload(
-        device,
-        positions,
-        Uint32Array.from(going, (s) => s.path.length - 1),
-      );
-      upload(
-        device,
-        lengths,
-        Uint32Array.from(going, (s) => s.path.length),
-      );
-      upload(
-        device,
-        place,
-        Uint32Array.from(going, (s) => s.path[s.path.length - 1]),
-      );
-      this.#model.batch.write({ rows: going.length, logitRows: going.length });
-      program.run();
-      return readLogits(this.#model, logits, going.length);
-    };
+  /** Tells the device where a sequence's prompt lies. */
+  #place({ slot, places }: Sequence): void {
+    const { paths, notes } = this.#tensors;
+    this.#uploadRow(paths, slot, places);
+    if (notes) this.#uploadRow(notes.given, slot, new Uint32Array(notes.given.shape[1]));
   }
 
-  #context(recorder: Recorder, capacity: number): DecoderContext {
-    const { config, weights } = this.#model;
-    return {
-      ops: this.#model.ops(recorder),
-      config,
-      weights,
-      adapter: this.#options.adapter,
-      capacity,
-      training: false,
-    };
-  }
-
-  /** Logits of the indexed rows, one tensor for each part of the vocabulary. */
-  #head(d: DecoderContext, tape: DecoderTape, index: Tensor, rows: number): Tensor[] {
-    const logits = recordHead(d, this.#model, { x: tape.x, index, rows });
-    this.#owned.push(...logits);
-    return logits;
-  }
-
-  #own(tensor: Tensor): Tensor {
-    this.#owned.push(tensor);
-    return tensor;
+  #uploadRow({ label, dtype, shape: [, width], buffer }: Tensor, row: number, data: Uint32Array): void {
+    upload(this.#model.device, new Tensor(label, dtype, [width], buffer, 4 * width * row), data);
   }
 
   destroy(): void {
     for (const tensor of this.#owned) this.#model.device.destroyBuffer(tensor.buffer!);
-    for (const program of this.#programs) program.destroy();
-    for (const thing of this.#destroyed) thing.destroy();
+    for (const program of this.#programs.values()) program.destroy();
+    this.#programs.clear();
   }
+}
+
+function bitSet(ids: Iterable<number>, words: number): Uint32Array {
+  const bits = new Uint32Array(words);
+  for (const id of ids) if (id < 32 * words) bits[id >> 5] |= 1 << (id & 31);
+  return bits;
 }

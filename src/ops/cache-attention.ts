@@ -1,6 +1,7 @@
 import type { Tensor } from '../gpu/tensor.js';
 import type { AttentionShape } from './attention.js';
 import { grid, type OpContext } from './context.js';
+import type { DecodeTables } from './decode-rows.js';
 
 /** Keys and values of one layer, [places, kvHeads · headDim] each. */
 export interface KvCache {
@@ -22,33 +23,39 @@ export function appendToCache(ctx: OpContext, cache: KvCache, args: { k: Tensor;
   });
 }
 
+/** Most heads of one key head that a workgroup takes together. */
+const mostHeads = 8;
+
 /**
- * Attention of decoding: row i attends to the first `lengths[i]` places of `paths[i]`, its own (the last) included.
- * q, o: [rows, heads · headDim]; paths: u32 [rows, maxLength]; lengths: u32 [rows].
+ * Attention of decoding: every row of the table attends to its tokens' places, its own included. q, o: [rows, heads ·
+ * headDim]. A row comes out the same whatever the other rows are.
  */
 export function cacheAttention(
   ctx: OpContext,
   shape: AttentionShape,
   cache: KvCache,
-  args: { q: Tensor; o: Tensor; paths: Tensor; lengths: Tensor },
+  args: DecodeTables & { q: Tensor; o: Tensor },
 ): void {
-  const [rows, maxLength] = args.paths.shape;
+  const { q } = args;
+  const { heads, kvHeads, headDim, window } = shape;
+  const sharing = heads / kvHeads;
+  let group = Math.min(mostHeads, sharing);
+  while (sharing % group) group--;
+  const whole = q.dtype === 'f16' && headDim % 8 === 0;
   ctx.recorder.dispatch({
     kernel: 'cache-attention',
     pass: 'forward',
-    defines: { TYPE: args.q.dtype },
+    defines: {
+      TYPE: q.dtype,
+      UNIT: whole ? 'u32' : q.dtype,
+      WIDE: whole ? 8 : 4,
+      DIM: headDim,
+      GROUP: group,
+      PATHS: 1,
+    },
     label: 'cache_attention',
     tensors: { ...args, cacheKeys: cache.keys, cacheValues: cache.values },
-    params: {
-      heads: shape.heads,
-      kvHeads: shape.kvHeads,
-      headDim: shape.headDim,
-      window: shape.window ?? 0,
-      maxLength,
-      scale: 1 / Math.sqrt(shape.headDim),
-    },
-    workgroups: [rows, shape.heads],
-    flops: 4 * rows * maxLength * shape.heads * shape.headDim,
-    bytes: 2 * rows * maxLength * shape.kvHeads * shape.headDim * (args.q.dtype === 'f16' ? 2 : 4),
+    params: { heads, kvHeads, window: window ?? 0, maxPath: args.paths.shape[1], scale: 1 / Math.sqrt(headDim) },
+    workgroups: [q.shape[0], heads / group],
   });
 }

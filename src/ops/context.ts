@@ -15,6 +15,11 @@ export interface OpContext {
   readonly matrix?: MatrixUnits;
   /** Settings that were measured on this device for a product; undefined where none were. */
   readonly tuned?: (problem: MatmulProblem) => MatmulSettings | undefined;
+  /**
+   * Matmuls take the tiles of so many rows, whatever they have: the order of a sum depends on the tile alone, so a row
+   * comes out the same in any batch. Tensors have at least so many rows.
+   */
+  readonly tileRows?: number;
 }
 
 /** Workgroups for a one-dimensional grid, folded as kernels/include/fold.wgsl unfolds it. */

@@ -46,6 +46,8 @@ export interface MatmulArgs {
   readonly firstRow?: number;
   readonly xRow?: number;
   readonly cRow?: number;
+  /** Column of a wider c, its stride c's own, that is column 0; a multiple of 4. */
+  readonly cColumn?: number;
   /** On matrix units: workgroups share the sum over k; c[z] receives the z-th part. */
   readonly splits?: number;
 }
@@ -58,14 +60,15 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const { form, x, w, c, n, k, lora } = args;
   const m = args.m ?? c.shape[c.shape.length - 2];
   const problem = { form, dtype: x.dtype as 'f16' | 'f32', m, n, k, rank: lora?.rank ?? 0 };
-  const tile = chooseTile(ctx, args.label, problem);
+  const rows = ctx.tileRows ?? m;
+  const tile = chooseTile(ctx, args.label, { ...problem, m: rows });
   if (!(w instanceof Tensor) && !(tile.kernel === 'matmul-rows' && x.dtype === 'f16')) {
     const plain = ctx.recorder.tensor('dequantized', x.dtype, [w.n, w.k]);
     dequantize(ctx, w, plain);
     matmul(ctx, { ...args, w: plain });
     return;
   }
-  const parts = args.splits === undefined ? partsOf(args, tile, m) : 1;
+  const parts = args.splits === undefined ? partsOf(args, tile, m, rows) : 1;
   if (parts === 1) {
     record(ctx, { ...args, m }, tile);
     return;
@@ -112,6 +115,8 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
       firstRow: args.firstRow ?? 0,
       xRow: args.xRow ?? 0,
       cRow: args.cRow ?? 0,
+      cStride: args.cColumn === undefined ? n : c.shape[1],
+      cColumn: args.cColumn ?? 0,
       alpha: args.alpha ?? 1,
       uStride: lora?.u.shape[1] ?? 0,
       uColumn: lora?.column ?? 0,
@@ -140,11 +145,12 @@ const [enoughWorkgroups, leastOfK] = [256, 256];
  * In how many parts a long sum with few tiles of results is best computed: the products with the adapter's narrow
  * matrices above all. 1 where the kernel or the call cannot split.
  */
-function partsOf(args: MatmulArgs, tile: Tile, m: number): number {
-  const { lora, bias, residual, accumulate, firstRow, cRow, n, k } = args;
-  const plain = !lora && !bias && !residual && !accumulate && !firstRow && !cRow && m === args.c.shape[0];
+function partsOf(args: MatmulArgs, tile: Tile, m: number, rows: number): number {
+  const { lora, bias, residual, accumulate, firstRow, cRow, cColumn, n, k } = args;
+  const whole = !firstRow && !cRow && cColumn === undefined && m === args.c.shape[0];
+  const plain = !lora && !bias && !residual && !accumulate && whole;
   if (tile.kernel !== 'matmul-tensor' || args.form[0] === 't' || tile.defines.STAGES === 0 || !plain) return 1;
-  const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns);
+  const tiles = Math.ceil(rows / tile.rows) * Math.ceil(n / tile.columns);
   const parts = Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(k / leastOfK));
   return parts > 1 ? Math.ceil(k / splitOf(k, parts)) : 1;
 }

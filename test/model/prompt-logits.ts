@@ -6,7 +6,7 @@ import { BatchTensors } from '../../src/model/batch-tensors.js';
 import { attendTree, decoder } from '../../src/model/decoder.js';
 import type { LanguageModel } from '../../src/model/language-model.js';
 import type { DecoderContext } from '../../src/model/linear.js';
-import { readLogits, recordHead } from '../../src/model/logits.js';
+import { recordLogits } from '../../src/model/logits.js';
 
 /** Logits [vocab] after each of `ids`: all of them at once, so for short texts. */
 export async function promptLogits(
@@ -25,17 +25,18 @@ export async function promptLogits(
   const d: DecoderContext = { ops: model.ops(recorder), config, weights, adapter, capacity, training: false };
   const rows = { tokens: tensors.tokens, positions: tensors.positions, ropeTable: model.ropeTable };
   const tape = decoder(d, rows, attendTree(d, tensors.trees));
-  const logits = recordHead(d, model, { x: tape.x, index: tensors.logitRows, rows: ids.length });
+  // Rows of a chain stand in its order.
+  const logits = recorder.keep(recordLogits(d, tape.x, ids.length, 'batch.rows'));
   const program = await recorder.realise(device, model.pool, model.batch.buffer);
   try {
     tensors.upload(batch);
-    model.batch.write({ rows: batch.rows, logitRows: ids.length });
+    model.batch.write({ rows: batch.rows });
     program.run();
-    const row = await readLogits(model, logits, ids.length);
-    return Array.from({ length: ids.length }, (_, i) => row(i));
+    const values = new Float32Array(await program.read(logits));
+    const stride = logits.shape[1];
+    return Array.from({ length: ids.length }, (_, i) => values.slice(i * stride, i * stride + config.vocabSize));
   } finally {
     tensors.destroy();
     program.destroy();
-    for (const tensor of logits) device.destroyBuffer(tensor.buffer!);
   }
 }

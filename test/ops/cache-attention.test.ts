@@ -3,6 +3,7 @@ import { appendToCache, cacheAttention } from '../../src/ops/cache-attention.js'
 import { OpRun, openTestGpu, rounded, type TestGpu, tiers, tolerance } from '../gpu.js';
 import { attention } from '../reference/attention.js';
 import { randomNormal, relativeError } from '../reference/random.js';
+import { decodeTable, placesOf, type RowPlaces } from './decode-table.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -17,17 +18,20 @@ describe.each(tiers)('cache-attention, %s', (tier) => {
     { heads: 1, kvHeads: 1, headDim: 4, window: null, lengths: [1] },
     { heads: 4, kvHeads: 2, headDim: 20, window: null, lengths: [1, 64, 65, 150, 17] },
     { heads: 8, kvHeads: 1, headDim: 128, window: 70, lengths: [69, 70, 71, 150] },
+    { heads: 24, kvHeads: 2, headDim: 80, window: null, lengths: [3, 65, 130] },
     { heads: 2, kvHeads: 2, headDim: 256, window: 1, lengths: [1, 2, 66] },
   ])('equals attention over the chain of each path: %o', async ({ heads, kvHeads, headDim, window, lengths }) => {
     const shape = { heads, kvHeads, headDim, window };
     const width = kvHeads * headDim;
     const rows = lengths.length;
     const capacity = rows + 2;
-    const maxLength = 160;
-    // Paths wander over the cache; those of rows 1 and up share their first half with row 0's order of places.
-    const paths = lengths.map((length, row) =>
-      Array.from({ length }, (_, i) => (i === length - 1 ? 290 + row : (i * 7 + (i > length / 2 ? row : 0)) % 290)),
-    );
+    // What rows share wanders over the cache; rows own nothing, one token, or half of what they see.
+    const about = lengths.map((length, row): RowPlaces => {
+      const owned = [0, 1, Math.floor(length / 2)][row % 3];
+      const shared = Array.from({ length: length - owned }, (_, i) => (i * 7 + row) % 150);
+      return { shared, own: 150 + 20 * row, owned };
+    });
+    const paths = about.map(placesOf);
     const keys = rounded(tier, randomNormal(places * width, 1));
     const values = rounded(tier, randomNormal(places * width, 2));
     const q = rounded(tier, randomNormal(capacity * heads * headDim, 3)).fill(Number.NaN, rows * heads * headDim);
@@ -43,17 +47,7 @@ describe.each(tiers)('cache-attention, %s', (tier) => {
       {
         q: op.input('q', tier, [capacity, heads * headDim], q),
         o,
-        paths: op.input(
-          'paths',
-          'u32',
-          [capacity, maxLength],
-          // Places past a path's end would be out of bounds if they were read.
-          Array.from(
-            { length: capacity * maxLength },
-            (_, i) => paths[Math.floor(i / maxLength)]?.[i % maxLength] ?? 2e9,
-          ),
-        ),
-        lengths: op.input('lengths', 'u32', [capacity], [...lengths, 0, 0]),
+        ...decodeTable(op, about, capacity, 160),
       },
     );
     await op.run({ rows });
@@ -121,8 +115,7 @@ describe.each(tiers)('cache-attention, %s', (tier) => {
       {
         q: op.input('q', tier, [1, 4], q),
         o,
-        paths: op.input('paths', 'u32', [1, 130], path),
-        lengths: op.input('lengths', 'u32', [1], [130]),
+        ...decodeTable(op, [{ shared: path, own: 0, owned: 0 }], 1, 130),
       },
     );
     await op.run({ rows: 1 });

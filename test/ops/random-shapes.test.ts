@@ -3,13 +3,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { OpRun, openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { relativeError } from '../reference/random.js';
 import { attentions } from './random-shapes/attention.js';
+import { decodings } from './random-shapes/decoding.js';
 import { Draw } from './random-shapes/draw.js';
 import { others } from './random-shapes/others.js';
 import { packing } from './random-shapes/packing.js';
 import { ppo } from './random-shapes/ppo.js';
 import { products, smallTile } from './random-shapes/products.js';
 
-const randomCases = { ...products, ...attentions, ...others, ...packing, ...ppo };
+const randomCases = { ...products, ...attentions, ...decodings, ...others, ...packing, ...ppo };
 
 /** Shapes of each kernel: LEXALIGN_SHAPES=5000 tries more. */
 const shapes = Number(process.env.LEXALIGN_SHAPES ?? 200);

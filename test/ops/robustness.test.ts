@@ -6,6 +6,7 @@ import { adamw } from '../../src/ops/adamw.js';
 import { attention, attentionBackward, attentionBlock } from '../../src/ops/attention.js';
 import { appendToCache, cacheAttention } from '../../src/ops/cache-attention.js';
 import { convert } from '../../src/ops/convert.js';
+import { decodeRows } from '../../src/ops/decode-rows.js';
 import { dropout } from '../../src/ops/dropout.js';
 import { embedding } from '../../src/ops/embedding.js';
 import { gatherRowsBackward } from '../../src/ops/gather-rows.js';
@@ -17,10 +18,12 @@ import { quantize } from '../../src/ops/quantize.js';
 import { rmsNorm, rmsNormBackward } from '../../src/ops/rms-norm.js';
 import { rope } from '../../src/ops/rope.js';
 import { ropeTable } from '../../src/ops/rope-table.js';
+import { greedySampling, sample } from '../../src/ops/sample.js';
 import { swiglu, swigluBackward } from '../../src/ops/swiglu.js';
 import { randomExamples } from '../batch/random-tries.js';
 import { OpRun, openTestGpu, type TestGpu } from '../gpu.js';
 import { randomNormal } from '../reference/random.js';
+import { decodeTable } from './decode-table.js';
 
 // Users run without bounds checks and without safe division. Where these change a result, a kernel leaves its bounds.
 let users: TestGpu;
@@ -99,15 +102,38 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
     );
     appendToCache(op.ctx, cache, { k: random(op, [capacity, dim]), v: random(op, [capacity, dim]), place });
     const o = op.output('o', tier, [capacity, 2 * dim]);
-    const paths = Uint32Array.from({ length: capacity * maxLength }, (_, i) => (i * 7) % places);
-    const lengths = Uint32Array.from({ length: capacity }, (_, i) => 1 + 2 * i - (i >= 40 ? 40 : 0));
+    const about = Array.from({ length: capacity }, (_, i) => ({
+      shared: Array.from({ length: 1 + ((2 * i) % maxLength) }, (_, j) => (i + j * 7) % places),
+      own: i % 80,
+      owned: i % 10,
+    }));
     cacheAttention(op.ctx, { heads: 2, kvHeads: 1, headDim: dim, window: 70 }, cache, {
       q: random(op, [capacity, 2 * dim]),
       o,
-      paths: op.input('paths', 'u32', [capacity, maxLength], paths),
-      lengths: op.input('lengths', 'u32', [capacity], lengths),
+      ...decodeTable(op, about, capacity, maxLength),
     });
     return [o, cache.keys, cache.values];
+  },
+  'decode-rows and sample'(op) {
+    const about = Array.from({ length: rows }, (_, i) => ({ shared: [i % 7], own: i, owned: i % 3 }));
+    const table = decodeTable(op, about, capacity, 1);
+    const sampled = op.output('sampled', 'u32', [capacity, 4]);
+    const [tokens, positions, place] = ['t', 'p', 'l'].map((label) => op.output(label, 'u32', [capacity]));
+    decodeRows(op.ctx, { ...table, sampled, tokens, positions, place });
+    const vocab = 45;
+    const given = op.input(
+      'given',
+      'u32',
+      [capacity, 2],
+      Uint32Array.from({ length: 2 * capacity }, (_, i) => i * 0x9e3779b9),
+    );
+    const notes = { given, spared: op.input('spared', 'u32', [2], [5, 9]) };
+    const logits = random(op, [capacity, 48], 'f32');
+    for (const filter of [{}, { topK: 7, topP: 0.8 }]) {
+      const options = { ...greedySampling, temperature: 1, presencePenalty: 1, ...filter };
+      sample(op.ctx, options, { logits, vocab, rows: table.rows, sampled, notes });
+    }
+    return [tokens, positions, place, sampled, given];
   },
   'linear-cross-entropy'(op) {
     const dim = 20;

@@ -9,6 +9,7 @@ import { tolerance } from '../../gpu.js';
 import * as attentionReference from '../../reference/attention.js';
 import * as ropeReference from '../../reference/rope.js';
 
+import { decodeTable, placesOf, type RowPlaces } from '../decode-table.js';
 import { drawRows, type RandomCase } from './draw.js';
 
 /** head_dim decides about a pipeline: two each. */
@@ -101,32 +102,30 @@ export const attentions: Readonly<Record<string, RandomCase>> = {
       const [rows, capacity] = drawRows(draw, 9);
       const kvHeads = draw.int(1, 3);
       const window = draw.pick([null, 1, 5, 70]);
-      const shape = { heads: kvHeads * draw.int(1, 3), kvHeads, headDim: 4 * draw.int(1, 33), window };
-      const [width, size] = [kvHeads * shape.headDim, shape.heads * shape.headDim];
-      const [places, maxLength] = [draw.int(1, 200), 150];
+      // Kernels are made for a head's size and for how many heads share a key head: few of each.
+      const [sharing, headDim] = draw.pick([
+        [1, 4],
+        [3, 20],
+        [10, 72],
+      ]);
+      const shape = { heads: kvHeads * sharing, kvHeads, headDim, window };
+      const [width, size] = [kvHeads * headDim, shape.heads * headDim];
+      const [places, maxPath] = [draw.int(1, 200), 150];
       const keys = draw.rows(op, tier, [places, places], width);
       const values = draw.rows(op, tier, [places, places], width);
       const q = draw.rows(op, tier, [rows, capacity], size);
-      const paths = Array.from({ length: capacity }, () =>
-        Array.from({ length: draw.int(1, maxLength) }, () => draw.int(0, places - 1)),
-      );
+      const about = Array.from({ length: capacity }, (): RowPlaces => {
+        const own = draw.int(0, places - 1);
+        const shared = Array.from({ length: draw.int(0, maxPath) }, () => draw.int(0, places - 1));
+        return { shared, own, owned: draw.int(shared.length > 0 ? 0 : 1, places - own) };
+      });
+      const paths = about.map(placesOf);
       const o = op.output('o', tier, [capacity, size]);
-      const flat = paths.flatMap((path) => [...path, ...new Array(maxLength - path.length).fill(2e9)]);
       cacheAttention(
         op.ctx,
         shape,
         { keys: keys.tensor, values: values.tensor },
-        {
-          q: q.tensor,
-          o,
-          paths: op.input('paths', 'u32', [capacity, maxLength], flat),
-          lengths: op.input(
-            'lengths',
-            'u32',
-            [capacity],
-            paths.map((path) => path.length),
-          ),
-        },
+        { q: q.tensor, o, ...decodeTable(op, about.slice(0, rows), capacity, maxPath) },
       );
       const expected = paths.slice(0, rows).flatMap((path, row) => {
         const along = (all: Float64Array) =>
