@@ -3,6 +3,7 @@ import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
 import { evaluateCommand } from './evaluate.js';
+import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import type { Command } from './main.js';
 import { quantizeCommand } from './quantize.js';
@@ -19,5 +20,6 @@ export const commands: readonly Command[] = [
   scoreCommand,
   evaluateCommand,
   quantizeCommand,
+  exportCommand,
   benchCommand,
 ];

@@ -3,6 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { EventWriter } from '../formats/tensorboard.js';
+import { adapterCard } from './model-card.js';
 import { createProgress, type Progress } from './progress.js';
 
 /** Writes what a run leaves: run.json, metrics.jsonl, tensorboard/; and shows its progress. */
@@ -71,9 +72,11 @@ export class RunDirectory {
     this.#progress.line(text);
   }
 
+  /** Completes run.json, and writes the model card. */
   async finish(result: Record<string, unknown>): Promise<void> {
     this.#run = { ...this.#run, finished: new Date().toISOString(), result };
     await this.#writeRun();
+    await writeFileAtomic(join(this.#path, 'README.md'), await adapterCard(this.#path, this.#run));
   }
 
   async close(): Promise<void> {

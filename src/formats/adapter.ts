@@ -1,4 +1,4 @@
-import type { TensorData } from './safetensors.js';
+import { type FloatDtype, fromFloat32, type TensorData } from './safetensors.js';
 
 /** What of PEFT's LoraConfig lexalign knows. */
 export interface AdapterConfig {
@@ -36,8 +36,11 @@ export function adapterRank(config: AdapterConfig, modulePath: string): number {
   return config.rankPattern?.[modulePath] ?? config.r;
 }
 
-/** The factor on a module's B·A: alpha / r, with rsLoRA alpha / √r (https://arxiv.org/abs/2312.03732). */
-export function adapterScale(config: AdapterConfig, modulePath: string): number {
+/**
+ * The factor on a module's B·A: alpha / r, with rsLoRA alpha / √r (https://arxiv.org/abs/2312.03732). Without a path,
+ * that of modules which no pattern names.
+ */
+export function adapterScale(config: AdapterConfig, modulePath = ''): number {
   const r = adapterRank(config, modulePath);
   return (config.alphaPattern?.[modulePath] ?? config.alpha) / (config.useRslora ? Math.sqrt(r) : r);
 }
@@ -47,19 +50,16 @@ export function peftTensorName(modulePath: string, matrix: 'A' | 'B'): string {
   return `base_model.model.${modulePath}.lora_${matrix}.weight`;
 }
 
-/** The tensors of adapter_model.safetensors, F32. */
-export function peftTensors(adapter: Adapter): TensorData[] {
+/** The tensors of adapter_model.safetensors. */
+export function peftTensors(adapter: Adapter, dtype: FloatDtype = 'F32'): TensorData[] {
   return [...adapter.tensors].flatMap(([path, { A, B }]) => {
     const r = adapterRank(adapter.config, path);
-    return [
-      { name: peftTensorName(path, 'A'), dtype: 'F32', shape: [r, A.length / r], data: bytesOf(A) },
-      { name: peftTensorName(path, 'B'), dtype: 'F32', shape: [B.length / r, r], data: bytesOf(B) },
-    ];
+    const tensor = (matrix: 'A' | 'B', shape: readonly number[], values: Float32Array): TensorData => {
+      const name = peftTensorName(path, matrix);
+      return { name, dtype, shape, data: fromFloat32(dtype, values, name) };
+    };
+    return [tensor('A', [r, A.length / r], A), tensor('B', [B.length / r, r], B)];
   });
-}
-
-function bytesOf(values: Float32Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 /** The text of adapter_config.json as PEFT 0.21 writes and loads it: every field, those unused here at their defaults. */

@@ -21,7 +21,7 @@ import {
   resolveInside,
   writeFileAtomic,
 } from './files.js';
-import { readHeader, readTensor, type SafetensorsHeader, toFloat32 } from './safetensors.js';
+import { type FloatDtype, readHeader, readTensor, type SafetensorsHeader, toFloat32 } from './safetensors.js';
 import { writeSafetensors } from './safetensors-file.js';
 
 const CONFIG = 'adapter_config.json';
@@ -259,12 +259,24 @@ function moduleNames(file: string, adapted: readonly string[], all: readonly str
   return [...names].sort();
 }
 
+/** The base model that adapter_config.json names: a hub id or a directory; null for none. Throws InputError. */
+export async function readBaseName(dir: string): Promise<string | null> {
+  const { value } = await readJsonInside(dir, CONFIG, MAX_CONFIG_BYTES);
+  const name = (value as { base_model_name_or_path?: unknown } | null)?.base_model_name_or_path;
+  return typeof name === 'string' && name !== '' ? name : null;
+}
+
 /**
- * Writes an adapter that PEFT loads, in F32, each file whole or not at all, weights before configuration; makes the
+ * Writes an adapter that PEFT loads, in F32 by default, each file whole or not at all, weights before configuration; makes the
  * directory. `baseModelName` is the hub id or directory of the base model.
  */
-export async function writeAdapter(dir: string, adapter: Adapter, baseModelName: string | null): Promise<void> {
+export async function writeAdapter(
+  dir: string,
+  adapter: Adapter,
+  baseModelName: string | null,
+  dtype: FloatDtype = 'F32',
+): Promise<void> {
   await makeDirectory(dir);
-  await writeSafetensors(join(dir, WEIGHTS), peftTensors(adapter));
+  await writeSafetensors(join(dir, WEIGHTS), peftTensors(adapter, dtype));
   await writeFileAtomic(join(dir, CONFIG), peftConfigJson(adapter.config, baseModelName));
 }

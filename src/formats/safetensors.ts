@@ -3,7 +3,7 @@
 
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
-import { bfloat16ToFloat32, float16ToFloat32 } from './half.js';
+import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './half.js';
 
 /** Bytes of an element. */
 export const DTYPE_BYTES = {
@@ -203,6 +203,26 @@ export function toFloat32(dtype: Dtype, bytes: Uint8Array): Float32Array {
     default:
       throw new InputError(`${dtype} is not a float type that can be read; F64, F32, F16 and BF16 are`);
   }
+}
+
+/** Float types that weights are written in. */
+export type FloatDtype = 'F32' | 'F16' | 'BF16';
+
+/**
+ * The bytes of floats, rounded to nearest even; may share memory with `values` (F32). Throws InputError naming the tensor
+ * when a finite value has no F16.
+ */
+export function fromFloat32(dtype: FloatDtype, values: Float32Array, name: string): Uint8Array {
+  const stored = dtype === 'F32' ? values : dtype === 'F16' ? float32ToFloat16(values) : float32ToBfloat16(values);
+  if (dtype === 'F16') refuseOverflow(values, stored, name);
+  return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+}
+
+/** Throws InputError naming the tensor when a finite value has become an infinite f16. */
+export function refuseOverflow(values: Float32Array, halves: ArrayLike<number>, name: string): void {
+  for (let i = 0; i < values.length; i++)
+    if ((halves[i] & 0x7fff) === 0x7c00 && Number.isFinite(values[i]))
+      throw new InputError(`tensor ${name} holds values over 65,504, which F16 has not: take BF16 or F32`);
 }
 
 /**

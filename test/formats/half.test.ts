@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { bfloat16ToFloat32, float16ToFloat32, float32ToFloat16 } from '../../src/formats/half.js';
+import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from '../../src/formats/half.js';
 
 const ALL = Uint16Array.from({ length: 65536 }, (_, i) => i);
 
@@ -52,4 +52,18 @@ test('bf16 is the upper half of an f32', () => {
     2 ** -133,
     Number.POSITIVE_INFINITY,
   ]);
+});
+
+test('bf16 rounds to the nearest, ties to the even one, over to infinity; NaN stays NaN', () => {
+  const rounded = (bits: number) => float32ToBfloat16(new Float32Array(Uint32Array.of(bits).buffer))[0];
+  for (let half = 0; half < 0x7f80; half++) {
+    const even = half % 2 === 0 ? half : half + 1;
+    const got = [0x0000, 0x7fff, 0x8000, 0x8001].map((low) => rounded(half * 0x10000 + low));
+    if (got.join() !== [half, half, even, half + 1].join()) expect.fail(`around ${half}: ${got}`);
+  }
+  expect(rounded(0xbf80ffff)).toBe(0xbf81);
+  expect(rounded(0x7f800000)).toBe(0x7f80);
+  expect(bfloat16ToFloat32(Uint16Array.of(rounded(0x7f800001), rounded(0xffffffff)))).toEqual(
+    Float32Array.of(Number.NaN, Number.NaN),
+  );
 });

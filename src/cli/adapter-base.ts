@@ -1,0 +1,45 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ModelConfig } from '../../models/config.js';
+import { readModelConfig } from '../../models/index.js';
+import { InputError } from '../errors.js';
+import { readJsonInside } from '../formats/files.js';
+import { readBaseName } from '../formats/peft.js';
+import { packageRoot } from './kernel-source.js';
+
+const MAX_CONFIG_BYTES = 4_000_000;
+
+/** The base model of an adapter: where it lies, and its config.json; weights are not looked at. */
+export interface AdapterBase {
+  readonly directory: string;
+  readonly config: ModelConfig;
+  /** As adapter_config.json names it; null where it names none. */
+  readonly name: string | null;
+}
+
+/**
+ * The base model of an adapter directory: `model` where it is given, else the one that adapter_config.json names, where
+ * that is a directory here or the embedded lexi-base; null otherwise.
+ */
+export async function findAdapterBase(adapter: string, model: string | undefined): Promise<AdapterBase | null> {
+  const name = await readBaseName(adapter);
+  const directory = model ?? (name === null ? null : await directoryOf(name));
+  if (directory === null) return null;
+  const config = readModelConfig(await readJsonInside(directory, 'config.json', MAX_CONFIG_BYTES));
+  return { directory, config, name };
+}
+
+/** As findAdapterBase; throws InputError where it is not here. */
+export async function requireAdapterBase(adapter: string, model: string | undefined): Promise<AdapterBase> {
+  const base = await findAdapterBase(adapter, model);
+  if (base) return base;
+  const name = await readBaseName(adapter);
+  const said = name === null ? 'names no base model' : `names ${name} as its base model, which is no directory here`;
+  throw new InputError(`${join(adapter, 'adapter_config.json')} ${said}: give its directory with --model.`);
+}
+
+async function directoryOf(name: string): Promise<string | null> {
+  if (name === 'lexi-base') return join(packageRoot, 'models', 'lexi-base');
+  const info = await stat(join(name, 'config.json')).catch(() => null);
+  return info?.isFile() ? name : null;
+}

@@ -1,0 +1,87 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { modelLayout } from '../../models/index.js';
+import { linearShapes } from '../../models/tensors.js';
+import type { Adapter } from '../../src/formats/adapter.js';
+import { openCheckpoint } from '../../src/formats/checkpoint.js';
+import { mergePiece } from '../../src/formats/merge.js';
+import { writeMergedModel } from '../../src/formats/merged-model.js';
+import { readAdapter } from '../../src/formats/peft.js';
+import { LanguageModel } from '../../src/model/language-model.js';
+import { temporaryDirectory } from '../formats/helpers.js';
+import { type GoldenCase, goldenCases, loadGolden } from '../golden.js';
+import { openTestGpu, type TestGpu } from '../gpu.js';
+import { relativeError } from '../reference/random.js';
+import { promptLogits } from './prompt-logits.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+/** The golden case's base and adapter as one model, in shards of at most 100 kB. */
+async function merge(name: GoldenCase, dtype: 'F16' | 'BF16', into: string) {
+  const { directory } = loadGolden(name);
+  const checkpoint = await openCheckpoint(`${directory}/model`, modelLayout);
+  const adapter = await readAdapter(`${directory}/adapter`, linearShapes(checkpoint.config));
+  const shares: number[] = [];
+  await writeMergedModel(into, checkpoint, adapter, {
+    dtype,
+    maxShardBytes: 1e5,
+    readme: 'merged',
+    run: async (piece) => mergePiece(piece),
+    parallel: 3,
+    progress: (done, total) => shares.push(done / total),
+  });
+  await checkpoint.close();
+  expect(shares.at(-1)).toBe(1);
+  expect(shares).toEqual([...shares].sort((a, b) => a - b));
+  return adapter;
+}
+
+async function logits(directory: string, adapter: Adapter | null, ids: readonly number[]): Promise<number[]> {
+  const checkpoint = await openCheckpoint(directory, modelLayout);
+  const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f32', maxPositions: 64 });
+  await checkpoint.close();
+  const weights = adapter && (await model.addAdapter(adapter, { trainable: false }));
+  return (await promptLogits(model, weights, ids)).flatMap((row) => [...row]);
+}
+
+describe.each(goldenCases)('%s with its adapter merged', (name) => {
+  // Weights are off by up to half a step, 2⁻¹² of them in F16 and 8 times that in BF16: an operation's tolerance in f16.
+  it.each([
+    ['F16', 2e-3],
+    ['BF16', 16e-3],
+  ] as const)('has the logits of base and adapter, in %s', async (dtype, tolerance) => {
+    const golden = loadGolden(name);
+    const directory = join(await temporaryDirectory(), 'merged');
+    const adapter = await merge(name, dtype, directory);
+    const base = `${golden.directory}/model`;
+    const adapted = await logits(base, adapter, golden.logits.ids);
+    const error = relativeError(await logits(directory, null, golden.logits.ids), adapted);
+    if (process.env.LEXALIGN_SHOW_ERRORS) console.log(name, dtype, error);
+    expect(error).toBeLessThan(tolerance);
+    expect(relativeError(await logits(base, null, golden.logits.ids), adapted)).toBeGreaterThan(5 * tolerance);
+  });
+});
+
+it('has an index of its shards, the new type in config.json, and no tensor twice', async () => {
+  const directory = join(await temporaryDirectory(), 'merged');
+  await merge('llama-llama3-rope', 'BF16', directory);
+  expect((await readdir(directory)).sort()).toEqual([
+    'README.md',
+    'config.json',
+    'model-00001-of-00002.safetensors',
+    'model-00002-of-00002.safetensors',
+    'model.safetensors.index.json',
+  ]);
+  const json = async (file: string) => JSON.parse(await readFile(file, 'utf8'));
+  const base = await json(`${loadGolden('llama-llama3-rope').directory}/model/config.json`);
+  expect(base.torch_dtype).toBe('float16');
+  expect(await json(join(directory, 'config.json'))).toEqual({ ...base, torch_dtype: 'bfloat16' });
+  const names = Object.keys((await json(join(directory, 'model.safetensors.index.json'))).weight_map);
+  expect(names.filter((tensor) => /embed_tokens|lm_head/.test(tensor))).toHaveLength(1);
+  await expect(merge('llama', 'BF16', directory)).rejects.toThrow(/merged exists already: name a new directory/);
+});
