@@ -5,6 +5,7 @@ import { BufferPool, type Program, Recorder } from '../src/gpu/program.js';
 import { createTensor, type DType, type Tensor } from '../src/gpu/tensor.js';
 import { opContext, type Tier } from '../src/model/language-model.js';
 import type { OpContext } from '../src/ops/context.js';
+import { layOutPacked, type Matrix, type PackedLayout } from '../src/ops/dequantize.js';
 import type { Tuning } from '../src/ops/tuning.js';
 import { median, spread } from './rows.js';
 
@@ -34,6 +35,17 @@ export class Operands {
     const tensor = this.empty(dtype, shape);
     fillRandom(this.#device, tensor);
     return tensor;
+  }
+
+  /** A matrix of `random` numbers, or packed: of arbitrary codes in groups of 64 with scales of such size. */
+  matrix([n, k]: readonly [number, number], kind: 'f16' | 'f32' | PackedLayout['format']): Matrix {
+    if (kind === 'f16' || kind === 'f32') return this.random(kind, [n, k]);
+    const make = (_: string, dtype: 'u32' | 'f32', shape: readonly number[]) => {
+      const tensor = this.empty(dtype, shape);
+      fillRandom(this.#device, tensor);
+      return tensor;
+    };
+    return layOutPacked({ format: kind, n, k, group: 64, ordered: true }, 'bench', make);
   }
 
   empty(dtype: DType, shape: readonly number[]): Tensor {

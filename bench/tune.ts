@@ -2,6 +2,7 @@ import { BatchUniform } from '../src/gpu/batch.js';
 import type { MatrixUnits } from '../src/gpu/device.js';
 import { BufferPool, Recorder } from '../src/gpu/program.js';
 import type { Tensor } from '../src/gpu/tensor.js';
+import type { Matrix } from '../src/ops/dequantize.js';
 import { matmul } from '../src/ops/matmul.js';
 import {
   defaultTensorTile,
@@ -90,20 +91,20 @@ class Sides {
   readonly #matrix: MatrixUnits;
   readonly #problem: MatmulProblem;
   readonly #operands: Operands;
-  readonly #sets: { x: Tensor; w: Tensor; u: Tensor; v: Tensor }[];
+  readonly #sets: { x: Tensor; w: Matrix; u: Tensor; v: Tensor }[];
   readonly #results: readonly [Tensor, Tensor];
 
   constructor(bench: BenchDevice, matrix: MatrixUnits, problem: MatmulProblem) {
     this.#bench = bench;
     this.#matrix = matrix;
     this.#problem = problem;
-    const { form, m, n, k } = problem;
+    const { form, m, n, k, packed } = problem;
     this.#operands = new Operands(bench.device);
     const make = (...shape: number[]) => this.#operands.random('f16', shape);
     // Two sets of operands take turns, so that nothing but the caches of a real step helps.
     this.#sets = [0, 1].map(() => ({
       x: make(m, k),
-      w: form === 'nt' ? make(n, k) : make(k, n),
+      w: this.#operands.matrix(form === 'nt' ? [n, k] : [k, n], packed?.format ?? 'f16'),
       u: make(m, rank),
       v: form === 'nt' ? make(n, rank) : make(rank, n),
     }));
@@ -117,16 +118,19 @@ class Sides {
     const recorder = new Recorder(kernels);
     const { m, n, k, form } = this.#problem;
     const rounds = 6;
+    // Which side's product ends with which dispatch: one may take several.
+    const sides: { side: 0 | 1; end: number }[] = [];
     for (let round = 0; round < rounds; round++) {
       const { x, w, u, v } = this.#sets[(round >> 1) % 2];
       // Which comes first alternates too.
-      for (const side of round % 2 ? [1, 0] : [0, 1]) {
+      for (const side of round % 2 ? ([1, 0] as const) : ([0, 1] as const)) {
         const settings = [first, second][side];
         const ctx = { recorder, operand: 'f16', cpu: device.features.cpu, matrix: this.#matrix } as const;
         matmul(
           { ...ctx, tuned: () => settings },
-          { label: String(side), form, x, w, c: this.#results[side], n, k, lora: { u, v, rank }, count: 'batch.rows' },
+          { label: 'tune', form, x, w, c: this.#results[side], n, k, lora: { u, v, rank }, count: 'batch.rows' },
         );
+        sides.push({ side, end: recorder.dispatchCount });
       }
     }
     const batch = new BatchUniform(device);
@@ -140,9 +144,12 @@ class Sides {
       const times: [number[], number[]] = [[], []];
       const started = performance.now();
       do {
-        (await program.time()).forEach((nanoseconds, i) => {
-          times[Number(program.dispatches[i].label)].push(nanoseconds);
-        });
+        const each = await program.time();
+        let first = 0;
+        for (const { side, end } of sides) {
+          times[side].push(each.slice(first, end).reduce((a, b) => a + b, 0));
+          first = end;
+        }
       } while (times[0].length < 24 && performance.now() - started < 500);
       program.destroy();
       this.nanoseconds = median(times[1]);

@@ -11,9 +11,13 @@ enable subgroup_size_control;
 //   is a column-major load), rows PAD units further apart than they are long against bank conflicts. The next tile is
 //   on its way to registers while this one is multiplied.
 // STAGES 0: matrices are loaded from the tensors; the last tiles are shifted to end with the operand.
+//   A packed w is unpacked on its way into workgroup memory.
 // GROUP: tiles are visited in bands of GROUP tile rows, so that those at work share operands in cache.
 // PIN: fix the subgroup size where the device has several. Offsets of matrix loads count units of 16 bytes.
 #include "matmul.wgsl"
+#if FORMAT != 'plain'
+#include "dequantize.wgsl"
+#endif
 alias Left = subgroup_matrix_left<${E}, ${MK}, ${MM}>;    // columns, rows
 alias Right = subgroup_matrix_right<${E}, ${MN}, ${MK}>;
 alias Result = subgroup_matrix_result<f32, ${MN}, ${MM}>;
@@ -43,6 +47,23 @@ fn put(at: u32, value: vec4u) {
   staged[at] = value;
 #endif
 }
+
+#if FORMAT == 'plain'
+alias Unit = vec4u;
+fn weight(i: u32) -> Unit { return w[i]; }
+fn halves(unit: Unit) -> vec4u { return unit; }
+#else
+alias Unit = Packed;
+fn weight(i: u32) -> Unit { return packedUnit(i); }
+fn halves(unit: Unit) -> vec4u {
+  let values = unpack(unit);
+  return vec4u(
+    pack2x16float(values[0].xy), pack2x16float(values[0].zw), pack2x16float(values[1].xy), pack2x16float(values[1].zw));
+}
+#endif
+#if LORA
+fn adapter(i: u32) -> vec4u { return v[i]; }
+#endif
 #endif
 
 @compute @workgroup_size(${GM * GN * SG}) ${PIN ? '@subgroup_size(' + SG + ')' : ''}
@@ -67,6 +88,9 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   let nTile = wg.x * ${BN}u;
 #endif
   if (mTile >= rows) { return; }
+#if FORMAT != 'plain'
+  prepare(li);
+#endif
 #if STAGES
   let m0 = mTile;
   let n0 = nTile;
@@ -84,7 +108,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for s in 0..1 + LORA
   {
     let first = ${s == 0 ? 'wg.z * p.split' : '0u'};
-    let end = ${s == 0 ? (XT ? 'min(first + p.split, live)' : 'min(first + p.split, p.k)') : 'p.r'};
+    let end = ${s == 0 ? (XT ? 'min(first + p.split, live)' : 'min(first + p.split, p.k)') : SPLIT ? 'select(0u, p.r, wg.z == 0u)' : 'p.r'};
 #if !XT
     let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / wide;
     let xFirst = ${s == 0 ? '0u' : 'p.uColumn'} / wide;
@@ -115,7 +139,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
       var xUnit${e} = vec4u(0u);
 #endfor
 #for e in 0..WE
-      var wUnit${e} = vec4u(0u);
+      var wUnit${e} = ${s == 0 ? 'Unit' : 'vec4u'}();
 #endfor
       if (k0 < end) {
         // Past the end of k both operands are zeros: what lies there may be anything.
@@ -139,16 +163,16 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #if WT
           let at = k0 / wide + e % wUnits;
 #if s == 0 ? KTAIL : RTAIL
-          if (at < end / wide) { wUnit${e} = ${s == 0 ? 'w' : 'v'}[wAt${e} + at]; }
+          if (at < end / wide) { wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(wAt${e} + at); }
 #else
-          wUnit${e} = ${s == 0 ? 'w' : 'v'}[wAt${e} + at];
+          wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(wAt${e} + at);
 #endif
 #else
           let at = k0 + e / wUnits;
 #if !WFULL || (s == 0 ? KTAIL : RTAIL)
-          if (at < end) { wUnit${e} = ${s == 0 ? 'w' : 'v'}[at * (p.n / wide) + wAt${e}]; }
+          if (at < end) { wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * (p.n / wide) + wAt${e}); }
 #else
-          wUnit${e} = ${s == 0 ? 'w' : 'v'}[at * (p.n / wide) + wAt${e}];
+          wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * (p.n / wide) + wAt${e});
 #endif
 #endif
         }
@@ -196,7 +220,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for e in 0..WE
       {
         let e = li + ${e}u * threads;
-        ${WFULL ? '' : 'if (e < wRows * wUnits)'} { put(buffer + xTile + e / wUnits * wStride + e % wUnits * split, wUnit${e}); }
+        ${WFULL ? '' : 'if (e < wRows * wUnits)'} { put(buffer + xTile + e / wUnits * wStride + e % wUnits * split, ${s == 0 ? 'halves' : ''}(wUnit${e})); }
       }
 #endfor
       workgroupBarrier();

@@ -1,4 +1,6 @@
+import { bytesOf } from '../../src/gpu/tensor.js';
 import type { Tier } from '../../src/model/language-model.js';
+import { matrixBytes, type PackedLayout } from '../../src/ops/dequantize.js';
 import { matmul } from '../../src/ops/matmul.js';
 import { type BenchDevice, measure, Operands } from '../measure.js';
 import type { PeerMatmul } from '../peer-tfjs.js';
@@ -10,20 +12,21 @@ export interface MatmulShape {
   readonly k: number;
 }
 
-/** Times c = x·wᵀ ('nt') or x·w ('nn') of operand type. */
+/** Times c = x·wᵀ ('nt') or x·w ('nn') of operand type, w plain or packed. */
 export async function benchMatmul(
   bench: BenchDevice,
   tier: Tier,
   form: 'nt' | 'nn',
   shape: MatmulShape,
   peer: { name: string; matmul: PeerMatmul } | null,
+  packed: PackedLayout['format'] | null = null,
 ): Promise<BenchRow> {
   const { m, n, k } = shape;
   const operand = tier === 'f32' ? 'f32' : 'f16';
   const operands = new Operands(bench.device);
   const sets = [0, 1].map(() => ({
     x: operands.random(operand, [m, k]),
-    w: operands.random(operand, form === 'nt' ? [n, k] : [k, n]),
+    w: operands.matrix(form === 'nt' ? [n, k] : [k, n], packed ?? operand),
     c: operands.empty(operand, [m, n]),
   }));
   const theirs = peer ? await peer.matmul(m, n, k) : null;
@@ -36,9 +39,9 @@ export async function benchMatmul(
       theirs,
     );
     return benchRow(
-      { operation: 'matmul', shape: `${m}x${n}x${k}`, tier, variant: form },
+      { operation: 'matmul', shape: `${m}x${n}x${k}`, tier, variant: packed ? `${form} ${packed}` : form },
       measured,
-      { flops: 2 * m * n * k, bytes: (m * k + n * k + m * n) * (operand === 'f16' ? 2 : 4) },
+      { flops: 2 * m * n * k, bytes: (m * k + m * n) * bytesOf[operand] + matrixBytes(sets[0].w) },
       peer?.name ?? null,
     );
   } finally {

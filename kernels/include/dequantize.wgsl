@@ -16,38 +16,63 @@ fn prepare(li: u32) {
 fn prepare(li: u32) {}
 #endif
 
-// Numbers 8i .. 8i + 7 of the flattened matrix.
-fn unpacked(i: u32) -> array<vec4f, 2> {
+// Eight neighbours as they lie: codes, and the scale that they share.
+struct Packed { codes: vec2u, scale: vec2f }
+
+// Numbers 8i .. 8i + 7 of the flattened matrix; with COLUMNS without their scales.
+fn packedUnit(i: u32) -> Packed {
 #if FORMAT == 'affine8'
-  let words = vec2u(codes[2u * i], codes[2u * i + 1u]);
-  let lo = vec4f((vec4u(words.x) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));
-  let hi = vec4f((vec4u(words.y) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));
-#else
-  let word = vec4u(codes[i]);
-  let low = (word >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
-  let high = (word >> vec4u(16u, 20u, 24u, 28u)) & vec4u(15u);
-#if FORMAT == 'nf4'
-  let lo = vec4f(levels[low.x], levels[low.y], levels[low.z], levels[low.w]);
-  let hi = vec4f(levels[high.x], levels[high.y], levels[high.z], levels[high.w]);
-#else
-  let lo = vec4f(low);
-  let hi = vec4f(high);
-#endif
-#endif
-#if FORMAT == 'nf4'
-  let scale = scales[i * 8u / p.group];
-  return array<vec4f, 2>(lo * scale, hi * scale);
+  return Packed(vec2u(codes[2u * i], codes[2u * i + 1u]), scales[i * 8u / p.group]);
 #elif COLUMNS
+  return Packed(vec2u(codes[i], 0u), vec2f());
+#elif FORMAT == 'nf4'
+  return Packed(vec2u(codes[i], 0u), vec2f(scales[i * 8u / p.group], 0.0));
+#else
+  return Packed(vec2u(codes[i], 0u), scales[i * 8u / p.group]);
+#endif
+}
+
+fn levelsOf(codes: vec2u) -> array<vec4f, 2> {
+#if FORMAT == 'affine8'
+  return array<vec4f, 2>(
+    vec4f((vec4u(codes.x) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u)),
+    vec4f((vec4u(codes.y) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u)));
+#else
+  let low = (vec4u(codes.x) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
+  let high = (vec4u(codes.x) >> vec4u(16u, 20u, 24u, 28u)) & vec4u(15u);
+#if FORMAT == 'nf4'
+  return array<vec4f, 2>(
+    vec4f(levels[low.x], levels[low.y], levels[low.z], levels[low.w]),
+    vec4f(levels[high.x], levels[high.y], levels[high.z], levels[high.w]));
+#else
+  return array<vec4f, 2>(vec4f(low), vec4f(high));
+#endif
+#endif
+}
+
+fn unpack(unit: Packed) -> array<vec4f, 2> {
+  let level = levelsOf(unit.codes);
+#if FORMAT == 'nf4'
+  return array<vec4f, 2>(level[0] * unit.scale.x, level[1] * unit.scale.x);
+#else
+  let s = unit.scale;
+  return array<vec4f, 2>(fma(level[0], vec4f(s.x), vec4f(s.y)), fma(level[1], vec4f(s.x), vec4f(s.y)));
+#endif
+}
+
+// Numbers 8i .. 8i + 7.
+fn unpacked(i: u32) -> array<vec4f, 2> {
+#if COLUMNS
+  let level = levelsOf(packedUnit(i).codes);
   let column = i * 8u % p.k;
   let first = i * 8u / p.k * p.groups;
 #for e in 0..8
   let s${e} = scales[first + columnGroup[column + ${e}u]];
 #endfor
   return array<vec4f, 2>(
-    fma(lo, vec4f(s0.x, s1.x, s2.x, s3.x), vec4f(s0.y, s1.y, s2.y, s3.y)),
-    fma(hi, vec4f(s4.x, s5.x, s6.x, s7.x), vec4f(s4.y, s5.y, s6.y, s7.y)));
+    fma(level[0], vec4f(s0.x, s1.x, s2.x, s3.x), vec4f(s0.y, s1.y, s2.y, s3.y)),
+    fma(level[1], vec4f(s4.x, s5.x, s6.x, s7.x), vec4f(s4.y, s5.y, s6.y, s7.y)));
 #else
-  let s = scales[i * 8u / p.group];
-  return array<vec4f, 2>(fma(lo, vec4f(s.x), vec4f(s.y)), fma(hi, vec4f(s.x), vec4f(s.y)));
+  return unpack(packedUnit(i));
 #endif
 }

@@ -1,8 +1,9 @@
 // c[m, n] = alpha · (Σ_k x[m, k] · w(n, k) + Σ_r u[m, r] · v(n, r)) + bias[n] + residual[m, n]
 // WT: w is [n, k] and v [n, r] (x·Wᵀ); else w is [k, n] and v [r, n] (dy·W).
 // XT (matmul-tensor alone): x is [k, m].
-// Slice z of the grid (matmul-tensor alone has several) sums its share of k into matrix z of c.
-// FORMAT other than 'plain' (matmul-rows alone): w is packed, as include/dequantize.wgsl has it.
+// SPLIT (matmul-tensor alone): slice z of the grid sums its share of k into matrix z of c, a [splits, m, n]; u·v, bias
+// and residual go into the first.
+// FORMAT other than 'plain' (matmul-rows, matmul-tensor): w is packed, as include/dequantize.wgsl has it.
 // X, W, C: element types (u and v are of W's). LORA, BIAS, RESIDUAL, ACCUMULATE (c += …): switches.
 // COUNT: how many rows of x are live. k, r and n are multiples of 4; rows of w past its end are zeros.
 @group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
@@ -55,6 +56,12 @@ fn liveRows() -> u32 {
 fn store(row: u32, quad: u32, sum: vec4f) {
   let at = (p.cRow + row) * (p.cStride / 4u) + p.cColumn / 4u + quad;
   var value = sum * p.alpha;
+#if SPLIT
+  if (row >= p.m) {
+    c[at] = vec4<${C}>(value);
+    return;
+  }
+#endif
 #if BIAS
   value += bias[quad];
 #endif

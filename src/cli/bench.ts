@@ -11,6 +11,7 @@ import { tuneMatmul } from '../../bench/tune.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Device } from '../gpu/device.js';
 import type { Tier } from '../model/language-model.js';
+import type { PackedLayout } from '../ops/dequantize.js';
 import type { MatmulSettings } from '../ops/matmul-tile.js';
 import { openAdapter } from './gpu.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
@@ -23,6 +24,9 @@ import { writeTuning } from './tuning-cache.js';
 /** All of a transformer's linear layers, as adapters of 7-8B models usually have them. */
 const targets = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 const kinds = ['matmul', ...Object.keys(operations)];
+
+/** How each choice of --quantize packs weights. */
+const formats = { none: null, nf4: 'nf4', int4: 'affine4', int8: 'affine8' } as const;
 
 export const benchCommand: Command = {
   command: 'bench <what>',
@@ -41,6 +45,12 @@ export const benchCommand: Command = {
     shapes: { type: 'string', describe: 'kernels: matmuls of these MxNxK instead, comma-separated' },
     only: { type: 'string', describe: `kernels: these operations only, comma-separated: ${kinds.join(', ')}` },
     peer: { type: 'string', choices: ['tfjs', 'torch'], describe: 'kernels: measure a peer in the same run' },
+    quantize: {
+      type: 'string',
+      choices: Object.keys(formats),
+      default: 'none',
+      describe: 'kernels: matmuls over weights packed like this',
+    },
     tune: {
       type: 'boolean',
       default: false,
@@ -101,6 +111,7 @@ interface Request {
   readonly rows: readonly number[] | null;
   readonly shapes: readonly MatmulShape[] | null;
   readonly only: ReadonlySet<string>;
+  readonly packed: PackedLayout['format'] | null;
 }
 
 function parseRequest(args: Readonly<Record<string, unknown>>): Request {
@@ -121,6 +132,7 @@ function parseRequest(args: Readonly<Record<string, unknown>>): Request {
     models: among('model', Object.keys(modelShapes))?.map((name) => modelShapes[name]) ?? null,
     rows: rows ?? null,
     shapes: list('shapes')?.map(parseShape) ?? null,
+    packed: formats[args.quantize as keyof typeof formats],
     only: new Set(among('only', kinds) ?? (args.shapes === undefined ? kinds : ['matmul'])),
   };
 }
@@ -163,7 +175,7 @@ async function benchKernels(
   args: Readonly<Record<string, unknown>>,
   ceilings: Ceilings,
 ): Promise<{ rows: BenchRow[] }> {
-  const { only } = request;
+  const { only, packed } = request;
   const { layers, counts, products } = sweep(request, open.device.features.cpu);
   const tiers = tiersOf(args.tier as string, open.device);
   const opened = args.peer === 'tfjs' ? await openAdapter({ wish: args.device as string }) : null;
@@ -174,7 +186,7 @@ async function benchKernels(
     for (const shape of products) {
       for (const tier of tiers) {
         for (const form of ['nt', 'nn'] as const)
-          rows.push(await benchMatmul(open, tier, form, shape, form === 'nn' ? tfjs : null));
+          rows.push(await benchMatmul(open, tier, form, shape, form === 'nn' ? tfjs : null, packed));
       }
     }
   }
@@ -212,14 +224,21 @@ async function tune(open: OpenDevice, request: Request): Promise<{ rows: BenchRo
       '--tune: this device has no matrix units that pass the self-test, so there is nothing to tune.',
     );
   if (!device.features.timestamps) throw new InputError('--tune: this device has no timestamps to measure by.');
+  const { packed } = request;
   const { products } = sweep(request, device.features.cpu);
   const found = new Map<string, MatmulSettings>();
   for (const { m, n, k } of products) {
     // Up to 8 rows go through another kernel.
     if (m <= 8) continue;
     for (const form of ['nt', 'nn'] as const) {
-      const tuned = await tuneMatmul(open, matrix, { form, m, n, k });
-      const name = `${m}x${n}x${k} '${form}'`;
+      const tuned = await tuneMatmul(open, matrix, {
+        form,
+        m,
+        n,
+        k,
+        packed: packed && { format: packed, ordered: true },
+      });
+      const name = `${m}x${n}x${k} '${form}'${packed ? ` of ${packed}` : ''}`;
       if (!tuned) {
         console.log(`${name}: the default stays`);
         continue;

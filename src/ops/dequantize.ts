@@ -1,4 +1,4 @@
-import type { Tensor } from '../gpu/tensor.js';
+import { Tensor } from '../gpu/tensor.js';
 import { grid, type OpContext } from './context.js';
 
 /** How a matrix [n, k] of packed weights lies on the device; kernels/include/dequantize.wgsl says how it is read. */
@@ -41,6 +41,11 @@ export function layOutPacked(
     scales: make(`${label}.scales`, 'f32', [Math.ceil((n * k) / group) * (format === 'nf4' ? 1 : 2)]),
     columnGroup: ordered ? null : make(`${label}.groups`, 'u32', [k]),
   };
+}
+
+/** Bytes that a product reads of a matrix. */
+export function matrixBytes(matrix: Matrix): number {
+  return matrix instanceof Tensor ? matrix.bytes : matrix.codes.bytes + matrix.scales.bytes;
 }
 
 /** The tensors of a packed matrix by the names that kernels bind them. */

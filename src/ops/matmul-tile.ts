@@ -1,5 +1,6 @@
 import type { GpuFamily, MatrixUnits } from '../gpu/device.js';
 import type { Defines } from '../gpu/shader.js';
+import type { PackedLayout } from './dequantize.js';
 
 /** How a product lies in memory: n, t for x [m, k] or [k, m], then n, t for w [k, n] or [n, k]. */
 export type MatmulForm = 'nn' | 'nt' | 'tn' | 'tt';
@@ -12,6 +13,8 @@ export interface MatmulProblem {
   readonly n: number;
   readonly k: number;
   readonly rank: number;
+  /** How w is packed; null where it is not. */
+  readonly packed: Pick<PackedLayout, 'format' | 'ordered'> | null;
 }
 
 /** A way to compute a product: kernel, its defines, and the rows × columns of a workgroup. */
@@ -20,6 +23,8 @@ export interface Tile {
   readonly defines: Defines;
   readonly rows: number;
   readonly columns: number;
+  /** Reads the problem's packed w as it is; else w is unpacked before, as a whole. */
+  readonly packed: boolean;
 }
 
 /** Settings of kernels/matmul-tensor.wgsl; what they mean stands there. */
@@ -34,6 +39,8 @@ export interface TensorTile {
   readonly PAD: number;
   readonly STAGES: 0 | 1 | 2;
   readonly GROUP: number;
+  /** A packed w: 1 unpacked as it is staged, by each row of tiles anew; 0 before, as a whole. */
+  readonly UNPACK: 0 | 1;
 }
 
 /** How the tensor tier computes a product: matrix units with these settings, or the register form. */
@@ -43,31 +50,33 @@ export type MatmulSettings = TensorTile | 'registers';
 export function directTile(m: number, n: number): Tile {
   const TM = m >= 16 ? 16 : m >= 4 ? 8 : 2;
   const WG = n >= 128 ? 32 : 8;
-  return { kernel: 'matmul-direct', defines: { TM, TN: 1, WG }, rows: TM, columns: WG * 4 };
+  return { kernel: 'matmul-direct', defines: { TM, TN: 1, WG }, rows: TM, columns: WG * 4, packed: false };
 }
 
 /** Most rows of the form for decoding. */
 const fewRows = 8;
 
 /** x·wᵀ of a few rows, each of w's read once; null where the problem is another. */
-export function rowsTile({ form, dtype, m, n, k, rank }: MatmulProblem): Tile | null {
+export function rowsTile({ form, dtype, m, n, k, rank, packed }: MatmulProblem): Tile | null {
   const WIDE = dtype === 'f16' ? 8 : 4;
   if (form !== 'nt' || m > fewRows || n % 4 || k % WIDE || rank % WIDE) return null;
   const ROWS = 2 ** Math.ceil(Math.log2(m));
-  return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: fewRows, columns: 4 };
+  const unpacks = packed !== null && dtype === 'f16';
+  return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: fewRows, columns: 4, packed: unpacks };
 }
 
 /** Registers and workgroup memory, without matrix units. */
 export function sharedTile(m: number, n: number): Tile {
   const BM = m <= 16 ? 16 : m <= 32 ? 32 : 64;
   const BN = n >= 1024 && m > 64 ? 128 : 64;
-  return { kernel: 'matmul', defines: { BM, BN }, rows: BM, columns: BN };
+  return { kernel: 'matmul', defines: { BM, BN }, rows: BM, columns: BN, packed: false };
 }
 
 /** Matrix units with these settings; null where they do not fit the problem or the device. */
 export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings: TensorTile): Tile | null {
-  const { form, dtype, m, n, k, rank } = problem;
-  const { GM, GN, TM, TN, BK, PAD, STAGES } = settings;
+  const { form, dtype, m, n, k, rank, packed } = problem;
+  const { GM, GN, TM, TN, BK, PAD, STAGES, UNPACK, GROUP } = settings;
+  if (UNPACK && (!packed?.ordered || dtype === 'f32' || STAGES === 0)) return null;
   const XT = form[0] === 't';
   const WT = form[1] === 't';
   const XW = dtype === 'f16' ? 8 : 4;
@@ -98,7 +107,14 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   while (EJ > 1 && (TN % EJ || passing(EJ) > Math.max(tile, passing(1)))) EJ--;
   if (passing(EJ) > units) return null;
   const defines = {
-    ...settings,
+    GM,
+    GN,
+    TM,
+    TN,
+    BK,
+    PAD,
+    STAGES,
+    GROUP,
     BM,
     BN,
     EJ,
@@ -117,7 +133,7 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
     SG: matrix.subgroup,
     PIN: Number(matrix.pin),
   };
-  return { kernel: 'matmul-tensor', defines, rows: BM, columns: BN };
+  return { kernel: 'matmul-tensor', defines, rows: BM, columns: BN, packed: UNPACK === 1 };
 }
 
 /**
@@ -137,7 +153,7 @@ const defaults: Readonly<Record<GpuFamily, { GM: number; GN: number; rows: numbe
 export function defaultTensorTile(
   matrix: MatrixUnits,
   cpu: boolean,
-  { form, m, n, k, rank }: MatmulProblem,
+  { form, dtype, m, n, k, rank, packed }: MatmulProblem,
 ): TensorTile {
   const down = Math.ceil(m / matrix.m);
   const across = Math.ceil(n / matrix.n);
@@ -146,7 +162,7 @@ export function defaultTensorTile(
       form[0] === 'n' && down >= 4 && across >= 2 && k % matrix.k === 0 && rank % matrix.k === 0 && m >= 32;
     // Wide ones are the fastest and take 4 s to compile, four times as long.
     const TN = m >= 128 && n >= 128 ? 8 : 2;
-    if (direct) return { GM: 1, GN: 1, TM: 4, TN, BK: matrix.k, PAD: 0, STAGES: 0, GROUP: 1 };
+    if (direct) return { GM: 1, GN: 1, TM: 4, TN, BK: matrix.k, PAD: 0, STAGES: 0, GROUP: 1, UNPACK: 0 };
     return {
       GM: 1,
       GN: 1,
@@ -156,6 +172,7 @@ export function defaultTensorTile(
       PAD: 0,
       STAGES: 1,
       GROUP: 1,
+      UNPACK: 0,
     };
   }
   const most = defaults[matrix.family];
@@ -163,5 +180,7 @@ export function defaultTensorTile(
   const GN = 2 ** Math.floor(Math.log2(Math.min(most.GN, across)));
   const TM = Math.max(1, Math.min(most.rows / matrix.m, Math.ceil(down / GM)));
   const TN = Math.max(1, Math.min(most.columns / matrix.n, Math.ceil(across / GN)));
-  return { GM, GN, TM, TN, BK: most.BK, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1 };
+  // Unpacked once in all where a row of tiles or two would do it anew: the codes are a quarter of the halves' bytes.
+  const UNPACK = packed?.ordered && dtype === 'f16' && m <= 2 * GM * TM * matrix.m ? 1 : 0;
+  return { GM, GN, TM, TN, BK: most.BK, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1, UNPACK };
 }

@@ -1,6 +1,6 @@
 import { bytesOf, type DType, Tensor } from '../gpu/tensor.js';
 import type { OpContext, RowCount } from './context.js';
-import { dequantize, type Matrix, packedTensors } from './dequantize.js';
+import { dequantize, type Matrix, matrixBytes, packedTensors } from './dequantize.js';
 import {
   defaultTensorTile,
   directTile,
@@ -59,10 +59,10 @@ export interface MatmulArgs {
 export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const { form, x, w, c, n, k, lora } = args;
   const m = args.m ?? c.shape[c.shape.length - 2];
-  const problem = { form, dtype: x.dtype as 'f16' | 'f32', m, n, k, rank: lora?.rank ?? 0 };
   const rows = ctx.tileRows ?? m;
-  const tile = chooseTile(ctx, args.label, { ...problem, m: rows });
-  if (!(w instanceof Tensor) && !(tile.kernel === 'matmul-rows' && x.dtype === 'f16')) {
+  const problem = { form, dtype: x.dtype as 'f16' | 'f32', m: rows, n, k, rank: lora?.rank ?? 0, packed: packingOf(w) };
+  const tile = chooseTile(ctx, args.label, problem);
+  if (!(w instanceof Tensor) && !tile.packed) {
     const plain = ctx.recorder.tensor('dequantized', x.dtype, [w.n, w.k]);
     dequantize(ctx, w, plain);
     matmul(ctx, { ...args, w: plain });
@@ -74,8 +74,12 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
     return;
   }
   const sums = ctx.recorder.tensor('matmul_sums', 'f32', [parts, m, n]);
-  record(ctx, { ...args, m, c: sums, splits: parts }, tile);
-  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, count: args.count });
+  record(ctx, { ...args, m, c: sums, splits: parts, accumulate: false }, tile);
+  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, accumulate: args.accumulate, count: args.count });
+}
+
+function packingOf(w: Matrix): MatmulProblem['packed'] {
+  return w instanceof Tensor ? null : { format: w.format, ordered: w.columnGroup === null };
 }
 
 function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile: Tile): void {
@@ -103,6 +107,7 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
       BIAS: Number(bias !== undefined),
       RESIDUAL: Number(residual !== undefined),
       ACCUMULATE: Number(args.accumulate ?? false),
+      SPLIT: Number(splits > 1),
       COUNT: args.count,
     },
     label: args.label,
@@ -126,10 +131,7 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
     },
     workgroups: [Math.ceil(n / tile.columns), Math.ceil(m / tile.rows), splits],
     flops: 2 * m * n * (k + rank),
-    bytes:
-      m * k * bytesOf[x.dtype] +
-      (w instanceof Tensor ? n * k * bytesOf[w.dtype] : w.codes.bytes + w.scales.bytes) +
-      splits * m * n * bytesOf[c.dtype],
+    bytes: m * k * bytesOf[x.dtype] + matrixBytes(w) + splits * m * n * bytesOf[c.dtype],
   });
 }
 
@@ -143,15 +145,16 @@ const [enoughWorkgroups, leastOfK] = [256, 256];
 
 /**
  * In how many parts a long sum with few tiles of results is best computed: the products with the adapter's narrow
- * matrices above all. 1 where the kernel or the call cannot split.
+ * matrices, and all of decoding. 1 where the kernel or the call cannot split, or where the parts would be more to write
+ * and read than the operands.
  */
 function partsOf(args: MatmulArgs, tile: Tile, m: number, rows: number): number {
-  const { lora, bias, residual, accumulate, firstRow, cRow, cColumn, n, k } = args;
+  const { firstRow, cRow, cColumn, n, k, form } = args;
   const whole = !firstRow && !cRow && cColumn === undefined && m === args.c.shape[0];
-  const plain = !lora && !bias && !residual && !accumulate && whole;
-  if (tile.kernel !== 'matmul-tensor' || args.form[0] === 't' || tile.defines.STAGES === 0 || !plain) return 1;
+  if (tile.kernel !== 'matmul-tensor' || form[0] === 't' || tile.defines.STAGES === 0 || !whole) return 1;
   const tiles = Math.ceil(rows / tile.rows) * Math.ceil(n / tile.columns);
-  const parts = Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(k / leastOfK));
+  const worth = ((rows + n) * k) / (4 * rows * n); // halves of operands against two times a float of each part
+  const parts = Math.floor(Math.min(enoughWorkgroups / tiles, k / leastOfK, worth));
   return parts > 1 ? Math.ceil(k / splitOf(k, parts)) : 1;
 }
 

@@ -4,10 +4,13 @@ import type { MatmulProblem, MatmulSettings, TensorTile } from './matmul-tile.js
 /** Settings that were measured on one device, by `productClass`. */
 export type Tuning = ReadonlyMap<string, MatmulSettings>;
 
-/** Products that share settings: of one form and type on one shape of matrices, of sizes that round up to the same powers of 2. */
-export function productClass(matrix: MatrixUnits, { form, dtype, m, n, k }: MatmulProblem): string {
+/**
+ * Products that share settings: of one form, and type or packed format, on one shape of matrices, of sizes that round up
+ * to the same powers of 2.
+ */
+export function productClass(matrix: MatrixUnits, { form, dtype, packed, m, n, k }: MatmulProblem): string {
   const bucket = (size: number) => 2 ** Math.ceil(Math.log2(Math.max(1, size)));
-  return `${nameMatrix(matrix)}, ${form} ${dtype} ${bucket(m)}x${bucket(n)}x${bucket(k)}`;
+  return `${nameMatrix(matrix)}, ${form} ${packed?.format ?? dtype} ${bucket(m)}x${bucket(n)}x${bucket(k)}`;
 }
 
 /** What the tensor tier asks a tuning; undefined where nothing was measured. */
@@ -28,6 +31,7 @@ const choices: { readonly [name in keyof TensorTile]: readonly number[] } = {
   STAGES: [0, 1, 2],
   PAD: [0, 1],
   GROUP: [1, 4, 8, 16],
+  UNPACK: [0, 1],
 };
 
 /** Whether something read from a file is settings of a matmul, as a search over `neighbours` may give them. */

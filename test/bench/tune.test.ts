@@ -12,8 +12,8 @@ beforeAll(async () => {
 });
 afterAll(() => gpu.close());
 
-const shape = { form: 'nt', m: 40, n: 72, k: 64 } as const;
-const tile = { GM: 1, GN: 2, TM: 2, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1 } as const;
+const shape = { form: 'nt', m: 40, n: 72, k: 64, packed: null } as const;
+const tile = { GM: 1, GN: 2, TM: 2, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1, UNPACK: 0 } as const;
 
 it('finds settings that beat the default, and gives them to products of their class', async () => {
   const [matrix] = gpu.device.matrixUnits;
@@ -25,6 +25,13 @@ it('finds settings that beat the default, and gives them to products of their cl
   const lookup = tunedBy(new Map([[tuned!.class, tuned!.settings]]), matrix)!;
   expect(lookup({ ...shape, dtype: 'f16', m: 33, n: 65, rank: 0 })).toBe('registers');
   expect(lookup({ ...shape, dtype: 'f16', m: 32, rank: 0 })).toBeUndefined();
+});
+
+it('weighs unpacking a packed matrix as it is staged against unpacking it before', async () => {
+  const [matrix] = gpu.device.matrixUnits;
+  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  const tuned = await tuneMatmul(gpu, matrix, { ...shape, packed: { format: 'nf4', ordered: true } }, 3);
+  if (tuned) expect(tuned.class).toBe('8x8x8 of f16, nt nf4 64x128x64');
 });
 
 it('refuses what computes another result, and goes on over the neighbours', async () => {
@@ -57,7 +64,18 @@ it.each([[null], ['tensor'], [{ ...tile, TM: 3 }], [{ ...tile, extra: 1 }], [{ T
 
 it('tells classes apart by units, form, type and powers of 2', () => {
   const units = { m: 16, n: 16, k: 16, operand: 'f16' } as Parameters<typeof productClass>[0];
-  expect(productClass(units, { form: 'nn', dtype: 'f16', m: 513, n: 4096, k: 14336, rank: 16 })).toBe(
+  expect(productClass(units, { form: 'nn', dtype: 'f16', m: 513, n: 4096, k: 14336, rank: 16, packed: null })).toBe(
     '16x16x16 of f16, nn f16 1024x4096x16384',
   );
+  expect(
+    productClass(units, {
+      form: 'nt',
+      dtype: 'f16',
+      m: 9,
+      n: 64,
+      k: 64,
+      rank: 16,
+      packed: { format: 'nf4', ordered: true },
+    }),
+  ).toBe('16x16x16 of f16, nt nf4 16x64x64');
 });

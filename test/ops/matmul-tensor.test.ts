@@ -13,9 +13,19 @@ afterAll(() => gpu.close());
 
 /** Small settings, together using every one of the generator's ways. */
 const settings: Record<string, TensorTile> = {
-  'matrices loaded from the tensors': { GM: 1, GN: 2, TM: 2, TN: 1, BK: 8, PAD: 0, STAGES: 0, GROUP: 2 },
-  'one buffer, padded': { GM: 2, GN: 1, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 3 },
-  'two buffers, a tile no multiple of the threads': { GM: 1, GN: 3, TM: 1, TN: 1, BK: 8, PAD: 0, STAGES: 2, GROUP: 1 },
+  'matrices loaded from the tensors': { GM: 1, GN: 2, TM: 2, TN: 1, BK: 8, PAD: 0, STAGES: 0, GROUP: 2, UNPACK: 0 },
+  'one buffer, padded': { GM: 2, GN: 1, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 3, UNPACK: 0 },
+  'two buffers, a tile no multiple of the threads': {
+    GM: 1,
+    GN: 3,
+    TM: 1,
+    TN: 1,
+    BK: 8,
+    PAD: 0,
+    STAGES: 2,
+    GROUP: 1,
+    UNPACK: 0,
+  },
 };
 const shapes = [
   { m: 70, n: 136, k: 104, rank: 16 },
@@ -97,13 +107,21 @@ describe.each(Object.keys(settings))('matmul on matrix units, %s', (name) => {
     expect(relativeError(await op.read(c), expected)).toBeLessThan(tolerance.f16);
   });
 
-  it.each(['nt', 'nn'] as const)("splits a long sum with few results, '%s'", async (form) => {
+  it.each([
+    { form: 'nt', accumulate: false },
+    { form: 'nn', accumulate: true },
+  ] as const)('splits a long sum with few results: %o', async ({ form, accumulate }) => {
     const op = start();
     if (!op) return;
-    const [m, n, k, live] = [23, 16, 1096, 19];
+    const [m, n, k, live, rank] = [23, 16, 1096, 19, 8];
     const x = rounded('f16', randomNormal(m * k, 1)).fill(Number.NaN, live * k);
     const w = rounded('f16', randomNormal(k * n, 2, 1 / Math.sqrt(k)));
-    const c = op.output('c', 'f16', [m, n]);
+    const u = rounded('f16', randomNormal(m * rank, 3)).fill(Number.NaN, live * rank);
+    const v = rounded('f16', randomNormal(rank * n, 4));
+    const bias = rounded('f32', randomNormal(n, 5));
+    const residual = rounded('f32', randomNormal(m * n, 6)).fill(Number.NaN, live * n);
+    const before = rounded('f16', randomNormal(m * n, 7)).fill(Number.NaN, live * n);
+    const c = accumulate ? op.input('c', 'f16', [m, n], before) : op.output('c', 'f16', [m, n]);
     matmul(op.ctx, {
       label: 'test',
       form,
@@ -112,15 +130,26 @@ describe.each(Object.keys(settings))('matmul on matrix units, %s', (name) => {
       c,
       n,
       k,
+      lora: {
+        u: op.input('u', 'f16', [m, rank], u),
+        v: op.input('v', 'f16', form === 'nt' ? [n, rank] : [rank, n], v),
+        rank,
+      },
+      bias: op.input('bias', 'f32', [n], bias),
+      residual: op.input('residual', 'f32', [m, n], residual),
+      accumulate,
       alpha: 3,
       count: 'batch.rows',
     });
     expect(op.kernels.has('sum-splits')).toBe(tile.STAGES > 0);
     await op.run({ rows: live });
-    const product = form === 'nt' ? matmulNT(x, w, m, n, k) : matmulNN(x, w, m, k, n);
+    const base = form === 'nt' ? matmulNT(x, w, m, n, k) : matmulNN(x, w, m, k, n);
+    const share = form === 'nt' ? matmulNT(u, v, m, n, rank) : matmulNN(u, v, m, rank, n);
+    const expected = base.map(
+      (sum, i) => 3 * (sum + share[i]) + bias[i % n] + residual[i] + (accumulate ? before[i] : 0),
+    );
     const actual = await op.read(c);
-    const expected = product.subarray(0, live * n).map((value) => 3 * value);
-    expect(relativeError(actual.subarray(0, live * n), expected)).toBeLessThan(tolerance.f16);
+    expect(relativeError(actual.subarray(0, live * n), expected.subarray(0, live * n))).toBeLessThan(tolerance.f16);
     expect(actual.subarray(live * n).every(Number.isNaN)).toBe(true);
   });
 

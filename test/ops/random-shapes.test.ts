@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { MatmulProblem } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { relativeError } from '../reference/random.js';
 import { attentions } from './random-shapes/attention.js';
@@ -39,7 +40,7 @@ describe.each(Object.keys(randomCases))('%s at random shapes', (name) => {
       cpu: form === 'direct',
       subgroups: form === 'rows',
       matrix: form === 'matrices' ? matrix : undefined,
-      tuned: () => smallTile,
+      tuned: ({ packed }: MatmulProblem) => ({ ...smallTile, UNPACK: packed ? 1 : 0 }) as const,
     };
     for (let seed = 1; seed <= shapes; seed++) {
       const tier = taken[seed % taken.length];
@@ -47,6 +48,7 @@ describe.each(Object.keys(randomCases))('%s at random shapes', (name) => {
       const op = new OpRun(gpu, tier, forms);
       const { batch, checks } = record(op, tier, new Draw(seed));
       expect([...op.kernels]).toContain(kernel);
+      expect(op.kernels.has('dequantize')).toBe(kernel === 'dequantize');
       await op.run(batch);
       for (const { tensor, expected, limit } of checks) {
         const actual = await op.read(tensor);

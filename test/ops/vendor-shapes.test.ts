@@ -7,6 +7,7 @@ import { Recorder } from '../../src/gpu/program.js';
 import { type Defines, specialise } from '../../src/gpu/shader.js';
 import { Tensor } from '../../src/gpu/tensor.js';
 import { attention, attentionBackward, attentionBlock } from '../../src/ops/attention.js';
+import { layOutPacked } from '../../src/ops/dequantize.js';
 import { matmul } from '../../src/ops/matmul.js';
 import { defaultTensorTile, type MatmulProblem, type TensorTile } from '../../src/ops/matmul-tile.js';
 
@@ -133,6 +134,34 @@ describe.each(Object.keys(units))('matmul on %s', (name) => {
       await compiles('matmul-tensor', { ...defines, forward: 1 });
     }
   });
+});
+
+describe.each(Object.keys(units))('packed matrices on %s', (name) => {
+  it.each(['nf4', 'affine4', 'affine8'] as const)(
+    'compiles products that unpack %s as they stage it',
+    async (format) => {
+      const { recorder, recorded } = recording();
+      const matrix = units[name];
+      const make = (label: string, dtype: 'u32' | 'f32' | 'f16', shape: readonly number[]) =>
+        new Tensor(label, dtype, shape);
+      const [m, out, into] = [16, 256, 128];
+      const w = layOutPacked({ format, n: out, k: into, group: 64, ordered: true }, 'w', make);
+      for (const form of ['nt', 'nn'] as const) {
+        const [n, k] = form === 'nt' ? [out, into] : [into, out];
+        const c = make('c', 'f16', [m, n]);
+        const x = make('x', 'f16', [m, k]);
+        matmul(
+          { recorder, operand: 'f16', cpu: false, matrix },
+          { label: 'm', form, x, w, c, n, k, count: 'batch.rows' },
+        );
+      }
+      expect(recorded.map(({ kernel }) => kernel)).toEqual(['matmul-tensor', 'matmul-tensor']);
+      for (const { kernel, defines } of recorded) {
+        expect(defines.FORMAT).toBe(format);
+        await compiles(kernel, { ...defines, forward: 1 });
+      }
+    },
+  );
 });
 
 describe.each(Object.keys(units))('attention on %s', (name) => {

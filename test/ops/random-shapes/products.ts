@@ -10,7 +10,7 @@ import { packedMatrix } from '../packed.js';
 import { drawRows, type RandomCase } from './draw.js';
 
 /** Small, so that they compile fast where matrix units are emulated; the pipelines of matmul-tensor.test.ts. */
-export const smallTile: TensorTile = { GM: 2, GN: 1, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 3 };
+export const smallTile: TensorTile = { GM: 2, GN: 1, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 3, UNPACK: 0 };
 
 /** c = 0.5·(x·wᵀ + u·vᵀ) + bias + residual. */
 function forward(
@@ -75,6 +75,32 @@ function backward(unit: number): RandomCase['record'] {
   };
 }
 
+/** A packed w, in both forms: c = x·wᵀ + u·vᵀ, and c += x·w. */
+const overPacked: RandomCase['record'] = (op, tier, draw) => {
+  const [rows, capacity] = drawRows(draw, 60);
+  const group = draw.pick([8, 16, 64]);
+  const [out, into, rank] = [8 * draw.int(1, 10), group * draw.int(1, 3), 8];
+  const format = draw.pick(['nf4', 'affine8'] as const);
+  const packed = packedMatrix(op, { format, n: out, k: into, group, ordered: true });
+  const common = { label: 'test', w: packed.matrix, count: 'batch.rows' } as const;
+  const limit = tolerance[tier];
+  if (draw.int(0, 1)) {
+    const x = draw.rows(op, tier, [rows, capacity], into);
+    const [u, v] = [draw.rows(op, tier, [rows, capacity], rank), draw.rows(op, tier, [out, out], rank)];
+    const c = op.output('c', 'f32', [capacity, out]);
+    const lora = { u: u.tensor, v: v.tensor, rank };
+    matmul(op.ctx, { ...common, form: 'nt', x: x.tensor, c, n: out, k: into, lora });
+    const share = matmulNT(u.values, v.values, rows, out, rank);
+    const expected = matmulNT(x.values, packed.values, rows, out, into).map((sum, i) => sum + share[i]);
+    return { batch: { rows }, checks: [{ tensor: c, expected, limit }] };
+  }
+  const x = draw.rows(op, tier, [rows, capacity], out);
+  const before = draw.rows(op, 'f32', [rows, capacity], into);
+  matmul(op.ctx, { ...common, form: 'nn', x: x.tensor, c: before.tensor, n: into, k: out, accumulate: true });
+  const expected = matmulNN(x.values, packed.values, rows, out, into).map((sum, i) => sum + before.values[i]);
+  return { batch: { rows }, checks: [{ tensor: before.tensor, expected, limit }] };
+};
+
 const either = (a: RandomCase['record'], b: RandomCase['record']): RandomCase['record'] => {
   return (op, tier, draw) => draw.pick([a, b])(op, tier, draw);
 };
@@ -105,6 +131,7 @@ export const products: Readonly<Record<string, RandomCase>> = {
     tiers: ['f16'],
     record: either(forward(8, { m: 60, n: 10, k: 12 }), backward(8)),
   },
+  'matmul-tensor, packed': { kernel: 'matmul-tensor', form: 'matrices', tiers: ['f16'], record: overPacked },
   'lora-gradient': { form: 'registers', record: gradient },
   'lora-gradient, direct': { kernel: 'lora-gradient', form: 'direct', record: gradient },
   'lora-gradient, matrices': { kernel: 'matmul-tensor', form: 'matrices', tiers: ['f16'], record: gradient },
