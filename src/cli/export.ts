@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { ggufAdapter } from '../../models/gguf.js';
 import { modelLayout } from '../../models/index.js';
-import { linearShapes } from '../../models/tensors.js';
+import { EMBEDDING, linearShapes } from '../../models/tensors.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter } from '../formats/adapter.js';
 import { openCheckpoint } from '../formats/checkpoint.js';
@@ -133,7 +133,9 @@ async function exportMerged({ adapter, adapterDirectory, base, output, dtype }: 
   const progress = createProgress();
   const started = performance.now();
   try {
-    const type = dtype ?? (checkpoint.embedding.dtype === 'F16' ? 'F16' : 'BF16');
+    if (checkpoint.packed.size > 0)
+      throw new InputError(`${base.directory} is quantised: an adapter can be merged into float weights only.`);
+    const type = dtype ?? (checkpoint.tensors.get(EMBEDDING)?.dtype === 'F16' ? 'F16' : 'BF16');
     let bytes = 0;
     await writeMergedModel(output, checkpoint, adapter, {
       dtype: type as 'F16' | 'BF16',

@@ -49,6 +49,7 @@ describe('lexalign sft', () => {
     expect(stdout).toMatch(/Memory plan .*\n( {2}.*\n){6} {2}total/);
     expect(stdout).toContain('Training: 6 steps of 5 rows, 1 of them warm-up');
     expect(readdirSync(at('run')).sort()).toEqual([
+      'README.md',
       'adapter_config.json',
       'adapter_model.safetensors',
       'checkpoints',
