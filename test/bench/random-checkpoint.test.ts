@@ -1,0 +1,83 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { RandomBlocks, weightFill } from '../../bench/random-blocks.js';
+import { llamaConfigJson, modelConfigs, modelShapes } from '../../bench/random-checkpoint.js';
+import { randomFormats, writeRandomCheckpoint } from '../../bench/write-random-checkpoint.js';
+import { readModelConfig } from '../../models/index.js';
+import { openFile } from '../../src/formats/files.js';
+import { readHeader, readTensor, toFloat32 } from '../../src/formats/safetensors.js';
+import { temporaryDirectory } from '../formats/helpers.js';
+import { findShared } from '../golden.js';
+
+it('names real models with configurations that are read, of the shapes that benches take', () => {
+  for (const [name, value] of Object.entries(modelConfigs)) {
+    const config = readModelConfig({ path: name, value });
+    const { hidden, layers, heads, kvHeads, ffn, vocab } = modelShapes[name];
+    expect(config).toMatchObject({
+      hiddenSize: hidden,
+      layers,
+      heads,
+      kvHeads,
+      intermediateSize: ffn,
+      vocabSize: vocab,
+    });
+    expect(config.headDim).toBe(hidden / heads);
+    expect(config.qkvBias).toBe(name.startsWith('qwen'));
+  }
+});
+
+it('fills tensors with numbers of one deviation that depend on seed, name and position alone', () => {
+  const numbers = (seed: number, name: string) => {
+    const bytes = new Uint8Array(4 * 1_100_000);
+    new RandomBlocks(seed).fill(bytes, 0, name, weightFill('F32', 100));
+    return new Float32Array(bytes.buffer);
+  };
+  const whole = numbers(1, 'a');
+  const mean = whole.reduce((sum, x) => sum + x, 0) / whole.length;
+  const deviation = Math.sqrt(whole.reduce((sum, x) => sum + (x - mean) ** 2, 0) / whole.length);
+  expect(Math.abs(mean)).toBeLessThan(1e-3);
+  expect(deviation).toBeCloseTo(0.1, 3);
+  const part = new Uint8Array(4 * 60_000);
+  new RandomBlocks(1).fill(part, 4 * 1_030_000, 'a', weightFill('F32', 100));
+  expect(new Float32Array(part.buffer)).toEqual(whole.slice(1_030_000, 1_090_000));
+  // Behind a block comes the same block from another place.
+  expect(whole.slice(1 << 20, (1 << 20) + 9)).not.toEqual(whole.slice(0, 9));
+  expect(numbers(2, 'a').slice(0, 9)).not.toEqual(whole.slice(0, 9));
+  expect(numbers(1, 'b').slice(0, 9)).not.toEqual(whole.slice(0, 9));
+});
+
+const shape = { hidden: 128, layers: 1, heads: 2, kvHeads: 1, ffn: 256, vocab: 40 };
+
+it.each(randomFormats)('writes %s, the same for the same seed', async (format) => {
+  const parent = await temporaryDirectory();
+  const write = async (name: string, seed: number) => {
+    await writeRandomCheckpoint(join(parent, name), llamaConfigJson(shape), format, { seed });
+    return readFile(join(parent, name, 'model.safetensors'));
+  };
+  const bytes = await write('a', 1);
+  expect((await write('b', 1)).equals(bytes)).toBe(true);
+  expect((await write('c', 2)).equals(bytes)).toBe(false);
+  const source = await openFile(join(parent, 'a', 'model.safetensors'));
+  const { tensors } = await readHeader(source);
+  const norm = tensors.get('model.norm.weight')!;
+  expect([...new Set(toFloat32(norm.dtype, await readTensor(source, norm)))]).toEqual([1]);
+  await source.close();
+
+  const golden = { nf4: 'nf4-plain', 'nf4-double': 'nf4-double', mlx: 'mlx', gptq: 'gptq-v1-actorder', awq: 'awq' };
+  const theirs = findShared(`golden/${golden[format as keyof typeof golden] ?? 'llama'}/model`);
+  if (!theirs || !(format in golden)) return;
+  const config = JSON.parse(await readFile(join(parent, 'a', 'config.json'), 'utf8'));
+  const theirConfig = JSON.parse(await readFile(join(theirs, 'config.json'), 'utf8'));
+  expect(Object.keys(config.quantization_config).sort()).toEqual(Object.keys(theirConfig.quantization_config).sort());
+  const goldenSource = await openFile(join(theirs, 'model.safetensors'));
+  const theirTensors = (await readHeader(goldenSource)).tensors;
+  await goldenSource.close();
+  const linear = [...tensors.values()].filter(({ name }) => name.startsWith('model.layers.0.self_attn.o_proj.'));
+  expect(linear.map(({ name, dtype }) => `${name} ${dtype}`).sort()).toEqual(
+    [...theirTensors.values()]
+      .filter(({ name }) => name.startsWith('model.layers.0.self_attn.o_proj.'))
+      .map(({ name, dtype }) => `${name} ${dtype}`)
+      .sort(),
+  );
+});
