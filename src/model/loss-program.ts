@@ -60,6 +60,14 @@ export interface LossValues {
 /** Bytes of logits that may exist at once; rows of cross-entropy go in chunks under it. */
 const logitBytes = 128 << 20;
 
+/** What a run with samples gives. */
+export interface SampledResult {
+  /** [edges] log p, or [logit rows] value. */
+  readonly result: Float32Array;
+  /** [logit rows]; null for values. */
+  readonly entropy: Float32Array | null;
+}
+
 /** Tensors of a program beside its batch. */
 interface ProgramTensors {
   /** f32 [edges] or [logit rows] */
@@ -123,18 +131,25 @@ export class LossProgram {
   }
 
   /**
-   * Submits one batch, with its samples where the objective has such; the promise gives log p of each edge, or the value
-   * of each logit row. Later runs may be submitted before it settles.
+   * Submits one batch; the promise gives log p of each edge, or the value of each logit row. Later runs may be submitted
+   * before it settles.
    */
-  run(batch: PackedBatch, values: LossValues, samples?: Samples): Promise<Float32Array> {
-    this.#submit(batch, values, samples);
+  run(batch: PackedBatch, values: LossValues): Promise<Float32Array> {
+    this.#submit(batch, values);
     this.program.run();
-    return this.#read(this.#tensors.result, this.#perRow ? batch.logitRows.length : batch.edgeTarget.length);
+    return this.#result(batch);
   }
 
-  /** Entropy of the softmax at each logit row of the last run (objective policy). */
-  entropy(batch: PackedBatch): Promise<Float32Array> {
-    return this.#read(this.#tensors.entropy!, batch.logitRows.length);
+  /** As `run` for policy and value with a gradient; for policy also the entropy of the softmax at each logit row. */
+  async runSampled(batch: PackedBatch, values: LossValues, samples: Samples): Promise<SampledResult> {
+    const { device } = this.#model;
+    upload(device, this.#tensors.samples!.start, samples.start);
+    upload(device, this.#tensors.samples!.samples, samples.numbers);
+    this.#submit(batch, values);
+    this.program.run();
+    const { entropy } = this.#tensors;
+    const reads = [this.#result(batch), entropy && this.#read(entropy, batch.logitRows.length)] as const;
+    return { result: await reads[0], entropy: await reads[1] };
   }
 
   /** As `run`, with nanoseconds for each dispatch of the program. */
@@ -143,14 +158,13 @@ export class LossProgram {
     return { nanoseconds: await this.program.time() };
   }
 
-  #submit(batch: PackedBatch, values: LossValues, samples?: Samples): void {
-    const { device } = this.#model;
+  #submit(batch: PackedBatch, values: LossValues): void {
     this.#batch.upload(batch);
-    if (samples && this.#tensors.samples) {
-      upload(device, this.#tensors.samples.start, samples.start);
-      upload(device, this.#tensors.samples.samples, samples.numbers);
-    }
     this.#model.batch.write({ ...values, rows: batch.rows, logitRows: batch.logitRows.length });
+  }
+
+  #result(batch: PackedBatch): Promise<Float32Array> {
+    return this.#read(this.#tensors.result, this.#perRow ? batch.logitRows.length : batch.edgeTarget.length);
   }
 
   async #read(tensor: Tensor, count: number): Promise<Float32Array> {

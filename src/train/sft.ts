@@ -325,7 +325,8 @@ async function evaluateLoss(
   return { loss: meanLoss(tries, logprobs, totalWeight), tokens, seconds: (performance.now() - started) / 1000 };
 }
 
-function checkpointName(step: number): string {
+/** Of the checkpoint after so many steps. */
+export function checkpointName(step: number): string {
   return `step-${String(step).padStart(6, '0')}`;
 }
 

@@ -151,25 +151,36 @@ export function lossAndGradients(
   trie: TokenTrie,
   scale = 1 / trie.edgeWeight.reduce((a, b) => a + b, 0),
 ): LossAndGradients {
-  const { config, tensors } = model;
+  const { config } = model;
   const tape = runDecoder(model, adapter, trie);
   const edges = { row: trie.edgeRow, target: trie.edgeTarget, weight: trie.edgeWeight };
   const { loss, logprobs } = linearCrossEntropy(tape.hidden, headOf(model), config.hiddenSize, edges, scale);
   const dHidden = linearCrossEntropyBackward(tape.hidden, headOf(model), config.hiddenSize, edges, scale);
-  const rows = trie.tokens.length;
+  return { loss, logprobs, gradients: decoderBackward(model, adapter, trie, tape, dHidden) };
+}
+
+/** Gradients of every lora_A and lora_B from that of `tape.hidden`. */
+export function decoderBackward(
+  model: ReferenceModel,
+  adapter: ReferenceAdapter,
+  trie: Tree,
+  tape: Tape,
+  dHidden: Float64Array,
+): Gradients {
+  const { config, tensors } = model;
   const gradients: Gradients = new Map();
   let dx = rmsNormBackward(
     dHidden,
     tape.x,
     tensors.get('model.norm.weight')!,
-    rows,
+    trie.positions.length,
     config.hiddenSize,
     config.rmsNormEps,
   );
   for (let index = config.layers - 1; index >= 0; index--) {
     dx = layerBackward(model, adapter, index, dx, tape.layers[index], trie, tape.table, gradients);
   }
-  return { loss, logprobs, gradients };
+  return gradients;
 }
 
 function layerBackward(
