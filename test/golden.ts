@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 export const floatCases = ['llama', 'llama-llama3-rope', 'qwen2', 'qwen3', 'mistral'] as const;
 /** Models that are stored quantised; the reference model is what they dequantise to. */
-const quantisedCases = ['nf4-double', 'nf4-plain', 'gptq-v1-actorder', 'gptq-v2-asym', 'awq', 'mlx'] as const;
+export const quantisedCases = ['nf4-double', 'nf4-plain', 'gptq-v1-actorder', 'gptq-v2-asym', 'awq', 'mlx'] as const;
 export const goldenCases = [...floatCases, ...quantisedCases];
 export type GoldenCase = (typeof goldenCases)[number];
 
@@ -148,7 +148,7 @@ function half(bits: number): number {
 
 type Json = Record<string, unknown>;
 
-function readJson(path: string): Json {
+export function readJson(path: string): Json {
   return JSON.parse(readFileSync(path, 'utf8')) as Json;
 }
 

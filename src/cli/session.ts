@@ -11,6 +11,8 @@ import type { Tuning } from '../ops/tuning.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
 import { openAdapter } from './gpu.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
+import { formatBytes } from './memory.js';
+import { createProgress } from './progress.js';
 import { readTuning } from './tuning-cache.js';
 
 /** A model directory with its tokenizer (null without one), checked but not yet on a device. */
@@ -110,10 +112,28 @@ function explainTier(device: Device, tier: Tier): string {
   return `This device has no matrix units that WebGPU reaches, so tier ${tier} runs; a newer driver may have them.`;
 }
 
-/** Streams a model onto a device; closes its files. */
+/** Streams a model onto a device; closes its files. Says how far it is where that takes more than a second. */
 export async function loadModel(open: OpenDevice, model: OpenModel, maxPositions: number): Promise<LanguageModel> {
   const { device, kernels, tier, tuning } = open;
-  const loaded = await LanguageModel.load(device, kernels, model.checkpoint, { tier, maxPositions, tuning });
-  await model.checkpoint.close();
-  return loaded;
+  const bar = createProgress();
+  const start = performance.now();
+  let bytes = 0;
+  const passed = () => (performance.now() - start) / 1000;
+  const told = (seconds: number) =>
+    `${formatBytes(bytes)} of weights in ${seconds.toFixed(1)} s, ${(bytes / 1e9 / seconds).toFixed(2)} GB/s`;
+  const progress = (done: number, total: number) => {
+    bytes = done;
+    const seconds = passed();
+    if (seconds > 1 && done < total) bar.update(done / total, `loading: ${told(seconds)}`);
+  };
+  try {
+    const options = { tier, maxPositions, tuning, progress };
+    const loaded = await LanguageModel.load(device, kernels, model.checkpoint, options);
+    const seconds = passed();
+    if (seconds > 1) bar.line(`Loaded ${told(seconds)}.`);
+    return loaded;
+  } finally {
+    bar.end();
+    await model.checkpoint.close();
+  }
 }

@@ -13,7 +13,7 @@ import { ropeTable } from '../ops/rope-table.js';
 import { type Tuning, tunedBy } from '../ops/tuning.js';
 import { AdapterWeights } from './adapter.js';
 import type { AttentionLayout } from './batch-tensors.js';
-import { type LoadProgress, loadWeights } from './load-weights.js';
+import { type LoadOptions, loadWeights } from './load-weights.js';
 import type { Weights } from './weights.js';
 
 /** How matmuls run: on matrix units, or in registers with f16 or f32 operands. */
@@ -40,12 +40,11 @@ export function attentionLayout(device: DeviceShape, config: ModelConfig, tier: 
   return { block: attentionBlock(formsOf(device, tier), config.headDim), windows: config.windows };
 }
 
-export interface ModelOptions {
+export interface ModelOptions extends LoadOptions {
   readonly tier: Tier;
   /** Longest sequence. */
   readonly maxPositions: number;
   readonly tuning?: Tuning;
-  readonly progress?: LoadProgress;
 }
 
 /** A frozen base model on a device, with what all programs over it share: the batch's uniform and transient memory. */
@@ -91,7 +90,7 @@ export class LanguageModel {
     checkpoint: Checkpoint<ModelConfig>,
     options: ModelOptions,
   ): Promise<LanguageModel> {
-    const weights = await loadWeights(device, kernels, checkpoint, operandOf(options.tier), options.progress);
+    const weights = await loadWeights(device, kernels, checkpoint, operandOf(options.tier), options);
     return new LanguageModel(device, kernels, checkpoint.config, weights, options);
   }
 

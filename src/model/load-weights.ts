@@ -18,9 +18,14 @@ import { layOutWeights, type Weights, weightsStandIn } from './weights.js';
 /** Told of every piece that was read: bytes so far, and of the whole. */
 export type LoadProgress = (done: number, total: number) => void;
 
-/** Staging buffers and the bytes of each: several reads go on while earlier pieces are uploaded and converted. */
+export interface LoadOptions {
+  readonly progress?: LoadProgress;
+  /** Bytes of each of the staging buffers; a row of a stored matrix has to fit. */
+  readonly stagingBytes?: number;
+}
+
+/** Staging buffers: several reads go on while earlier pieces are uploaded and converted. */
 const stagingSlots = 4;
-const stagingBytes = 16 << 20;
 
 /**
  * Streams a checkpoint onto the device piece by piece: files are read by position into mapped buffers, and what they
@@ -32,14 +37,14 @@ export async function loadWeights(
   kernels: KernelCache,
   checkpoint: Checkpoint<ModelConfig>,
   operand: 'f16' | 'f32',
-  progress: LoadProgress = () => {},
+  options: LoadOptions = {},
 ): Promise<Weights> {
   const { config, packed } = checkpoint;
   weightsStandIn(config, operand, device.maxBinding, packed);
   const weights = layOutWeights(config, operand, device.maxBinding, packed, (label, dtype, shape) =>
     createTensor(device, label, dtype, shape),
   );
-  const loader = new Loader(device, kernels, checkpoint, progress);
+  const loader = new Loader(device, kernels, checkpoint, options);
   try {
     await loader.matrix(EMBEDDING, weights.embedding.parts);
     if (weights.head !== weights.embedding) await loader.matrix(HEAD, weights.head.parts);
@@ -90,7 +95,8 @@ class Loader {
   readonly #total: number;
   #done = 0;
 
-  constructor(device: Device, kernels: KernelCache, checkpoint: Checkpoint<ModelConfig>, progress: LoadProgress) {
+  constructor(device: Device, kernels: KernelCache, checkpoint: Checkpoint<ModelConfig>, options: LoadOptions) {
+    const { progress = () => {}, stagingBytes = 16 << 20 } = options;
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#progress = progress;
