@@ -6,7 +6,7 @@ import { modelLayout } from '../../models/index.js';
 import { EMBEDDING, linearShapes } from '../../models/tensors.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter } from '../formats/adapter.js';
-import { openCheckpoint } from '../formats/checkpoint.js';
+import { openCheckpoint, requireUnquantised } from '../formats/checkpoint.js';
 import { hasFile, readFileInside, writeDirectoryAtomic, writeFileAtomic } from '../formats/files.js';
 import { encodeGguf, type GgufType } from '../formats/gguf.js';
 import { MergePool } from '../formats/merge-pool.js';
@@ -133,8 +133,7 @@ async function exportMerged({ adapter, adapterDirectory, base, output, dtype }: 
   const progress = createProgress();
   const started = performance.now();
   try {
-    if (checkpoint.packed.size > 0)
-      throw new InputError(`${base.directory} is quantised: an adapter can be merged into float weights only.`);
+    requireUnquantised(checkpoint);
     const type = dtype ?? (checkpoint.tensors.get(EMBEDDING)?.dtype === 'F16' ? 'F16' : 'BF16');
     let bytes = 0;
     await writeMergedModel(output, checkpoint, adapter, {

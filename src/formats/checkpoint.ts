@@ -76,6 +76,12 @@ export async function openCheckpoint<Config>(
   }
 }
 
+/** Throws InputError for quantised weights, where floats are to be written. */
+export function requireUnquantised({ dir, packed }: Checkpoint<unknown>): void {
+  if (packed.size > 0)
+    throw new InputError(`${dir}: its weights are quantised; give the model that they were made from`);
+}
+
 async function checkDirectory(dir: string): Promise<void> {
   const info = await stat(dir).catch(() => null);
   if (!info) throw new InputError(`model directory ${dir} does not exist`);

@@ -1,7 +1,7 @@
 import type { ModelConfig } from '../../models/config.js';
 import { tensorSpecs } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
-import type { Checkpoint, CheckpointTensor } from '../formats/checkpoint.js';
+import { type Checkpoint, type CheckpointTensor, requireUnquantised } from '../formats/checkpoint.js';
 import type { FloatMatrix, QuantisedFormat } from '../formats/quantised-format.js';
 import { byteLength, type TensorDeclaration } from '../formats/safetensors.js';
 import type { TensorPiece } from '../formats/safetensors-writer.js';
@@ -125,8 +125,7 @@ export interface QuantisedPlan {
 
 /** Every tensor that the model needs, for a format. Throws InputError where a matrix cannot be quantised to it. */
 export function planQuantised(checkpoint: Checkpoint<ModelConfig>, format: QuantisedFormat): QuantisedPlan {
-  if (checkpoint.packed.size > 0)
-    throw new InputError(`${checkpoint.dir}: its weights are quantised already; give the unquantised model.`);
+  requireUnquantised(checkpoint);
   const tensors = tensorSpecs(checkpoint.config).map(({ name, role }): PlannedTensor => {
     const source = checkpoint.tensors.get(name)!;
     const { dtype, shape } = source;

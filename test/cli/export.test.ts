@@ -125,6 +125,15 @@ describe('lexalign export', () => {
     expect(outcome.stderr).toMatch(message);
   });
 
+  it('merges nothing into weights that are quantised', async () => {
+    const { directory: folder } = loadGolden('awq');
+    const packed = ['--adapter', join(folder, 'adapter'), '--model', join(folder, 'model')];
+    const outcome = await lexalign('export', ...packed, '--format', 'merged', '--output', at('packed'));
+    expect(outcome.code).toBe(1);
+    expect(outcome.stderr).toMatch(/awq\/model: its weights are quantised; give the model that they were made from/);
+    expect(existsSync(at('packed'))).toBe(false);
+  });
+
   it('names the tensor that does not fit the base, and asks for a base that is not here', async () => {
     const other = loadGolden('llama').directory;
     const mismatched = ['--adapter', join(golden, 'adapter'), '--model', join(other, 'model')];

@@ -66,6 +66,16 @@ describe('lexalign generate', () => {
     expect(run.code).toBe(0);
   });
 
+  it.each(['gptq-v1-actorder', 'nf4-double'] as const)('continues ids of a quantised model, %s', async (name) => {
+    const { directory, model, adapter, logits } = loadGolden(name);
+    const run = await runCli(
+      ...['generate', '--model', join(directory, 'model'), '--adapter', join(directory, 'adapter'), '--tier', 'f32'],
+      ...['--prompt-ids', logits.ids.join(','), '--max-new-tokens', '6', '--ignore-eos'],
+    );
+    expect(run.stdout).toBe(`${greedy(model, logits.ids, 6, adapter).tokens.join(' ')}\n`);
+    expect(run.code).toBe(0);
+  });
+
   it('takes rows of a training file, and JSON on standard output alone', async () => {
     const file = write('rows.jsonl', [
       '{"prompt": "Words related to apple:", "completion": " fruit"}',

@@ -44,6 +44,12 @@ test('what cannot be written is refused before a device is opened', async () => 
   await expectRefusal(['quantize', '--format', 'nf4', '--output', join(dir, 'full')], 1, /full is not empty/);
   await expectRefusal(['quantize', '--format', 'nf4', '--bits', '8', '--output', out], 2, /NF4 has 4 bits/);
   await expectRefusal(['quantize', '--format', 'mlx', '--group-size', '128', '--output', out], 1, /192 columns/);
+  const packed = ['--model', join(root, 'test/fixtures/golden/mlx/model')];
+  await expectRefusal(
+    ['quantize', ...packed, '--format', 'nf4', '--output', out],
+    1,
+    /its weights are quantised; give/,
+  );
   expect(await readdir(dir)).toEqual(['full']);
 });
 

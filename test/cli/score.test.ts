@@ -109,6 +109,17 @@ describe('lexalign score', () => {
     }
   });
 
+  it('scores with a quantised model', async () => {
+    const { directory: folder, model, logits } = loadGolden('awq');
+    const data = write('quantised.jsonl', [JSON.stringify({ input_ids: logits.ids })]);
+    const output = join(directory, 'quantised.out.jsonl');
+    const run = await runCli(
+      ...['score', '--model', join(folder, 'model'), '--tier', 'f32', '--data', data, '--output', output],
+    );
+    expect(run.code, run.stderr).toBe(0);
+    expectScores(read(output)[0], reference(model, null, logits.ids));
+  });
+
   it('writes nothing when a row is bad, and names it', async () => {
     const output = join(directory, 'never.jsonl');
     const data = write('bad.jsonl', ['{"input_ids": [1, 2]}', '{"input_ids": [1, 320]}']);
