@@ -64,7 +64,7 @@ describe('the documents', () => {
 
   it.each(pages)('%s names only commands and options that exist', (page) => {
     const text = read(page).replaceAll(/\\\n\s*/g, ' ');
-    for (const [line, name] of text.matchAll(/npx lexalign ([a-z]+)[^\n`]*/g)) {
+    for (const [line, name] of text.matchAll(/npx lexalign ([a-z-]+)[^\n`]*/g)) {
       const command = commands.find((one) => one.command.split(' ')[0] === name);
       expect(command, line).toBeDefined();
       for (const [, option] of line.matchAll(/ --([a-z0-9-]+)/g))

@@ -1,4 +1,5 @@
 import { benchCommand } from './bench.js';
+import { checkAdapterCommand } from './check-adapter.js';
 import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
@@ -21,5 +22,6 @@ export const commands: readonly Command[] = [
   evaluateCommand,
   quantizeCommand,
   exportCommand,
+  checkAdapterCommand,
   benchCommand,
 ];

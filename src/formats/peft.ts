@@ -24,9 +24,9 @@ import {
 import { type FloatDtype, readHeader, readTensor, type SafetensorsHeader, toFloat32 } from './safetensors.js';
 import { writeSafetensors } from './safetensors-file.js';
 
-const CONFIG = 'adapter_config.json';
-const WEIGHTS = 'adapter_model.safetensors';
-const MAX_CONFIG_BYTES = 4_000_000;
+export const ADAPTER_CONFIG = 'adapter_config.json';
+export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
+export const MAX_CONFIG_BYTES = 4_000_000;
 
 /** Keys of LoraConfig that change what an adapter computes and that lexalign does not compute, with what they mean. */
 const UNSUPPORTED: Readonly<Record<string, string>> = {
@@ -60,15 +60,15 @@ export async function readAdapter(
   dir: string,
   modules: ReadonlyMap<string, { readonly out: number; readonly in: number }>,
 ): Promise<Adapter> {
-  const file = await readJsonInside(dir, CONFIG, MAX_CONFIG_BYTES);
+  const file = await readJsonInside(dir, ADAPTER_CONFIG, MAX_CONFIG_BYTES);
   const { targets, ranks, alphas, ...settings } = parseConfig(file);
-  if (!(await hasFile(dir, WEIGHTS))) {
+  if (!(await hasFile(dir, ADAPTER_WEIGHTS))) {
     const pickled = await hasFile(dir, 'adapter_model.bin');
     throw new InputError(
-      `${dir} has no ${WEIGHTS}${pickled ? '; its adapter_model.bin must be converted to safetensors first' : ''}`,
+      `${dir} has no ${ADAPTER_WEIGHTS}${pickled ? '; its adapter_model.bin must be converted to safetensors first' : ''}`,
     );
   }
-  const source = await openFile(await resolveInside(dir, WEIGHTS), join(dir, WEIGHTS));
+  const source = await openFile(await resolveInside(dir, ADAPTER_WEIGHTS), join(dir, ADAPTER_WEIGHTS));
   try {
     const header = await readHeader(source);
     const paths = targets ? matchTargets(file.path, targets, [...modules.keys()]) : storedPaths(header);
@@ -108,8 +108,9 @@ function parseConfig({ path, value }: JsonFile): ParsedConfig {
     new InputError(`${path}: ${key} is ${JSON.stringify(json[key]) ?? 'missing'}; it must be ${must}`);
   if (json.peft_type !== 'LORA') throw refuse('peft_type', '"LORA", the only adapters read');
   if ((json.bias ?? 'none') !== 'none') throw refuse('bias', '"none": trained biases are not read');
-  for (const [key, meaning] of Object.entries(UNSUPPORTED))
-    if (!isOff(json[key])) throw new InputError(`${path}: ${key} is set: ${meaning}; such adapters are not read`);
+  const [unsupported] = unsupportedKeys(json);
+  if (unsupported)
+    throw new InputError(`${path}: ${unsupported[0]} is set: ${unsupported[1]}; such adapters are not read`);
   if (!PLAIN_INITIALISATIONS.includes(json.init_lora_weights))
     throw refuse('init_lora_weights', 'true: other initialisations change the base model');
   const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: useRslora = false } = json;
@@ -189,6 +190,11 @@ function resolve<Key extends string>(
   return values.length > 0 ? ({ [key]: Object.fromEntries(values) } as { [key in Key]: Record<string, number> }) : {};
 }
 
+/** The keys of adapter_config.json that ask for what is not computed here, and what they mean. */
+export function unsupportedKeys(json: Readonly<Record<string, unknown>>): [string, string][] {
+  return Object.entries(UNSUPPORTED).filter(([key]) => !isOff(json[key]));
+}
+
 function isOff(value: unknown): boolean {
   return !value || (typeof value === 'object' && Object.keys(value).length === 0);
 }
@@ -261,7 +267,7 @@ function moduleNames(file: string, adapted: readonly string[], all: readonly str
 
 /** The base model that adapter_config.json names: a hub id or a directory; null for none. Throws InputError. */
 export async function readBaseName(dir: string): Promise<string | null> {
-  const { value } = await readJsonInside(dir, CONFIG, MAX_CONFIG_BYTES);
+  const { value } = await readJsonInside(dir, ADAPTER_CONFIG, MAX_CONFIG_BYTES);
   const name = (value as { base_model_name_or_path?: unknown } | null)?.base_model_name_or_path;
   return typeof name === 'string' && name !== '' ? name : null;
 }
@@ -277,6 +283,6 @@ export async function writeAdapter(
   dtype: FloatDtype = 'F32',
 ): Promise<void> {
   await makeDirectory(dir);
-  await writeSafetensors(join(dir, WEIGHTS), peftTensors(adapter, dtype));
-  await writeFileAtomic(join(dir, CONFIG), peftConfigJson(adapter.config, baseModelName));
+  await writeSafetensors(join(dir, ADAPTER_WEIGHTS), peftTensors(adapter, dtype));
+  await writeFileAtomic(join(dir, ADAPTER_CONFIG), peftConfigJson(adapter.config, baseModelName));
 }
