@@ -48,9 +48,10 @@ export function createRandom(seed: number): Random {
   return xoshiro128([low(first), low(first >> 32n), low(second), low(second >> 32n)]);
 }
 
-/** The seed, below 2^53, of the sequence of this index in a run of this seed (below 2^32). */
-export function sequenceSeed(seed: number, index: number): number {
-  return Number(splitmix64((BigInt(seed) << 32n) | BigInt(index), 1)[0] >> 11n);
+/** The seed, below 2^53, of a sample of the prompt of this index in a run of this seed (both below 2^32). */
+export function sequenceSeed(seed: number, index: number, sample = 0): number {
+  const [own] = splitmix64((BigInt(seed) << 32n) | BigInt(index), 1);
+  return Number(splitmix64(own ^ BigInt(sample), 1)[0] >> 11n);
 }
 
 /** A shuffled copy (Fisher and Yates). */

@@ -3,13 +3,15 @@ import { countPromptPlaces } from '../batch/prompt-places.js';
 import { InputError, UsageError } from '../errors.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine, type RolloutOptions } from '../model/rollout.js';
+import { checkCacheRoom } from '../model/rollout-program.js';
 import { sequenceSeed } from '../random.js';
+import { untilStop } from '../text/stop-strings.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { checkSeed, configOption } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
-import { type OpenModel, openModel } from './session.js';
+import { type OpenModel, openModel, requireTokenizer } from './session.js';
 
 const options = {
   ...inferenceOptions,
@@ -19,8 +21,20 @@ const options = {
   'top-p': { type: 'number', default: 1, describe: 'Draw from the most likely tokens that hold this probability' },
   'top-k': { type: 'number', default: 0, describe: 'Draw from so many of the most likely tokens; 0: all' },
   'presence-penalty': { type: 'number', default: 0, describe: 'Taken off the logit of tokens already given' },
-  seed: { type: 'number', default: 42, describe: 'Of the drawing; each prompt draws by itself' },
-  'batch-size': { type: 'number', default: 64, describe: 'Prompts answered together' },
+  'num-samples': { type: 'number', default: 1, describe: 'Answers to each prompt' },
+  seed: { type: 'number', default: 42, describe: 'Of the drawing; each answer draws by itself' },
+  deterministic: {
+    type: 'boolean',
+    default: false,
+    describe: 'Let no answer depend on what else is computed with it; slower for a few prompts',
+  },
+  'batch-size': { type: 'number', default: 64, describe: 'Answers decoded together' },
+  'kv-cache-tokens': {
+    type: 'number',
+    default: 0,
+    describe: 'Most tokens that the KV cache holds; fewer answers are decoded together then. 0: as the batch needs',
+  },
+  stop: { type: 'array', string: true, describe: 'Text that ends an answer and is left out; repeatable' },
   'ignore-eos': { type: 'boolean', default: false, describe: 'Go on after the end of the answer' },
   ...jsonOption,
   ...configOption,
@@ -56,17 +70,22 @@ async function runGenerate(args: Arguments): Promise<void> {
         `The longest prompt's ${longest} tokens and --max-new-tokens ${args.maxNewTokens} come to ${positions}, more than the model's ${model.config.maxPositions} positions: lower one of them.`,
       );
     }
+    if (args.kvCacheTokens > 0)
+      checkCacheRoom(args.kvCacheTokens, '--kv-cache-tokens allows', longest, args.maxNewTokens);
     const adapter = await openAdapterDirectory(args.adapter, model);
+    if (args.stop !== undefined) requireTokenizer(model);
     await withLoadedModel(args, model, adapter, positions, async (loaded, weights) => {
       const settings: RolloutOptions = {
         adapter: weights,
         maxNewTokens: args.maxNewTokens,
         stopIds: new Set(args.ignoreEos ? [] : stopIdsOf(model)),
         sampling: { ...args, unpenalised: new Set() },
-        batchSize: Math.min(args.batchSize, prompts.length),
+        deterministic: args.deterministic,
+        batchSize: Math.min(args.batchSize, prompts.length * args.numSamples),
         maxPromptTokens: longest,
         promptPlaces: countPromptPlaces(prompts.map(({ ids }) => ids)),
         promptTokens,
+        cacheTokens: args.kvCacheTokens || undefined,
       };
       await answer(args, model, loaded, prompts, settings);
     });
@@ -81,7 +100,7 @@ function stopIdsOf({ config, tokenizer }: OpenModel): number[] {
   return eosId === null ? [...config.eosTokenIds] : [...config.eosTokenIds, eosId];
 }
 
-/** Generates and prints: one prompt's text as it comes, several prompts' in order, or JSON. */
+/** Generates and prints: one answer as it comes, several in order, or JSON. */
 async function answer(
   args: Arguments,
   model: OpenModel,
@@ -91,51 +110,71 @@ async function answer(
 ): Promise<void> {
   const { stdout } = process;
   // Ids in, ids out.
-  const tokenizer = args.promptIds === undefined ? model.tokenizer : null;
+  const asText = args.promptIds === undefined && model.tokenizer !== null;
   const toStdout = args.json === '-';
-  const streams = prompts.length === 1 && !toStdout;
-  const decoder = tokenizer?.streamDecoder();
-  let first = true;
-  const onToken = (_: number, id: number) => {
+  const asked = prompts.flatMap((prompt, index) =>
+    Array.from({ length: args.numSamples }, (_, sample) => ({ prompt, index, sample })),
+  );
+  const streams = asked.length === 1 && !toStdout;
+  const texts = asked.map(() => '');
+  const watches = asked.map(() => model.tokenizer && untilStop(model.tokenizer.streamDecoder(), args.stop ?? []));
+  const give = (i: number, text: string) => {
+    texts[i] += text;
+    if (streams && asText) stdout.write(text);
+  };
+  let given = 0;
+  const onToken = (i: number, id: number) => {
     if (settings.stopIds.has(id)) return;
-    stdout.write(decoder ? decoder.push(id) : `${first ? '' : ' '}${id}`);
-    first = false;
+    give(i, watches[i]?.push(id) ?? '');
+    if (streams && !asText) stdout.write(`${given++ > 0 ? ' ' : ''}${id}`);
   };
   const engine = await RolloutEngine.create(loaded, settings);
   const answers = await engine.run(
-    prompts.map(({ ids }, index) => ({ prompt: ids, seed: sequenceSeed(args.seed, index) })),
-    streams ? { onToken } : {},
+    asked.map(({ prompt, index, sample }) => ({ prompt: prompt.ids, seed: sequenceSeed(args.seed, index, sample) })),
+    { onToken, shouldStop: (i) => watches[i]?.stopped ?? false },
   );
   engine.destroy();
-  const results = answers.map(({ ids: sampled, finish }, index) => {
-    const ids = finish === 'eos' ? sampled.slice(0, -1) : sampled;
+  const results = answers.map(({ ids: sampled, logprobs, finish }, i) => {
+    const { prompt, index, sample } = asked[i];
+    const count = finish === 'eos' ? sampled.length - 1 : sampled.length;
+    give(i, watches[i]?.finish() ?? '');
     return {
       index,
-      prompt: prompts[index].text,
-      prompt_ids: Array.from(prompts[index].ids),
-      ids,
-      text: model.tokenizer?.decode(ids, { skipSpecials: true }) ?? null,
+      sample,
+      prompt: prompt.text,
+      prompt_ids: Array.from(prompt.ids),
+      ids: sampled.slice(0, count),
+      logprobs: logprobs.slice(0, count),
+      text: model.tokenizer && texts[i],
       finish_reason: finish === 'length' ? 'length' : 'stop',
     };
   });
-  if (streams) stdout.write(`${decoder?.finish() ?? ''}\n`);
+  if (streams) stdout.write('\n');
   else if (!toStdout) {
-    for (const { index, prompt, ids, text } of results) {
-      if (tokenizer && prompt !== null) stdout.write(`[${index + 1}] ${prompt.replace(/\s+/g, ' ').slice(0, 70)}\n`);
-      stdout.write(`${tokenizer ? text : ids.join(' ')}\n`);
+    for (const { index, sample, prompt, ids, text } of results) {
+      const number = args.numSamples > 1 ? `${index + 1}.${sample + 1}` : index + 1;
+      if (asText && prompt !== null) stdout.write(`[${number}] ${prompt.replace(/\s+/g, ' ').slice(0, 70)}\n`);
+      stdout.write(`${asText ? text : ids.join(' ')}\n`);
     }
   }
   await writeJson(args.json, { model: model.directory, adapter: args.adapter ?? null, results });
 }
 
 function checkArguments(args: Arguments): void {
-  const whole = { 'max-new-tokens': args.maxNewTokens, 'batch-size': args.batchSize };
+  const whole = {
+    'max-new-tokens': args.maxNewTokens,
+    'batch-size': args.batchSize,
+    'num-samples': args.numSamples,
+  };
   for (const [name, value] of Object.entries(whole)) {
     if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} must be a whole number of at least 1.`);
   }
   if (!Number.isInteger(args.topK) || args.topK < 0 || args.topK >= 2 ** 32)
     throw new UsageError('--top-k must be a whole number from 0 to below 2^32.');
+  if (!Number.isInteger(args.kvCacheTokens) || args.kvCacheTokens < 0)
+    throw new UsageError('--kv-cache-tokens must be a whole number from 0.');
+  if (args.stop?.includes('')) throw new UsageError('--stop needs some text.');
   checkSeed(args.seed);
-  if (args.temperature < 0) throw new UsageError('--temperature must be at least 0.');
+  if (!(args.temperature >= 0)) throw new UsageError('--temperature must be at least 0.');
   if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
 }

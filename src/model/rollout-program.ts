@@ -32,6 +32,15 @@ export interface RolloutWishes {
   readonly cacheTokens?: number;
 }
 
+/** Throws InputError where a KV cache of `limit` tokens holds not one sequence; `bound` says what bounds it. */
+export function checkCacheRoom(limit: number, bound: string, maxPromptTokens: number, maxNewTokens: number): void {
+  const need = Math.max(1, maxPromptTokens - 1) + maxNewTokens;
+  if (need <= limit) return;
+  throw new InputError(
+    `a prompt of ${maxPromptTokens} tokens and --max-new-tokens ${maxNewTokens} need ${need} places in the KV cache, more than the ${limit} that ${bound}: lower --max-new-tokens or shorten the prompt.`,
+  );
+}
+
 /**
  * The size of a rollout: as many sequences at once as asked for, or as the KV cache has room for, be it bounded by
  * `cacheTokens` or by what the device binds at once. Throws InputError where not one sequence finds room.
@@ -42,17 +51,13 @@ export function rolloutSize(
 ): RolloutSize {
   const bindable = Math.floor(maxBinding / (config.kvHeads * config.headDim * bytesOf[operand]));
   const limit = Math.min(cacheTokens ?? bindable, bindable);
-  const longest = maxPromptTokens - 1;
+  const bound = limit === cacheTokens ? '--kv-cache-tokens allows' : 'this device binds at once';
+  checkCacheRoom(limit, bound, maxPromptTokens, maxNewTokens);
+  const longest = Math.max(1, maxPromptTokens - 1);
   const prompts = (slots: number) =>
-    Math.max(1, longest, Math.min(promptPlaces ?? Number.POSITIVE_INFINITY, slots * longest));
-  let slots = Math.min(batchSize, Math.floor(maxBinding / (4 * logitStride(weights.head))));
-  while (slots > 0 && slots * maxNewTokens + prompts(slots) > limit) slots--;
-  if (slots < 1) {
-    const bound = cacheTokens !== undefined && cacheTokens <= bindable ? 'it may have' : 'this device binds at once';
-    throw new InputError(
-      `a prompt of ${maxPromptTokens} tokens and --max-new-tokens ${maxNewTokens} need ${maxNewTokens + prompts(1)} places of the KV cache, more than the ${limit} that ${bound}: lower --max-new-tokens, or shorten the prompt.`,
-    );
-  }
+    Math.max(longest, Math.min(promptPlaces ?? Number.POSITIVE_INFINITY, slots * longest));
+  let slots = Math.max(1, Math.min(batchSize, Math.floor(maxBinding / (4 * logitStride(weights.head)))));
+  while (slots > 1 && slots * maxNewTokens + prompts(slots) > limit) slots--;
   return {
     slots,
     maxNewTokens,

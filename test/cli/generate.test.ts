@@ -97,7 +97,46 @@ describe('lexalign generate', () => {
     expect(again.stdout).toBe(run.stdout);
   });
 
+  it('samples each prompt several times, each answer by itself, up to a stop string', async () => {
+    const questions = ['Words related to apple:', 'Words related to river:'];
+    const args = ['generate', '--no-chat', '--max-new-tokens', '12', '--tier', 'f32', '--seed', '3', '--json', '-'];
+    const draw = ['--temperature', '1', '--num-samples', '3', '--ignore-eos', '--deterministic'];
+    const ask = async (...more: string[]) => JSON.parse((await runCli(...args, ...draw, ...more)).stdout).results;
+    type Result = {
+      index: number;
+      sample: number;
+      text: string;
+      ids: number[];
+      logprobs: number[];
+      finish_reason: string;
+    };
+    const both: Result[] = await ask(...questions.flatMap((text) => ['--prompt', text]));
+    expect(both.map(({ index, sample }) => [index, sample])).toEqual(
+      [0, 1].flatMap((i) => [0, 1, 2].map((s) => [i, s])),
+    );
+    expect(new Set(both.map(({ text }) => text)).size).toBe(6);
+    expect(both.every(({ ids, logprobs }) => ids.length === 12 && logprobs.length === 12)).toBe(true);
+    expect(both.every(({ logprobs }) => Math.max(...logprobs) < 0)).toBe(true);
+    // The first prompt's answers are the same when it comes alone, with room for one answer at a time.
+    const stop = both[0].text.slice(9, 13);
+    const alone: Result[] = await ask('--prompt', questions[0], '--kv-cache-tokens', '25', '--stop', stop);
+    alone.forEach(({ text, ids, finish_reason }, i) => {
+      const whole = both[i].text;
+      expect(text).toBe(whole.includes(stop) ? whole.slice(0, whole.indexOf(stop)) : whole);
+      expect(ids).toEqual(both[i].ids.slice(0, ids.length));
+      expect(finish_reason).toBe(whole.includes(stop) ? 'stop' : 'length');
+    });
+    expect(alone[0].finish_reason).toBe('stop');
+  });
+
   it.each<[1 | 2, RegExp, string[]]>([
+    [2, /--num-samples must be a whole number/, ['--prompt', 'a', '--num-samples', '0']],
+    [2, /--stop needs some text/, ['--prompt', 'a', '--stop', '']],
+    [
+      1,
+      /of 3 tokens and --max-new-tokens 128 need 130 places .*--kv-cache-tokens allows/,
+      ['--prompt-ids', '1,2,3', '--kv-cache-tokens', '50'],
+    ],
     [2, /one of --prompt, --prompt-ids and --prompts/, []],
     [2, /one of --prompt, --prompt-ids and --prompts/, ['--prompt', 'a', '--prompt-ids', '1']],
     [2, /temprature/, ['--prompt', 'a', '--temprature', '1']],
