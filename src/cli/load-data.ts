@@ -44,7 +44,7 @@ async function existing(file: string | undefined): Promise<string | null> {
 /** Tokenises a JSONL file, or takes it from the cache where the same bytes were tokenised alike before. */
 export async function loadData(
   file: string,
-  model: OpenModel,
+  model: Pick<OpenModel, 'tokenizer' | 'config'>,
   options: { maxLength: number; overlong: Overlong },
 ): Promise<LoadedData> {
   const { tokenizer, config } = model;

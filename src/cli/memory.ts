@@ -92,19 +92,29 @@ export interface PlannedRun {
 
 /** The fastest way to run that fits under `limit` bytes (null: anything), else the smallest. */
 export function planRun(target: PlanTarget, request: PlanRequest, limit: number | null): PlannedRun {
-  const { config, packed, adapter, maxLength, asked, data } = request;
   const { cpu } = target.device.features;
+  const { asked, data, checkpointing, config } = request;
   const sizes = asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, cpu ? cpuMost : undefined);
-  const plan = (tokens: number, recompute: number) =>
-    planTraining(target.device, target.kernels, config, adapter, target.tier, {
-      rows: rowBucket(tokens),
-      maxLength,
-      packed,
-      recompute,
-      tuning: target.tuning,
-    });
-  const enough = enoughTokens[cpu ? 'cpu' : 'gpu'];
-  return chooseFastest(plan, sizes, { layers: config.layers, checkpointing: request.checkpointing, enough, limit });
+  return chooseFastest((tokens, recompute) => planMicroBatch(target, request, tokens, recompute), sizes, {
+    layers: config.layers,
+    checkpointing,
+    enough: enoughTokens[cpu ? 'cpu' : 'gpu'],
+    limit,
+  });
+}
+
+/** Bytes of the run with as little memory as its options allow. */
+export function leastMemory(target: PlanTarget, request: PlanRequest): number {
+  const { asked, data, checkpointing, config } = request;
+  const tokens = asked > 0 ? Math.min(asked, data.fill) : data.longest;
+  return planMicroBatch(target, request, tokens, checkpointing === 'off' ? 0 : config.layers).total;
+}
+
+function planMicroBatch(target: PlanTarget, request: PlanRequest, tokens: number, recompute: number): TrainingMemory {
+  const { device, kernels, tier, tuning } = target;
+  const { config, adapter, maxLength, packed } = request;
+  const rows = rowBucket(tokens);
+  return planTraining(device, kernels, config, adapter, tier, { rows, maxLength, packed, recompute, tuning });
 }
 
 /**
@@ -123,23 +133,32 @@ export function chooseFastest(
     return { microBatchTokens, recompute, bytes, fits: limit === null || bytes.total <= limit };
   };
   const large = sizes.filter((size) => size >= enough);
-  for (const size of large) {
-    const run = attempt(size, least);
-    if (run.fits) return run;
+  const kept = firstThatFits(large, (size) => attempt(size, least));
+  if (kept) return kept;
+  const rest = [...large.slice(-1), ...sizes.filter((size) => size < enough)];
+  const run = firstThatFits(rest, (size) => attempt(size, most));
+  if (!run) return attempt(rest[rest.length - 1], most);
+  const fewer = Array.from({ length: most - least }, (_, i) => least + i);
+  return firstThatFits(fewer, (recompute) => attempt(run.microBatchTokens, recompute)) ?? run;
+}
+
+/** The first attempt that fits, by bisection: after one that fits all do. Null where none does. */
+export function firstThatFits<T, R extends { readonly fits: boolean }>(
+  items: readonly T[],
+  attempt: (item: T) => R,
+): R | null {
+  if (items.length === 0) return null;
+  let found: R | null = attempt(items[0]);
+  if (found.fits) return found;
+  found = null;
+  let [low, high] = [1, items.length];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const run = attempt(items[middle]);
+    if (run.fits) [found, high] = [run, middle];
+    else low = middle + 1;
   }
-  let run: PlannedRun | null = null;
-  for (const size of [...large.slice(-1), ...sizes.filter((size) => size < enough)]) {
-    run = attempt(size, most);
-    if (!run.fits) continue;
-    let low = least;
-    while (low < run.recompute) {
-      const fewer = attempt(size, Math.floor((low + run.recompute) / 2));
-      if (fewer.fits) run = fewer;
-      else low = fewer.recompute + 1;
-    }
-    return run;
-  }
-  return run!;
+  return found;
 }
 
 /** Bytes that a run may take, and who says so; null where nothing tells. */
@@ -167,11 +186,7 @@ export function chooseMicroBatch(
 ): PlannedRun & { lines: string[] } {
   const { asked, config } = request;
   const data = measure(examples, options.batchSize);
-  if (asked > 0 && asked < data.longest) {
-    throw new InputError(
-      `--micro-batch-tokens ${asked} is less than the longest row's ${data.longest} tokens: raise it, or lower --max-length.`,
-    );
-  }
+  checkMicroBatch({ asked, data });
   const limit = memoryLimit(open, options.limit);
   const run = planRun(open, { ...request, data }, limit.bytes);
   if (run.fits) return { ...run, lines: describePlan(run, config.layers, limit) };
@@ -186,8 +201,16 @@ export function chooseMicroBatch(
   throw new InputError(
     `The run needs ${formatBytes(bytes.total)} of device memory (weights ${formatBytes(bytes.weights)}, activations ` +
       `${formatBytes(bytes.activations)}) and ${limit.given ? '--memory-limit is' : 'the device has'} ${formatBytes(limit.bytes ?? 0)}: ` +
-      `${mend}.`,
+      `${mend}; \`lexalign plan\` says what would fit.`,
   );
+}
+
+/** Throws InputError where the micro-batch asked for holds no whole row. */
+export function checkMicroBatch({ asked, data }: Pick<PlanRequest, 'asked' | 'data'>): void {
+  if (asked > 0 && asked < data.longest)
+    throw new InputError(
+      `--micro-batch-tokens ${asked} is less than the longest row's ${data.longest} tokens: raise it, or lower --max-length.`,
+    );
 }
 
 /** Tokens of the longest row, and of the longest rows of one step together. */

@@ -7,7 +7,11 @@ import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import type { Command } from './main.js';
+
+import { planCommand } from './plan.js';
+
 import { quantizeCommand } from './quantize.js';
+
 import { scoreCommand } from './score.js';
 import { sftCommand } from './sft.js';
 
@@ -16,6 +20,7 @@ export const commands: readonly Command[] = [
   demoCommand,
   doctorCommand,
   dataCommand,
+  planCommand,
   sftCommand,
   generateCommand,
   scoreCommand,

@@ -22,7 +22,18 @@ export const resumeOption = {
 /** Options that a resumed run may change: how long it runs and what it writes on the way. */
 const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps'];
 /** Options that decide nothing of the results, or whose content is compared instead. */
-const free = ['output', 'resume', 'config', 'json', 'profile', 'device', 'debug-gpu', 'memory-limit', 'tier'];
+const free = [
+  'output',
+  'resume',
+  'config',
+  'json',
+  'profile',
+  'device',
+  'debug-gpu',
+  'memory-limit',
+  'tier',
+  'gradient-checkpointing',
+];
 const compared = ['model', 'data', 'eval-data'];
 
 /** Options by their name in run.json. */

@@ -46,7 +46,10 @@ import {
 } from './run-record.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel } from './session.js';
 
-const options = { ...modelOptions, ...sftOptions, ...resumeOption, ...configOption };
+const trainingOptions = { ...modelOptions, ...sftOptions, ...configOption };
+/** What `plan` takes too. */
+type TrainingArguments = ArgumentsCamelCase<InferredOptionTypes<typeof trainingOptions>>;
+const options = { ...trainingOptions, ...resumeOption };
 export type SftArguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
 /** With what a run can't do without. */
 type Arguments = SftArguments & { readonly data: string; readonly output: string };
@@ -282,7 +285,11 @@ async function train(
   }
 }
 
-function settingsOf(args: Arguments, run: Pick<PlannedRun, 'microBatchTokens' | 'recompute'>): SftOptions {
+/** What training is told. */
+export function settingsOf(
+  args: TrainingArguments,
+  run: Pick<PlannedRun, 'microBatchTokens' | 'recompute'>,
+): SftOptions {
   return {
     batchSize: args.batchSize,
     microBatchTokens: run.microBatchTokens,
@@ -318,7 +325,7 @@ function requireArguments(args: SftArguments): Arguments {
 }
 
 /** Numbers that make no sense, in the words of their option. */
-function checkArguments(args: Arguments): void {
+export function checkArguments(args: TrainingArguments): void {
   const whole = (name: string, value: number, least: number) => {
     if (!Number.isSafeInteger(value) || value < least)
       throw new UsageError(`--${name} must be a whole number of at least ${least}.`);

@@ -1,0 +1,100 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ModelConfig } from '../../models/config.js';
+import { readModelConfig } from '../../models/index.js';
+import { KNOWN_MODELS, knownModel } from '../../models/known.js';
+import { tensorSpecs } from '../../models/tensors.js';
+import { InputError } from '../errors.js';
+import { hasFile, type JsonFile, readJsonInside } from '../formats/files.js';
+import { Keys } from '../formats/keys.js';
+import { type QuantizedFormat, quantizedLayouts } from '../model/quantized-layouts.js';
+import type { PackedLayouts } from '../model/weights.js';
+import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
+import { packageRoot } from './kernel-source.js';
+import { openModel } from './session.js';
+
+const MAX_CONFIG_BYTES = 4_000_000;
+
+/** A model as far as a plan needs it: its weights may be elsewhere. */
+export interface PlannedModel {
+  readonly name: string;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer | null;
+  readonly packed: PackedLayouts;
+  readonly format: QuantizedFormat;
+  /** Its files hold that format; else it is made while they are loaded. */
+  readonly stored: boolean;
+  readonly parameters: number;
+}
+
+/**
+ * A directory of which config.json is enough, or the name of a well-known model. `quantize` says how float weights are
+ * packed.
+ */
+export async function planModel(model: string | undefined, quantize: QuantizedFormat): Promise<PlannedModel> {
+  const name = model ?? join(packageRoot, 'models', 'lexi-base');
+  const known = (await isDirectory(name)) ? null : knownModel(name);
+  if (known) return describe(name, known, { format: 'none' }, quantize, null);
+  if (!(await isDirectory(name)))
+    throw new InputError(
+      `--model ${name} is neither a directory with a config.json nor one of ${KNOWN_MODELS.join(', ')}.`,
+    );
+  if (!(await hasFile(name, 'config.json')))
+    throw new InputError(`${name} is not a model directory: it has no config.json`);
+  if ((await hasFile(name, 'model.safetensors')) || (await hasFile(name, 'model.safetensors.index.json'))) {
+    const { checkpoint, config, tokenizer } = await openModel(name);
+    await checkpoint.close();
+    const packed = checkpoint.packed.values().next().value;
+    const stored: StoredFormat = { format: packed ? formatOf[packed.format] : 'none' };
+    const described = describe(name, config, stored, quantize, tokenizer);
+    return described.stored ? { ...described, packed: checkpoint.packed } : described;
+  }
+  const file = await readJsonInside(name, 'config.json', MAX_CONFIG_BYTES);
+  return describe(name, readModelConfig(file), storedFormat(file), quantize, await tryLoadTokenizer(name));
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null))?.isDirectory() ?? false;
+}
+
+const formatOf = { nf4: 'nf4', affine4: 'int4', affine8: 'int8' } as const;
+
+function describe(
+  name: string,
+  config: ModelConfig,
+  { format, ...layout }: StoredFormat,
+  quantize: QuantizedFormat,
+  tokenizer: Tokenizer | null,
+): PlannedModel {
+  const stored = format !== 'none';
+  if (stored && quantize !== 'none')
+    throw new InputError(`--quantize ${quantize}: the weights of ${name} are quantised already, as ${format}.`);
+  const wanted = stored ? format : quantize;
+  return {
+    name,
+    config,
+    tokenizer,
+    packed: quantizedLayouts(config, wanted, layout),
+    format: wanted,
+    stored,
+    parameters: tensorSpecs(config).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+  };
+}
+
+interface StoredFormat {
+  readonly format: QuantizedFormat;
+  readonly group?: number;
+  readonly vocabularies?: boolean;
+}
+
+/** What config.json alone says of how its weights are quantised. */
+function storedFormat({ path, value }: JsonFile): StoredFormat {
+  const keys = new Keys(path, value);
+  const settings = keys.object('quantization_config') ?? keys.object('quantization');
+  if (!settings) return { format: 'none' };
+  const method = settings.get('quant_method') ?? (settings.has('load_in_4bit') ? 'bitsandbytes' : 'mlx');
+  if (method === 'bitsandbytes') return { format: 'nf4', group: 64, vocabularies: false };
+  // GPTQ's -1: one group a row.
+  const group = settings.get('group_size') === -1 ? 128 : settings.size('group_size', 128);
+  return { format: settings.size('bits', 4) === 8 ? 'int8' : 'int4', group, vocabularies: method === 'mlx' };
+}

@@ -1,0 +1,173 @@
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeRandomCheckpoint } from '../random-checkpoint.js';
+import { idRows, lexalign, makeWorkplace, metricsOf, writeRows } from './sft-helpers.js';
+
+const { directory, remove } = makeWorkplace();
+const at = (name: string) => `${directory}/${name}`;
+afterAll(remove);
+
+/** What `plan … --json` writes, and how the command ended. */
+async function plan(...args: readonly string[]) {
+  const outcome = await lexalign('plan', ...args, '--json', at('plan.json'));
+  if (outcome.stderr.includes('lexalign:')) throw new Error(outcome.stderr);
+  return { ...outcome, json: JSON.parse(readFileSync(at('plan.json'), 'utf8')) };
+}
+
+const elsewhere = ['--device', 'typical'];
+const tokens = (count: number) => ['--max-length', `${count}`, '--micro-batch-tokens', `${count}`];
+
+const small = {
+  model_type: 'qwen2',
+  hidden_size: 512,
+  intermediate_size: 1024,
+  num_hidden_layers: 4,
+  num_attention_heads: 8,
+  num_key_value_heads: 2,
+  vocab_size: 8192,
+  max_position_embeddings: 32_768,
+};
+
+describe('a plan for a card that is not here', () => {
+  it.each(['llama-3.1-8b', 'qwen2.5-7b'])(
+    'has %s in NF4, r 16 on all linear layers, 2,048 tokens at once, within 8 GiB',
+    async (model) => {
+      const args = ['--model', model, '--quantize', 'nf4', ...elsewhere, ...tokens(2048), '--memory-limit', '8GiB'];
+      const { code, json, stdout } = await plan(...args, '--gradient-checkpointing', 'on');
+      expect(code).toBe(0);
+      expect(json).toMatchObject({
+        fits: true,
+        format: 'nf4',
+        micro_batch_tokens: 2048,
+        recomputed_layers: json.layers,
+      });
+      const { flops: _, total, ...parts } = json.memory;
+      expect(total).toBeLessThanOrEqual(8 * 2 ** 30);
+      expect(Object.values<number>(parts).reduce((a, b) => a + b)).toBe(total);
+      expect(stdout).toMatch(/total +7\.\d\d GiB/);
+      expect(stdout).toMatch(/Time: not known/);
+    },
+  );
+
+  it('says what to change where it does not fit, and that fits', async () => {
+    mkdirSync(at('small'));
+    writeFileSync(at('small/config.json'), JSON.stringify(small));
+    const args = ['--model', at('small'), ...elsewhere, '--max-length', '2048'];
+    for (const limit of ['230MB', '100MB', '45MB']) {
+      const bad = await plan(...args, '--memory-limit', limit, '--gradient-checkpointing', 'off');
+      expect(bad.code).toBe(1);
+      expect(bad.stdout).toMatch(/It does not fit: .* too much\. What would fit/);
+      expect(bad.json.mends.length).toBeGreaterThan(0);
+      for (const { options, total } of bad.json.mends) {
+        const off = options.includes('--gradient-checkpointing') ? [] : ['--gradient-checkpointing', 'off'];
+        const length = options.includes('--max-length') ? args.slice(0, -2) : args;
+        const good = await plan(...length, '--memory-limit', limit, ...off, ...options.split(' '));
+        expect(good.code, options).toBe(0);
+        expect(good.json.memory.total, options).toBe(total);
+        expect(bad.stdout).toContain(options);
+      }
+    }
+    const none = await plan(...args, '--memory-limit', '1MB');
+    expect(none.code).toBe(1);
+    expect(none.json.mends).toEqual([]);
+    expect(none.stdout).toContain('No change of options helps');
+  });
+
+  it('needs no more of a model than config.json, which says how its weights are packed', async () => {
+    const total = async (name: string, more: object, ...args: readonly string[]) => {
+      mkdirSync(at(name));
+      writeFileSync(at(`${name}/config.json`), JSON.stringify({ ...small, ...more }));
+      const { json } = await plan('--model', at(name), ...elsewhere, ...args);
+      return [json.format, json.memory.total];
+    };
+    const plain = await total('plain', {});
+    expect(plain[0]).toBe('none');
+    const nf4 = { quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' };
+    expect(await total('nf4', { quantization_config: nf4 })).toEqual(await total('to-nf4', {}, '--quantize', 'nf4'));
+    const mlx = { quantization: { bits: 4, group_size: 64 } };
+    const int4 = await total('to-int4', {}, '--quantize', 'int4');
+    expect(await total('mlx', mlx)).toEqual(int4);
+    const gptq = await total('gptq', { quantization_config: { quant_method: 'gptq', bits: 4, group_size: 64 } });
+    expect(gptq[1]).toBeGreaterThan(int4[1]); // its vocabulary is not packed
+    expect(gptq[1]).toBeLessThan(plain[1]);
+  });
+
+  it('counts the time by the rate it is given', async () => {
+    const rows = writeRows(at('ids.jsonl'), idRows(12));
+    const args = ['--model', 'qwen2.5-0.5b', ...elsewhere, '--data', rows, '--tokens-per-second', '2'];
+    const { stdout, json } = await plan(...args, '--num-train-epochs', '2', '--batch-size', '4');
+    expect(json.work).toMatchObject({ rows: 12, steps: 6 });
+    const seconds = (json.work.tokens / 2).toPrecision(2);
+    expect(stdout).toContain(`Time: ${Number(seconds) < 90 ? `${seconds} s` : ''}`);
+    expect(stdout).toMatch(/at 2 tokens\/s \(as --tokens-per-second says\)/);
+  });
+});
+
+describe('a plan for this device', () => {
+  beforeAll(async () => {
+    const shape = { hidden: 32, layers: 2, heads: 2, kvHeads: 1, intermediate: 64, vocab: 64 };
+    await writeRandomCheckpoint(at('model'), shape);
+    writeRows(at('train.jsonl'), idRows(13));
+    writeFileSync(
+      at('recipe.yaml'),
+      `sft:\n  model: ${at('model')}\n  data: ${at('train.jsonl')}\n  batch_size: 5\n  num_train_epochs: 1\n  lora_r: 8\n  learning_rate: 0.01\n  gradient_checkpointing: true\n`,
+    );
+  });
+
+  it('is what the run of the same recipe takes: memory, steps and tokens', async () => {
+    const recipe = ['--config', at('recipe.yaml')];
+    const { code, json, stdout } = await plan(...recipe);
+    expect(code).toBe(0);
+    const run = await lexalign('sft', ...recipe, '--output', at('run'));
+    expect(run.code).toBe(0);
+    const { memory } = JSON.parse(readFileSync(at('run/run.json'), 'utf8'));
+    expect(memory).toMatchObject(json.memory);
+    expect(memory).toMatchObject({ microBatchTokens: json.micro_batch_tokens, recomputedLayers: 2 });
+    const steps = metricsOf(at('run'));
+    expect(json.work.steps).toBe(steps.length);
+    expect(json.work.tokens).toBe(steps.reduce((sum, step) => sum + step.tokens, 0));
+    const table = (text: string) =>
+      text.slice(text.indexOf('Memory plan'), text.indexOf('total')).replace(/on the device: \S+ GiB/, '');
+    expect(table(stdout)).toBe(table(run.stdout));
+    expect(stdout).toMatch(
+      /Time: .* s or more, at [\d.]+ tokens\/s or fewer \(.*product of 64x64x32 just reached here/,
+    );
+  });
+
+  it('takes a directory whose weights are elsewhere', async () => {
+    mkdirSync(at('bare'));
+    copyFileSync(at('model/config.json'), at('bare/config.json'));
+    const [bare, whole] = [await plan('--model', at('bare')), await plan('--model', at('model'))];
+    expect(bare.json.memory).toEqual(whole.json.memory);
+  });
+});
+
+describe('plan refuses in one sentence', () => {
+  it.each<[number, RegExp, ...string[]]>([
+    [1, /--model llama-9b is neither a directory .* nor one of llama-3\.1-8b/, '--model', 'llama-9b'],
+    [1, /--micro-batch-tokens 100 is less than the longest row's 1024/, ...elsewhere, '--micro-batch-tokens', '100'],
+    [2, /--tokens-per-second must be above 0/, '--tokens-per-second', '0'],
+    [2, /--lora-r must be a whole number/, '--lora-r', '0'],
+    [2, /--memory-limit lots: write bytes as 8GiB/, '--memory-limit', 'lots'],
+    [1, /--data nowhere does not exist/, '--data', 'nowhere'],
+    [2, /quantize/, '--quantize', 'int2'],
+  ])('%d %s', async (code, sentence, ...args) => {
+    const model = args.some((arg) => arg === '--model') ? [] : ['--model', 'qwen2.5-0.5b'];
+    const result = await lexalign('plan', ...model, ...args);
+    expect(result.stderr).toMatch(sentence);
+    expect(result.stderr).toMatch(/^lexalign: /);
+    expect(result.stderr.split('\n')).toHaveLength(1);
+    expect(result.code).toBe(code);
+    expect(result.stdout).toBe('');
+  });
+
+  it('to quantise what is quantised', async () => {
+    mkdirSync(at('packed'));
+    const config = JSON.parse(readFileSync(at('model/config.json'), 'utf8'));
+    const quantization_config = { quant_method: 'bitsandbytes', load_in_4bit: true };
+    writeFileSync(at('packed/config.json'), JSON.stringify({ ...config, quantization_config }));
+    const { code, stderr } = await lexalign('plan', '--model', at('packed'), '--quantize', 'int4');
+    expect(stderr).toMatch(/--quantize int4: the weights of .*packed are quantised already, as nf4/);
+    expect(code).toBe(1);
+  });
+});
