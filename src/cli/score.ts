@@ -1,13 +1,12 @@
 import { stat } from 'node:fs/promises';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { buildExample } from '../batch/examples.js';
-import { packMicroBatches } from '../batch/pack.js';
 import { parseRows, type Row } from '../batch/rows.js';
-import { buildTrie } from '../batch/trie.js';
 import type { Example } from '../batch/types.js';
 import { InputError, UsageError } from '../errors.js';
 import { writeFileAtomic } from '../formats/files.js';
 import { LossPrograms } from '../model/loss-program.js';
+import { scoreExamples } from '../model/score-examples.js';
 import { readLines } from '../text/lines.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
@@ -60,7 +59,7 @@ async function runScore(args: Arguments): Promise<void> {
       let done = 0;
       const lines = async function* () {
         for await (const examples of readWindows(args.data, model)) {
-          const logprobs = await scoreExamples(programs, examples, microBatchTokens);
+          const { logprobs } = await scoreExamples(programs, examples, microBatchTokens);
           const text = examples.map(({ ids }, i) => {
             const line = { index: done + i, ids: Array.from(ids), logprobs: logprobs[i] };
             return `${JSON.stringify(line)}\n`;
@@ -84,28 +83,6 @@ async function runScore(args: Arguments): Promise<void> {
   } finally {
     await model.checkpoint.close();
   }
-}
-
-/** Log-probability of each token given those before it, by example; the first token's is null. */
-async function scoreExamples(
-  programs: LossPrograms,
-  examples: readonly Example[],
-  microBatchTokens: number,
-): Promise<(number | null)[][]> {
-  const results: (number | null)[][] = examples.map(({ ids }) => Array.from(ids, () => null));
-  for (const group of packMicroBatches(examples, microBatchTokens)) {
-    const trie = buildTrie(group.map((index) => examples[index]));
-    // Rows of a single token predict nothing.
-    if (trie.edgeTarget.length === 0) continue;
-    const { batch, program } = await programs.prepare(trie);
-    const logprobs = await program.run(batch, { gradScale: 0, dropout: 0, seed: 0 });
-    group.forEach((index, i) => {
-      trie.edgeOf[i].forEach((edge, token) => {
-        if (edge >= 0) results[index][token] = logprobs[edge];
-      });
-    });
-  }
-  return results;
 }
 
 /** Tokenises every row once; gives their number and the longest's length, at least 1. */

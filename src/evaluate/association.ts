@@ -17,6 +17,8 @@ export interface CueScore {
   readonly otherPrecision: readonly number[];
   /** Null with fewer than three shared words. */
   readonly spearman: number | null;
+  /** The answer declined to give words. */
+  readonly refused: boolean;
 }
 
 /** What two spellings of one word have in common: NFKC, lower case, no space around, single spaces within. */
@@ -24,26 +26,60 @@ export function normalizeWord(word: string): string {
   return word.normalize('NFKC').toLowerCase().trim().replace(/\s+/gu, ' ');
 }
 
+/** Beginnings of an answer that declines to give words. */
+const refusals = [
+  /^\W*(?:i['’]?m|i am|we are)?\s*(?:so |very |truly )?(?:sorry|afraid)\b[,.!]?\s*(?:but|i\b|as|that|we)/iu,
+  /^\W*(?:i (?:can['’]?t|can ?not|won['’]?t|do not|don['’]?t)|i['’]?m (?:not able|unable)|i am (?:not able|unable)|i apologi[sz]e|as an ai)\b/iu,
+  /^\W*unfortunately[,]?\s+i\b/iu,
+  /^[^\p{L}]*(?:很|非常)?(?:抱歉|对不起|不好意思)[，,。！!]?\s*(?:但|我|作为|您|你|这|无法)/u,
+  /^[^\p{L}]*(?:作为(?:一个|一名|一款)?(?:人工智能|AI|语言模型|大语言模型)|我(?:无法|不能|不会|没有办法))/u,
+];
+
+/** Whether an answer declines to give words. */
+export function isRefusal(text: string): boolean {
+  return refusals.some((pattern) => pattern.test(text));
+}
+
+/** "1." "2)" "(3)" "4、" "- " "* " "• " at the start of a line. */
+const bullet =
+  /^[\s>]*(?:[*•·–—-]+\s*)?(?:[(（]?\d{1,3}\s*[.．)）、:：]|[(（]\d{1,3}[)）])|^[\s>]*(?:[*•·]|[–—-](?=\s))\s*/u;
+/** What stands around a word and is none of it. */
+const before = /^[\s>*_•·–—\-"'“”‘’「」《》`[\]{}]+(?=\S)/u;
+const behind = /[\s.。．!！*_"'“”‘’「」《》`[\]{}]+$/u;
+
 /**
- * Distinct words of a generated list, in its order: parts between commas (, ， 、), semicolons and line ends, without
- * numbering ("1." "2)" "(3)" "4、"), bullets, emphasis, quotes and final stops. The cue itself is no associate and is
- * left out, as it is from the human lists.
+ * Distinct words of a generated list, in its order: parts between commas (, ， 、), semicolons and line ends, of Chinese
+ * without any also between spaces. Numbering, bullets, emphasis, quotes, the brackets of a JSON list and final stops are
+ * taken off; so are what leads in before a colon ("Here are some words: …"), a last "and", glosses in parentheses and,
+ * in a line with a number or bullet, what explains behind a colon or dash. Nothing of a refusal. The cue itself is no
+ * associate and is left out, as it is from the human lists.
  */
 export function parseAssociates(text: string, cue?: string): string[] {
+  if (isRefusal(text)) return [];
   const own = cue === undefined ? null : normalizeWord(cue);
-  // Before the split: the comma of "1、狗" belongs to the number.
-  const unnumbered = text.replace(/^[\s>*•·–—-]*(?:[(（]?\d{1,3}\s*[.．)）、:：]|[(（]\d{1,3}[)）])/gmu, '');
   const words = new Set<string>();
-  for (const part of unnumbered.split(/[,，、;；\r\n]+/u)) {
-    const word = normalizeWord(
-      part
-        .replace(/^[\s>*_•·–—\-"'“”‘’「」《》`]+(?=\S)/u, '')
-        .replace(/^\d{1,3}[.)]\s+/u, '')
-        .replace(/[\s.。．!！*_"'“”‘’「」《》`]+$/u, ''),
-    );
+  const parts = text.split(/[\r\n]+/u).flatMap(partsOfLine);
+  const spaced = parts.length === 1 && /\p{Script=Han}\s+\p{Script=Han}/u.test(parts[0]);
+  (spaced ? parts[0].split(/\s+/u) : parts).forEach((part, i) => {
+    const bare = part
+      .replace(before, '')
+      .replace(/^\d{1,3}[.)]\s+/u, '')
+      .replace(/(?<=.)[(（][^)）]*[)）]/gu, '')
+      .replace(behind, '');
+    const word = normalizeWord(i > 0 ? bare.replace(/^and\s+/iu, '') : bare);
     if (/[\p{L}\p{N}]/u.test(word) && word !== own) words.add(word);
-  }
+  });
   return [...words];
+}
+
+function partsOfLine(line: string): string[] {
+  if (/^\s*```/.test(line)) return [];
+  const unnumbered = line.replace(bullet, '');
+  const bare =
+    unnumbered === line
+      ? line.replace(/^[^,，、;；:：]*[:：]/u, '')
+      : unnumbered.replace(/(?:\s[–—-]+\s|[:：](?=\s|\*|\p{Script=Han})).*$/u, '');
+  return bare.split(/[,，、;；]+/u);
 }
 
 /** |first K distinct predictions ∩ all human associates| / K. Fewer than K predictions count as misses. */
@@ -90,6 +126,7 @@ export function scoreAssociations(
       precision: ks.map((k) => precisionAtK(predictions, lists[i], k)),
       otherPrecision: ks.map((k) => precisionAtK(predictions, lists[other[i]], k)),
       spearman: rankCorrelation(predictions, responses),
+      refused: isRefusal(texts[i]),
     };
   });
 }

@@ -1,9 +1,8 @@
-import { countPromptPlaces } from '../batch/prompt-places.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
-import { RolloutEngine } from '../model/rollout.js';
 import { type AssociationPrompt, askMessages, fillQuestion } from '../text/prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import { decodeAnswers } from './decode.js';
 
 export interface DecodeAssociationsOptions {
   /** Words asked for, where the prompt says how many; 10 by default. */
@@ -34,9 +33,8 @@ export function associationPromptIds(
 }
 
 /**
- * A list of associates for each cue, as text, decoded greedily with a penalty on words already given. Cues are decoded
- * in batches over one token trie, so the prompt they share is computed once. Throws InputError where a prompt and the
- * new tokens pass the positions the model was opened for.
+ * A list of associates for each cue, as text, decoded greedily with a penalty on words already given. Throws InputError
+ * where a prompt and the new tokens pass the positions the model was opened for.
  */
 export async function decodeAssociations(
   model: LanguageModel,
@@ -46,40 +44,17 @@ export async function decodeAssociations(
   cues: readonly string[],
   options: DecodeAssociationsOptions = {},
 ): Promise<string[]> {
-  const { words = 10, maxNewTokens = 28, presencePenalty = 4, batchSize = 64, onProgress } = options;
-  const prompts = cues.map((cue) => associationPromptIds(tokenizer, prompt, cue, words));
-  const longest = prompts.reduce((most, ids) => Math.max(most, ids.length), 0);
-  const stopIds = new Set(model.config.eosTokenIds);
-  if (tokenizer.eosId !== null) stopIds.add(tokenizer.eosId);
-  let given = 0;
-  const engine = await RolloutEngine.create(model, {
+  const { words = 10, maxNewTokens = 28, presencePenalty = 4, ...rest } = options;
+  return decodeAnswers(
+    model,
     adapter,
-    maxNewTokens,
-    stopIds,
-    sampling: {
-      temperature: 0,
-      topP: 1,
-      topK: 0,
+    tokenizer,
+    cues.map((cue) => associationPromptIds(tokenizer, prompt, cue, words)),
+    {
+      maxNewTokens,
       presencePenalty,
       unpenalised: new Set(separators.flatMap((text) => [...tokenizer.encodeContinuation(text)])),
+      ...rest,
     },
-    batchSize: Math.min(batchSize, cues.length),
-    maxPromptTokens: longest,
-    promptPlaces: countPromptPlaces(prompts),
-    promptTokens: 2048,
-  });
-  try {
-    const answers = await engine.run(
-      prompts.map((ids) => ({ prompt: ids, seed: 0 })),
-      { onToken: () => onProgress?.(++given / (cues.length * maxNewTokens)) },
-    );
-    return answers.map(({ ids }) =>
-      tokenizer.decode(
-        ids.filter((id) => !stopIds.has(id)),
-        { skipSpecials: true },
-      ),
-    );
-  } finally {
-    engine.destroy();
-  }
+  );
 }

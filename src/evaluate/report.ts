@@ -8,6 +8,10 @@ export interface AssociationSummary {
   readonly precision: readonly { readonly k: number; readonly own: Estimate; readonly other: Estimate }[];
   /** Over the `n` cues with at least three shared words; null where there is none. */
   readonly spearman: Estimate | null;
+  /** Answers that declined to give words. */
+  readonly refused: number;
+  /** Answers without any word, refusals aside. */
+  readonly empty: number;
 }
 
 /** Gains of one model over another on the same cues. */
@@ -42,6 +46,8 @@ export function summarizeAssociations(
       ),
     })),
     spearman: correlations.length === 0 ? null : bootstrapMean(correlations, seed),
+    refused: scores.filter(({ refused }) => refused).length,
+    empty: scores.filter(({ refused, predictions }) => !refused && predictions.length === 0).length,
   };
 }
 
@@ -70,7 +76,7 @@ export interface Comparison {
 }
 
 /** The table of one model: P@K in percent and Spearman's correlation, each with its 95 % interval, for a terminal. */
-export function formatSummary({ precision, spearman, n }: AssociationSummary): string[] {
+export function formatSummary({ precision, spearman, n, refused, empty }: AssociationSummary): string[] {
   const rows: string[][] = [['', 'mean', '95 % interval', 'n']];
   const percent = (share: number) => (100 * share).toFixed(1);
   const add = (name: string, { mean, low, high, n: count }: Estimate, show: (value: number) => string) =>
@@ -81,7 +87,10 @@ export function formatSummary({ precision, spearman, n }: AssociationSummary): s
   }
   if (spearman) add('Spearman', spearman, (value) => value.toFixed(3));
   else rows.push(['Spearman', '-', `no cue of ${n} with three shared words`, '0']);
-  return alignColumns(rows, 1);
+  const without = [refused > 0 ? `${refused} refusals` : '', empty > 0 ? `${empty} without any word` : ''].filter(
+    Boolean,
+  );
+  return [...alignColumns(rows, 1), ...(without.length > 0 ? [`of ${n} answers ${without.join(', ')}`] : [])];
 }
 
 /** The table of base, adapter and gain in percent with its 95 % interval in points, for a terminal; a line a string. */
@@ -104,7 +113,7 @@ export function formatComparisons(comparisons: readonly Comparison[]): string[] 
 }
 
 /** Lines of equally wide columns, the first `left` of them flush left, the others right. */
-function alignColumns(rows: readonly (readonly string[])[], left: number): string[] {
+export function alignColumns(rows: readonly (readonly string[])[], left: number): string[] {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return rows.map((row) =>
     row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '),

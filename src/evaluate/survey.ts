@@ -1,3 +1,22 @@
+import { InputError } from '../errors.js';
+import {
+  jensenShannonDistance,
+  klDivergence,
+  normalize,
+  ordinalEmd,
+  sameMode,
+  tension,
+  tensionOfSortedShares,
+} from './distribution.js';
+import {
+  bootstrapGain,
+  bootstrapMean,
+  type Estimate,
+  mean,
+  type SignedRankTest,
+  wilcoxonSignedRank,
+} from './statistics.js';
+
 /** An answer that a question offers. */
 export interface SurveyOption {
   /** As the data codes it. */
@@ -15,4 +34,175 @@ export interface SurveyQuestion {
   readonly options: readonly SurveyOption[];
   /** For each country the share of each option, summing to 1, and the respondents where known. */
   readonly countries: Readonly<Record<string, { readonly shares: readonly number[]; readonly n: number | null }>>;
+}
+
+/** What a model answers to a question, over all rotations and formats. */
+export interface SurveyAnswer {
+  /** Share of each option, in the question's order: the mean over all tries. */
+  readonly shares: readonly number[];
+  /** Probability that the model gives any of the options, mean over the tries. */
+  readonly mass: number;
+  /** Mean total variation distance of a try from `shares`: what order and labels of the options do. */
+  readonly orderEffect: number;
+}
+
+/** Distances between a model and a country on one question. */
+export interface SurveyDistance {
+  /** Ordinal earth mover's / (N − 1). */
+  readonly emd: number;
+  /** Jensen-Shannon, base 2. */
+  readonly js: number;
+  /** Kullback-Leibler of the model from the country, nats. */
+  readonly kl: number;
+  readonly same_mode: boolean;
+}
+
+/** Averages tries of one question: in each the log-probabilities of the options, in the question's order. */
+export function averageTries(tries: readonly (readonly number[])[]): SurveyAnswer {
+  const normalized = tries.map((logprobs) => {
+    // Against the likeliest option: the probabilities themselves may be too small for a number.
+    const most = Math.max(...logprobs);
+    return normalize(logprobs.map((logprob) => Math.exp(logprob - most)));
+  });
+  const shares = normalized[0].map((_, option) => mean(normalized.map((own) => own[option])));
+  const variation = (own: readonly number[]) => own.reduce((sum, p, i) => sum + Math.abs(p - shares[i]), 0) / 2;
+  const masses = tries.map((logprobs) => logprobs.reduce((sum, logprob) => sum + Math.exp(logprob), 0));
+  return { shares, mass: mean(masses), orderEffect: mean(normalized.map(variation)) };
+}
+
+export function surveyDistance(model: readonly number[], country: readonly number[]): SurveyDistance {
+  return {
+    emd: ordinalEmd(model, country),
+    js: jensenShannonDistance(model, country),
+    kl: klDivergence(country, model),
+    same_mode: sameMode(model, country),
+  };
+}
+
+/** Two countries to compare a model with. */
+export type CountryPair = readonly [string, string];
+
+/** How high tension between two countries is told. */
+export const tensions = { emd: tension, sorted: tensionOfSortedShares } as const;
+
+/** Places of the `count` questions on which the countries differ most, the first in the survey before equal ones. */
+export function highTension(
+  questions: readonly SurveyQuestion[],
+  [a, b]: CountryPair,
+  count: number,
+  by: keyof typeof tensions,
+): number[] {
+  const values = questions.map(({ countries }) => tensions[by](countries[a].shares, countries[b].shares));
+  return [...questions.keys()]
+    .sort((i, j) => values[j] - values[i] || i - j)
+    .slice(0, count)
+    .sort((i, j) => i - j);
+}
+
+/** One model on some questions, against two countries. */
+export interface SurveySummary {
+  readonly n: number;
+  readonly mass: Estimate;
+  readonly order_effect: Estimate;
+  readonly countries: readonly {
+    readonly country: string;
+    readonly emd: Estimate;
+    readonly js: Estimate;
+    readonly kl: Estimate;
+    /** Share of the questions. */
+    readonly same_mode: Estimate;
+  }[];
+  /** Mean of d(model, first country) − d(model, second): below zero the model is closer to the first. */
+  readonly difference: { readonly emd: Estimate; readonly js: Estimate };
+  /** Questions on which the model is closer to either country. */
+  readonly closer: Readonly<
+    Record<'emd' | 'js', { readonly first: number; readonly second: number; readonly tie: number }>
+  >;
+}
+
+export function summarizeSurvey(
+  questions: readonly SurveyQuestion[],
+  answers: readonly SurveyAnswer[],
+  pair: CountryPair,
+  seed = 42,
+): SurveySummary {
+  const distances = pair.map((country) => distancesTo(questions, answers, country));
+  const differences = (by: 'emd' | 'js') => distances[0].map((distance, i) => distance[by] - distances[1][i][by]);
+  const closer = (by: 'emd' | 'js') => {
+    const signs = differences(by).map(Math.sign);
+    const count = (sign: number) => signs.filter((own) => own === sign).length;
+    return { first: count(-1), second: count(1), tie: count(0) };
+  };
+  return {
+    n: questions.length,
+    mass: bootstrapMean(
+      answers.map(({ mass }) => mass),
+      seed,
+    ),
+    order_effect: bootstrapMean(
+      answers.map(({ orderEffect }) => orderEffect),
+      seed,
+    ),
+    countries: pair.map((country, i) => {
+      const estimate = (measure: (distance: SurveyDistance) => number) =>
+        bootstrapMean(distances[i].map(measure), seed);
+      return {
+        country,
+        emd: estimate(({ emd }) => emd),
+        js: estimate(({ js }) => js),
+        kl: estimate(({ kl }) => kl),
+        same_mode: estimate(({ same_mode }) => Number(same_mode)),
+      };
+    }),
+    difference: { emd: bootstrapMean(differences('emd'), seed), js: bootstrapMean(differences('js'), seed) },
+    closer: { emd: closer('emd'), js: closer('js') },
+  };
+}
+
+/** How a model moved between two answers to the same questions. */
+export interface SurveyChange {
+  readonly n: number;
+  /** By how much the distance to a country shrank: above zero the model moved toward it. */
+  readonly toward: readonly {
+    readonly country: string;
+    readonly emd: Estimate;
+    readonly js: Estimate;
+    /** Of the shrinking of the EMD. */
+    readonly test: SignedRankTest;
+  }[];
+}
+
+export function surveyChange(
+  questions: readonly SurveyQuestion[],
+  before: readonly SurveyAnswer[],
+  after: readonly SurveyAnswer[],
+  pair: CountryPair,
+  seed = 42,
+): SurveyChange {
+  return {
+    n: questions.length,
+    toward: pair.map((country) => {
+      const from = distancesTo(questions, before, country);
+      const to = distancesTo(questions, after, country);
+      const gain = (by: 'emd' | 'js') =>
+        bootstrapGain(
+          to.map((own) => own[by]),
+          from.map((own) => own[by]),
+          seed,
+        );
+      const test = wilcoxonSignedRank(from.map(({ emd }, i) => emd - to[i].emd));
+      return { country, emd: gain('emd'), js: gain('js'), test };
+    }),
+  };
+}
+
+function distancesTo(
+  questions: readonly SurveyQuestion[],
+  answers: readonly SurveyAnswer[],
+  country: string,
+): SurveyDistance[] {
+  return questions.map(({ id, countries }, i) => {
+    if (!countries[country]) throw new InputError(`question ${id} has no answers of ${country}`);
+    return surveyDistance(answers[i].shares, countries[country].shares);
+  });
 }

@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { loadMiniNorms } from '../../datasets/mini-norms.js';
 import { type CueScore, scoreAssociations } from '../../src/evaluate/association.js';
 import { mean } from '../../src/evaluate/statistics.js';
+import { digestFile } from '../../src/text/lines.js';
 import { loadGolden } from '../golden.js';
 import { expectRefusal, runCli } from './run.js';
 
@@ -32,19 +33,24 @@ describe('lexalign evaluate association', () => {
     );
     expect(run.code, run.stderr).toBe(0);
     const result = JSON.parse(readFileSync(json, 'utf8'));
-    const texts: string[] = result.cues.map(({ text }: { text: string }) => text);
+    const [base] = result.runs;
+    const texts: string[] = base.cues.map(({ text }: { text: string }) => text);
     const scores = scoreAssociations(cues, texts, [5, 10]);
-    expect(result.cues).toEqual(scores.map((score, i) => ({ ...score, text: texts[i] })));
-    expect(result.n).toBe(8);
-    expect(result.precision.map(({ k }: { k: number }) => k)).toEqual([5, 10]);
-    expect(result.precision[0].own.mean).toBeCloseTo(mean(scores.map(({ precision }: CueScore) => precision[0])), 12);
+    expect(base.cues).toEqual(scores.map((score, i) => ({ ...score, text: texts[i] })));
+    expect(base).toMatchObject({ name: 'base', adapter: null, n: 8 });
+    expect(result.gains).toBeNull();
+    expect(result.human[0]).toEqual({ cue: 'red', words: cues[0].responses.map(({ word }) => word) });
+    expect(result.provenance.command).toContain(`npx lexalign evaluate association --norms ${norms} --language en`);
+    expect(result.provenance.files).toContainEqual({ file: norms, sha256: await digestFile(norms) });
+    expect(base.precision.map(({ k }: { k: number }) => k)).toEqual([5, 10]);
+    expect(base.precision[0].own.mean).toBeCloseTo(mean(scores.map(({ precision }: CueScore) => precision[0])), 12);
     // The penalty spares commas: lists go on, and no word is all separators.
     for (const { predictions } of scores) expect(predictions.length).toBeGreaterThanOrEqual(4);
-    expect(result.precision[0].own.mean).toBeGreaterThan(result.precision[0].other.mean);
+    expect(base.precision[0].own.mean).toBeGreaterThan(base.precision[0].other.mean);
     const [first, header, ...lines] = run.stdout.trimEnd().split('\n');
     expect(first).toMatch(/^8 cues of .*norms\.tsv, no adapter:$/);
     expect(header).toMatch(/mean +95 % interval +n$/);
-    expect(lines[0]).toMatch(new RegExp(`^P@5 own list, % +${(100 * result.precision[0].own.mean).toFixed(1)} .* 8$`));
+    expect(lines[0]).toMatch(new RegExp(`^P@5 own list, % +${(100 * base.precision[0].own.mean).toFixed(1)} .* 8$`));
     expect(lines).toHaveLength(5);
   });
 

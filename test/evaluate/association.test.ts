@@ -1,6 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { parseAssociates, precisionAtK, rankCorrelation, scoreAssociations } from '../../src/evaluate/association.js';
+import {
+  isRefusal,
+  parseAssociates,
+  precisionAtK,
+  rankCorrelation,
+  scoreAssociations,
+} from '../../src/evaluate/association.js';
 
 interface GoldenPrecision {
   input: { predicted: string[]; gold: string[]; ks: number[] };
@@ -36,8 +42,41 @@ test.each([
     ['t-shirt', '3d film', 'mp3', "child's play"],
   ],
   ['nothing', ' \n, 、', []],
+  ['what leads in', 'Here are some words: blood, rose', ['blood', 'rose']],
+  ['a lead-in on its own line', 'Sure! Words for "red":\n1. blood\n2. rose', ['blood', 'rose']],
+  ['a Chinese lead-in', '联想词：血，玫瑰', ['血', '玫瑰']],
+  [
+    'explanations in a list',
+    '1. **Blood** – what flows\n2. rose: a flower\n- apple (fruit)',
+    ['blood', 'rose', 'apple'],
+  ],
+  ['a JSON list', '["blood", "rose",\n "apple"]', ['blood', 'rose', 'apple']],
+  ['a JSON object in a fence', '```json\n{"words": ["blood", "rose"]}\n```', ['blood', 'rose']],
+  ['a last and', 'blood, rose, and apple', ['blood', 'rose', 'apple']],
+  ['and as a beginning', 'and so on, rock and roll', ['and so on', 'rock and roll']],
+  ['Chinese parted by spaces', '血 玫瑰 苹果', ['血', '玫瑰', '苹果']],
+  ['numbers as words', '7, 1984, 3d', ['7', '1984', '3d']],
+  ['a refusal', "I'm sorry, but I can't help with blood, rose", []],
 ])('reads %s', (_, text, words) => {
   expect(parseAssociates(text, 'Red')).toEqual(words);
+});
+
+test.each([
+  ["I'm sorry, but I cannot do that.", true],
+  ['Sorry, I can not give words.', true],
+  ["I can't help with that", true],
+  ['As an AI language model, I have no associations.', true],
+  ['Unfortunately, I am not able to', true],
+  ['抱歉，我无法回答这个问题。', true],
+  ['作为一个人工智能，我没有联想。', true],
+  ['sorry, apology, regret', false],
+  ['afraid, fear, dark', false],
+  ['unfortunately, sadly', false],
+  ['抱歉，道歉，遗憾', false],
+  ['我，你，他', false],
+  ['', false],
+])('%j: a refusal is %s', (text, refused) => {
+  expect(isRefusal(text)).toBe(refused);
 });
 
 test('rank correlation is taken over shared words, three at least', () => {
@@ -66,7 +105,10 @@ test('scores against the own list and another', () => {
     precision: [1, 0.5],
     otherPrecision: [0, 0.5],
     spearman: null,
+    refused: false,
   });
   expect(blue.precision).toEqual([0, 0]);
+  const [refusal] = scoreAssociations(human, ["I'm sorry, but blood", 'sky'], [1]);
+  expect(refusal).toMatchObject({ refused: true, predictions: [], precision: [0] });
   expect(() => scoreAssociations(human, ['blood'], [5])).toThrow(RangeError);
 });

@@ -10,10 +10,11 @@ import {
 const scores = (own: number[], other: number[], spearman: (number | null)[] = []): CueScore[] =>
   own.map((value, i) => ({
     cue: `cue ${i}`,
-    predictions: [],
+    predictions: ['word'],
     precision: [value],
     otherPrecision: [other[i]],
     spearman: spearman[i] ?? null,
+    refused: false,
   }));
 
 const base = scores([0, 0, 0.2, 0.2], [0, 0, 0, 0.2]);
@@ -64,4 +65,14 @@ test('the table of one model gives every measure with its interval and n', () =>
   ]);
   expect(new Set(lines.map((line) => line.length)).size).toBe(1);
   expect(formatSummary(summarizeAssociations(base, [5])).at(-1)).toMatch(/Spearman +- +no cue of 4 with three shared/);
+});
+
+test('refusals and answers without any word are counted apart', () => {
+  const some = [
+    { ...adapter[0], refused: true },
+    ...adapter.slice(1, 3).map((own) => ({ ...own, predictions: [] })),
+    adapter[3],
+  ];
+  expect(summarizeAssociations(some, [5])).toMatchObject({ refused: 1, empty: 2 });
+  expect(formatSummary(summarizeAssociations(some, [5])).at(-1)).toBe('of 4 answers 1 refusals, 2 without any word');
 });

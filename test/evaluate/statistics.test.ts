@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest';
-import { averageRanks, bootstrapGain, bootstrapMean, quantile, spearman } from '../../src/evaluate/statistics.js';
+import {
+  averageRanks,
+  bootstrapGain,
+  bootstrapMean,
+  quantile,
+  spearman,
+  wilcoxonSignedRank,
+} from '../../src/evaluate/statistics.js';
 import { createRandom } from '../../src/random.js';
 
 test('ranks share ties', () => {
@@ -44,4 +51,43 @@ test('a paired gain is free of what cues have by themselves', () => {
 
 test('nothing has no mean', () => {
   expect(bootstrapMean([])).toEqual({ mean: Number.NaN, low: Number.NaN, high: Number.NaN, n: 0 });
+});
+
+test('the signed-rank test equals published figures', () => {
+  // Darwin's maize, as in the documentation of SciPy's wilcoxon: statistic 24, p 0.041259765625.
+  const maize = [6, 8, 14, 16, 23, 24, 28, 29, 41, -48, 49, 56, 60, -67, 75];
+  expect(wilcoxonSignedRank(maize)).toEqual({ n: 15, statistic: 24, p: 0.041259765625, effect: (2 * 96 - 120) / 120 });
+  // All five signs alike: 2 of 32.
+  expect(wilcoxonSignedRank([1, 2, 3, 4, 5])).toEqual({ n: 5, statistic: 0, p: 2 / 32, effect: 1 });
+  expect(wilcoxonSignedRank([-1, 0, -2, 0]).effect).toBe(-1);
+  expect(wilcoxonSignedRank([0, 0])).toEqual({ n: 0, statistic: 0, p: 1, effect: 0 });
+});
+
+test('with ties the test counts out every sign', () => {
+  const differences = [1, -1, 2, 2, -2, 3, 5, 5];
+  const ranks = averageRanks(differences.map(Math.abs));
+  const sums = Array.from({ length: 256 }, (_, signs) =>
+    ranks.reduce((sum, rank, i) => sum + ((signs >> i) & 1 ? rank : 0), 0),
+  );
+  const { statistic, p } = wilcoxonSignedRank(differences);
+  // 1.5 of the 1s, 4 of the 2s
+  expect(statistic).toBe(1.5 + 4);
+  expect(p).toBeCloseTo((2 * sums.filter((sum) => sum <= statistic).length) / 256, 12);
+});
+
+test('many differences: the normal approximation joins the exact test', () => {
+  const random = createRandom(5);
+  const differences = Array.from({ length: 130 }, () => random.below(21) - 8);
+  const kept = differences.filter((difference) => difference !== 0);
+  expect(kept.length).toBeGreaterThan(101);
+  const exact = wilcoxonSignedRank(kept.slice(0, 100));
+  const approximate = wilcoxonSignedRank(kept.slice(0, 101));
+  expect(Math.abs(Math.log(approximate.p / exact.p))).toBeLessThan(0.3);
+  // Symmetric: z = 0, p = 1. All alike, n = 120: z = −√(120 · 121² / 4 · …) by hand below.
+  expect(wilcoxonSignedRank([...kept.slice(0, 60), ...kept.slice(0, 60).map((x) => -x)]).p).toBeCloseTo(1, 12);
+  // n = 120 of one size: every rank is 60.5, sum 7260 split as 70 to 50, z = (3025 − 3630) / √(120 · 60.5² / 4) = −1.8257.
+  const split = Array.from({ length: 120 }, (_, i) => (i < 70 ? 2 : -2));
+  expect(wilcoxonSignedRank(split).p).toBeCloseTo(0.067889, 5);
+  // Far out, 120 of 120: z = −√120 = −10.954, two-sided p = 6.3e-28.
+  expect(wilcoxonSignedRank(split.map(Math.abs)).p / 6.33e-28).toBeCloseTo(1, 1);
 });

@@ -1,0 +1,70 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { InputError } from '../src/errors.js';
+import type { Instruction } from '../src/evaluate/side-effects.js';
+import { readLines } from '../src/text/lines.js';
+
+/** A text to take perplexity on. */
+export interface GeneralText {
+  readonly id: string;
+  readonly text: string;
+}
+
+/** The embedded texts of a language, or of all. Throws InputError where there are none. */
+export function loadTexts(language: string | undefined): GeneralText[] {
+  return load<GeneralText & { language: string }>('texts.jsonl', language);
+}
+
+/** The embedded instructions of a language, or of all. Throws InputError where there are none. */
+export function loadInstructions(language: string | undefined): Instruction[] {
+  return load<Instruction>('instructions.jsonl', language);
+}
+
+function load<T extends { readonly language: string }>(name: string, language: string | undefined): T[] {
+  // The files lie beside this one, or beside `dist/` when it was compiled into it.
+  const places = ['./side-effects/', '../../datasets/side-effects/'].map((path) =>
+    fileURLToPath(new URL(path + name, import.meta.url)),
+  );
+  const file = places.find((place) => existsSync(place));
+  if (!file) throw new InputError(`${places[0]}: missing; install lexalign again`);
+  const lines = readFileSync(file, 'utf8').trim().split('\n');
+  const all = lines.map((line): T => JSON.parse(line));
+  const own = language === undefined ? all : all.filter((entry) => entry.language === language);
+  if (own.length > 0) return own;
+  throw new InputError(`there are no texts and instructions of ours in ${language}, only in en and zh`);
+}
+
+/** Texts of a user's file: JSONL of `{text}` by its ending, else paragraphs between blank lines. Throws InputError. */
+export async function readTexts(file: string): Promise<GeneralText[]> {
+  const texts: GeneralText[] = [];
+  let paragraph: string[] = [];
+  let number = 0;
+  const add = (text: string) => {
+    if (text.trim() !== '') texts.push({ id: String(texts.length + 1), text: text.trim() });
+  };
+  for await (const line of readLines(file)) {
+    number++;
+    if (file.endsWith('.jsonl')) {
+      if (line.trim() !== '') add(textOf(line, `${file}, line ${number}`));
+    } else if (line.trim() !== '') paragraph.push(line);
+    else {
+      add(paragraph.join('\n'));
+      paragraph = [];
+    }
+  }
+  add(paragraph.join('\n'));
+  if (texts.length === 0) throw new InputError(`${file} has no text`);
+  return texts;
+}
+
+function textOf(line: string, where: string): string {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw new InputError(`${where} is not JSON: write {"text": "…"}`);
+  }
+  const text = typeof value === 'object' && value !== null ? (value as Record<string, unknown>).text : undefined;
+  if (typeof text !== 'string') throw new InputError(`${where}: text must be text`);
+  return text;
+}

@@ -1,0 +1,130 @@
+import { readLexicon } from '../../datasets/lexicon.js';
+import { wordNorms } from '../../datasets/word-norms.js';
+import { InputError, UsageError } from '../errors.js';
+import { type AffectSummary, firstWords, type Lexicon, leastCoverage, summarizeAffect } from '../evaluate/affect.js';
+import { parseAssociates } from '../evaluate/association.js';
+import { alignColumns } from '../evaluate/report.js';
+import type { Estimate, SignedRankTest } from '../evaluate/statistics.js';
+import type { EvaluateArguments } from './evaluate.js';
+import { askForLists } from './evaluate-association.js';
+import { provenance, type Run } from './evaluate-runs.js';
+import { readAssociationResult } from './evaluation-result.js';
+import { writeJson } from './output-file.js';
+
+/** People's associates of each cue and those of each run. */
+interface Lists {
+  readonly model: string;
+  readonly language: string;
+  readonly cues: readonly string[];
+  readonly human: readonly (readonly string[])[];
+  readonly runs: readonly (Run & { readonly lists: readonly (readonly string[])[] })[];
+}
+
+export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
+  if (args.lexicon === undefined) throw new UsageError('evaluate affect needs --lexicon.');
+  const files = args.lexicon.split(',');
+  const lexicon = await readLexicons(files);
+  const { runs, human, ...about } = await collectLists(args, given);
+  const dimensions = summarizeAffect(
+    human,
+    runs.map(({ lists }) => lists),
+    lexicon,
+    args.seed,
+  );
+  for (const { dimension, human: people, runs: own } of dimensions) {
+    const covers = [
+      ['people', people.coverage] as const,
+      ...own.map(({ coverage }, i) => [runs[i].name, coverage] as const),
+    ];
+    for (const [who, coverage] of covers) {
+      if (coverage >= leastCoverage) continue;
+      console.error(
+        `Warning: the lexicon has ${dimension} for ${(100 * coverage).toFixed(1)} % of the words of ${who}: its medians say little.`,
+      );
+    }
+  }
+  if (args.json !== '-') {
+    console.log(`${about.cues.length} cues, the first ${firstWords} associates of each:`);
+    for (const line of formatAffect(
+      dimensions,
+      runs.map(({ name }) => name),
+    ))
+      console.log(line);
+  }
+  await writeJson(args.json, {
+    measure: 'affect',
+    ...about,
+    seed: args.seed,
+    lexicon_words: lexicon.size,
+    first_words: firstWords,
+    run_names: runs.map(({ name, directory }) => ({ name, adapter: directory })),
+    dimensions,
+    provenance: await provenance(args, given, runs, [...files, args.norms ?? '', args.answers ?? '']),
+  });
+}
+
+async function readLexicons(files: readonly string[]): Promise<Lexicon> {
+  const dimensions = new Map<string, ReadonlyMap<string, number>>();
+  const words = new Set<string>();
+  for (const file of files) {
+    const { lexicon } = await readLexicon(file, wordNorms);
+    for (const [name, ratings] of lexicon.dimensions) {
+      if (dimensions.has(name))
+        throw new InputError(`--lexicon ${file} rates ${name} again: name each dimension once.`);
+      dimensions.set(name, ratings);
+      for (const word of ratings.keys()) words.add(word);
+    }
+  }
+  return { dimensions, size: words.size };
+}
+
+async function collectLists(args: EvaluateArguments, given: ReadonlySet<string>): Promise<Lists> {
+  if (args.answers === undefined) {
+    const { norms, runs, model } = await askForLists({ ...args, k: args.k ?? String(firstWords) });
+    const cues = norms.cues.map(({ cue }) => cue);
+    return {
+      model,
+      language: norms.language,
+      cues,
+      human: norms.cues.map(({ responses }) => responses.map(({ word }) => word)),
+      runs: runs.map(({ texts, ...run }) => ({
+        ...run,
+        lists: texts.map((text, i) => parseAssociates(text, cues[i])),
+      })),
+    };
+  }
+  const again = ['norms', 'model', 'adapter', 'before', 'after', 'k'].find((option) => given.has(option));
+  if (again) throw new UsageError(`--${again} means nothing with --answers, which hold the lists.`);
+  const { model, language, human, runs } = await readAssociationResult(args.answers);
+  return {
+    model,
+    language,
+    cues: human.map(({ cue }) => cue),
+    human: human.map(({ words }) => words),
+    runs: runs.map(({ name, adapter, cues }) => ({
+      name,
+      directory: adapter,
+      lists: cues.map(({ predictions }) => predictions),
+    })),
+  };
+}
+
+function formatAffect(dimensions: readonly AffectSummary[], names: readonly string[]): string[] {
+  const rows: string[][] = [['', '', 'coverage', 'mean', '95 % interval', 'to people', 'p', 'n']];
+  const interval = ({ low, high }: Estimate) => `[${low.toFixed(2)}, ${high.toFixed(2)}]`;
+  const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+  const p = ({ p: value }: SignedRankTest) => (value < 0.001 ? '<0.001' : value.toFixed(3));
+  for (const { dimension, human, runs, change } of dimensions) {
+    const { mean, n } = human.mean;
+    rows.push([dimension, 'people', percent(human.coverage), mean.toFixed(2), interval(human.mean), '', '', String(n)]);
+    runs.forEach(({ coverage, mean: own, distance, test }, i) => {
+      const cells = [percent(coverage), own.mean.toFixed(2), interval(own), distance.mean.toFixed(2), p(test)];
+      rows.push(['', names[i], ...cells, String(own.n)]);
+    });
+    if (change) {
+      const { nearer, nearerTest } = change;
+      rows.push(['', 'nearer by', '', nearer.mean.toFixed(2), interval(nearer), '', p(nearerTest), String(nearer.n)]);
+    }
+  }
+  return alignColumns(rows, 2);
+}

@@ -1,0 +1,87 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError, UsageError } from '../errors.js';
+import type { Adapter } from '../formats/adapter.js';
+import type { AdapterWeights } from '../model/adapter.js';
+import type { LanguageModel } from '../model/language-model.js';
+import { digestFile } from '../text/lines.js';
+import type { EvaluateArguments } from './evaluate.js';
+import { openAdapterDirectory, withLoadedModel } from './inference.js';
+import type { OpenModel } from './session.js';
+
+/** A model that is measured: the base with an adapter, or alone. */
+export interface Run {
+  readonly name: string;
+  /** PEFT directory; null for the base. */
+  readonly directory: string | null;
+}
+
+/** Which models the options mean: one, or one before and one after. */
+export function chooseRuns({ adapter, before, after }: EvaluateArguments): Run[] {
+  const run = (name: string, directory = 'none'): Run => ({ name, directory: directory === 'none' ? null : directory });
+  if (after === undefined) {
+    if (before !== undefined) throw new UsageError('--before needs --after.');
+    return [run(adapter === undefined ? 'base' : 'adapter', adapter)];
+  }
+  if (adapter !== undefined) throw new UsageError('Give --adapter for one model, or --before and --after for two.');
+  return [run('before', before), run('after', after)];
+}
+
+/** Checks every adapter, then opens the device once and measures each run in turn. */
+export async function measureRuns<T>(
+  args: EvaluateArguments,
+  model: OpenModel,
+  runs: readonly Run[],
+  maxPositions: number,
+  measure: (loaded: LanguageModel, adapter: AdapterWeights | null, run: Run) => Promise<T>,
+): Promise<T[]> {
+  const adapters: (Adapter | null)[] = [];
+  for (const { directory } of runs) adapters.push(await openAdapterDirectory(directory ?? undefined, model));
+  return withLoadedModel(args, model, null, maxPositions, async (loaded) => {
+    const results: T[] = [];
+    for (const [i, run] of runs.entries()) {
+      const adapter = adapters[i];
+      const weights = adapter && (await loaded.addAdapter(adapter, { trainable: false }));
+      results.push(await measure(loaded, weights, run));
+      weights?.destroy();
+    }
+    return results;
+  });
+}
+
+/** Throws InputError where a text and what comes behind it pass the model's positions. */
+export function checkPositions(model: OpenModel, tokens: number, what: string, mend: string): void {
+  const { maxPositions } = model.config;
+  if (tokens > maxPositions) {
+    throw new InputError(`${what} come to ${tokens} tokens, more than the model's ${maxPositions} positions: ${mend}.`);
+  }
+}
+
+/** What a result was made of: the command that repeats it, and digests of its files. */
+export interface Provenance {
+  readonly command: string;
+  readonly created: string;
+  readonly files: readonly { readonly file: string; readonly sha256: string }[];
+}
+
+export async function provenance(
+  args: EvaluateArguments,
+  given: ReadonlySet<string>,
+  runs: readonly Run[],
+  inputs: readonly string[],
+): Promise<Provenance> {
+  const words = Object.entries(args).flatMap(([name, value]) =>
+    given.has(name) && name !== 'config' ? [`--${name}`, String(value)] : [],
+  );
+  const quote = (word: string) => (/^[\w./,:=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
+  const adapters = runs.flatMap(({ directory }) => (directory ? [join(directory, 'adapter_model.safetensors')] : []));
+  const files: { file: string; sha256: string }[] = [];
+  for (const file of [...new Set([...inputs, ...adapters])]) {
+    if ((await stat(file).catch(() => null))?.isFile()) files.push({ file, sha256: await digestFile(file) });
+  }
+  return {
+    command: ['npx', 'lexalign', 'evaluate', String(args.measure), ...words].map(quote).join(' '),
+    created: new Date().toISOString(),
+    files,
+  };
+}

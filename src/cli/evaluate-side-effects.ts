@@ -1,0 +1,112 @@
+import { loadInstructions, loadTexts, readTexts } from '../../datasets/side-effects.js';
+import type { Example } from '../batch/types.js';
+import { InputError } from '../errors.js';
+import { decodeAnswers } from '../evaluate/decode.js';
+import { alignColumns } from '../evaluate/report.js';
+import { follows, sideEffectChange, summarizeSideEffects, type TextScore } from '../evaluate/side-effects.js';
+import type { Estimate } from '../evaluate/statistics.js';
+import { LossPrograms } from '../model/loss-program.js';
+import { scoreExamples } from '../model/score-examples.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import type { EvaluateArguments } from './evaluate.js';
+import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
+import { writeJson } from './output-file.js';
+import { createProgress } from './progress.js';
+import { openModel, requireTokenizer } from './session.js';
+
+/** Tokens of a text that count; longer ones are cut. */
+const textTokens = 1024;
+/** Tokens of an answer at most. */
+const answerTokens = 64;
+
+export async function evaluateSideEffects(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
+  const runs = chooseRuns(args);
+  const texts = args.text === undefined ? loadTexts(args.language) : await readTexts(args.text);
+  const instructions = loadInstructions(args.language);
+  const model = await openModel(args.model);
+  try {
+    const tokenizer = requireTokenizer(model);
+    const examples = texts.map(({ id, text }) =>
+      textExample(tokenizer, id, text, Math.min(textTokens, model.config.maxPositions)),
+    );
+    const prompts = instructions.map(({ prompt }) => ask(tokenizer, prompt));
+    const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+    const positions = prompts.reduce((most, ids) => Math.max(most, ids.length + answerTokens), longest);
+    checkPositions(model, positions, 'An instruction and its answer', 'take a model with more');
+    const measured = await measureRuns(args, model, runs, positions, async (loaded, weights, run) => {
+      const programs = new LossPrograms(loaded, { adapter: weights, backward: false });
+      const { logprobs } = await scoreExamples(programs, examples, Math.max(args.microBatchTokens, longest));
+      programs.destroy();
+      const progress = createProgress();
+      const answers = await decodeAnswers(loaded, weights, tokenizer, prompts, {
+        maxNewTokens: answerTokens,
+        batchSize: args.batchSize,
+        onProgress: (share) => progress.update(share, `${run.name}: ${instructions.length} instructions`),
+      });
+      progress.end();
+      return {
+        answers,
+        texts: logprobs.map(textScore),
+        followed: instructions.map((instruction, i) => follows(instruction, answers[i])),
+      };
+    });
+    const summaries = measured.map((own) => summarizeSideEffects(own.texts, own.followed, args.seed));
+    const change = measured.length < 2 ? null : sideEffectChange(measured[0], measured[measured.length - 1], args.seed);
+    if (args.json !== '-') {
+      const rows: string[][] = [['', '', 'value', '95 % interval', 'n']];
+      const add = (name: string, what: string, { mean, low, high, n }: Estimate, show: (value: number) => string) =>
+        rows.push([name, what, show(mean), `[${show(low)}, ${show(high)}]`, String(n)]);
+      const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+      summaries.forEach(({ perplexity, followed }, i) => {
+        add(runs[i].name, 'perplexity', perplexity, (value) => value.toFixed(2));
+        add('', 'instructions followed', followed, percent);
+      });
+      if (change) {
+        add('change', 'perplexity, times', change.perplexityFactor, (value) => value.toFixed(3));
+        add('', 'instructions followed', change.followed, percent);
+      }
+      for (const line of alignColumns(rows, 2)) console.log(line);
+    }
+    await writeJson(args.json, {
+      measure: 'side-effects',
+      model: model.directory,
+      language: args.language ?? 'en, zh',
+      text: args.text ?? null,
+      seed: args.seed,
+      runs: runs.map(({ name, directory }, run) => ({
+        name,
+        adapter: directory,
+        ...summaries[run],
+        texts: texts.map(({ id }, i) => ({ id, ...measured[run].texts[i] })),
+        instructions: instructions.map(({ id, prompt }, i) => ({
+          id,
+          prompt,
+          answer: measured[run].answers[i],
+          followed: measured[run].followed[i],
+        })),
+      })),
+      change,
+      provenance: await provenance(args, given, runs, [args.text ?? '']),
+    });
+  } finally {
+    await model.checkpoint.close();
+  }
+}
+
+/** All tokens but the first are predicted. */
+function textExample(tokenizer: Tokenizer, id: string, text: string, most: number): Example {
+  const ids = tokenizer.encode(text, { specials: true }).slice(0, most);
+  if (ids.length < 2) throw new InputError(`text ${id} has fewer than two tokens: nothing is predicted in it`);
+  return { ids, labels: ids, weight: 1 };
+}
+
+function textScore(logprobs: readonly (number | null)[]): TextScore {
+  const known = logprobs.filter((logprob) => logprob !== null);
+  return { tokens: known.length, nll: -known.reduce((sum, logprob) => sum + logprob, 0) };
+}
+
+function ask(tokenizer: Tokenizer, prompt: string): Int32Array {
+  if (!tokenizer.hasChatTemplate) return tokenizer.encode(prompt, { specials: true });
+  const text = tokenizer.applyChatTemplate([{ role: 'user', content: prompt }], { addGenerationPrompt: true });
+  return tokenizer.encode(text, { specials: false });
+}

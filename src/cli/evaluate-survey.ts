@@ -1,0 +1,227 @@
+import { fold, requireKnown } from '../../datasets/participants.js';
+import { readSurvey } from '../../datasets/survey-file.js';
+import { InputError, UsageError } from '../errors.js';
+import { alignColumns } from '../evaluate/report.js';
+import { type ScoredSurvey, scoreSurvey, surveyExamples, surveyTries } from '../evaluate/score-survey.js';
+import type { Estimate } from '../evaluate/statistics.js';
+import {
+  type CountryPair,
+  highTension,
+  type SurveyAnswer,
+  type SurveyChange,
+  type SurveyQuestion,
+  type SurveySummary,
+  summarizeSurvey,
+  surveyChange,
+  surveyDistance,
+} from '../evaluate/survey.js';
+import { LossPrograms } from '../model/loss-program.js';
+import { LEXI_BASE_SURVEY_PROMPTS, type OptionFormat, SURVEY_PROMPTS } from '../text/survey-prompts.js';
+import { isLexiBase } from './association-prompt.js';
+import type { EvaluateArguments } from './evaluate.js';
+import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
+import type { SurveySubset } from './evaluation-result.js';
+import { writeJson } from './output-file.js';
+import { createProgress } from './progress.js';
+import { openModel, requireTokenizer } from './session.js';
+
+const subsetNames: Readonly<Record<SurveySubset, string>> = {
+  all: 'all questions',
+  emd: 'high tension',
+  sorted: 'high tension, sorted shares',
+};
+
+export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
+  const runs = chooseRuns(args);
+  const formats = parseFormats(args.formats);
+  if (args.survey === undefined) throw new UsageError('evaluate survey needs --survey.');
+  const { questions, language } = chooseLanguage(await readSurvey(args.survey), args.language);
+  const pair = choosePair(questions, args.country, args.survey);
+  const model = await openModel(args.model);
+  try {
+    const prompt = (isLexiBase(model) ? LEXI_BASE_SURVEY_PROMPTS : SURVEY_PROMPTS)[language];
+    if (!prompt) throw new UsageError(`There is no survey prompt of ours in language ${language}, only in en and zh.`);
+    const tries = surveyTries(questions, prompt, formats);
+    const examples = surveyExamples(tries, requireTokenizer(model), model.config.vocabSize);
+    const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+    checkPositions(model, longest, 'The longest question and its options', 'leave that question out');
+    const scored = await measureRuns(args, model, runs, longest, async (loaded, weights, run) => {
+      const programs = new LossPrograms(loaded, { adapter: weights, backward: false });
+      const progress = createProgress();
+      try {
+        return await scoreSurvey(
+          programs,
+          questions,
+          tries,
+          examples,
+          Math.max(args.microBatchTokens, longest),
+          (share) => progress.update(share, `${run.name}: ${tries.length} answers: ${Math.round(100 * share)} %`),
+        );
+      } finally {
+        progress.end();
+        programs.destroy();
+      }
+    });
+    const subsets: Readonly<Record<SurveySubset, readonly number[]>> = {
+      all: questions.map((_, i) => i),
+      emd: highTension(questions, pair, args.highTension, 'emd'),
+      sorted: highTension(questions, pair, args.highTension, 'sorted'),
+    };
+    const perSubset = <T>(make: (indices: readonly number[]) => T) =>
+      Object.fromEntries(Object.entries(subsets).map(([name, indices]) => [name, make(indices)])) as Record<
+        SurveySubset,
+        T
+      >;
+    const pick = <T>(values: readonly T[], indices: readonly number[]) => indices.map((i) => values[i]);
+    const summaries = scored.map(({ answers }) =>
+      perSubset((at) => summarizeSurvey(pick(questions, at), pick(answers, at), pair, args.seed)),
+    );
+    const [first, last] = [scored[0].answers, scored[scored.length - 1].answers];
+    const change =
+      scored.length < 2
+        ? null
+        : perSubset((at) => surveyChange(pick(questions, at), pick(first, at), pick(last, at), pair, args.seed));
+    const { cost } = scored[0];
+    if (args.json !== '-') {
+      console.log(describeCost(questions.length, formats, cost));
+      for (const line of formatSurvey(
+        runs.map(({ name }) => name),
+        summaries,
+        change,
+        pair,
+      ))
+        console.log(line);
+    }
+    await writeJson(args.json, {
+      measure: 'survey',
+      model: model.directory,
+      survey: args.survey,
+      language,
+      countries: pair,
+      formats,
+      prompt,
+      seed: args.seed,
+      cost,
+      questions: questions.map(({ countries, ...question }) => ({
+        ...question,
+        countries: Object.fromEntries(pair.map((country) => [country, countries[country]])),
+      })),
+      high_tension: { emd: subsets.emd, sorted: subsets.sorted },
+      runs: runs.map(({ name, directory }, i) => ({
+        name,
+        adapter: directory,
+        summaries: summaries[i],
+        answers: scored[i].answers.map((answer, q) => ({
+          ...answer,
+          distances: distances(questions[q], answer, pair),
+        })),
+      })),
+      change,
+      provenance: await provenance(args, given, runs, [args.survey]),
+    });
+  } finally {
+    await model.checkpoint.close();
+  }
+}
+
+function describeCost(questions: number, formats: readonly string[], cost: ScoredSurvey['cost']): string {
+  const { rows, tokens, equivalentTokens, paddedTokens, microBatches } = cost;
+  const times = (other: number) => `${other} (${(other / tokens).toFixed(1)}x)`;
+  const batches = microBatches === 1 ? '1 batch' : `${microBatches} batches`;
+  return `${questions} questions, ${rows} answers (every rotation; ${formats.join(', ')}): ${tokens} tokens computed in ${batches}, in place of ${times(equivalentTokens)} of the answers one by one or, padded, ${times(paddedTokens)}.`;
+}
+
+function distances({ countries }: SurveyQuestion, { shares }: SurveyAnswer, pair: CountryPair) {
+  return Object.fromEntries(pair.map((country) => [country, surveyDistance(shares, countries[country].shares)]));
+}
+
+function parseFormats(text: string): OptionFormat[] {
+  const formats = [...new Set(text.split(','))];
+  const wrong = formats.find((format) => !['number', 'letter', 'text'].includes(format));
+  if (wrong !== undefined) throw new UsageError(`--formats ${wrong}: there are number, letter and text.`);
+  return formats as OptionFormat[];
+}
+
+function chooseLanguage(survey: readonly SurveyQuestion[], wish: string | undefined) {
+  const languages = [...new Set(survey.map(({ language }) => language))];
+  if (wish === undefined && languages.length > 1) {
+    throw new UsageError(`The survey is in ${languages.join(' and ')}: choose with --language.`);
+  }
+  const language = wish ?? languages[0];
+  const questions = survey.filter((question) => question.language === language);
+  if (questions.length === 0)
+    throw new InputError(`The survey has no questions in ${language}, only in ${languages.join(', ')}.`);
+  return { questions, language };
+}
+
+function choosePair(questions: readonly SurveyQuestion[], wish: string | undefined, file: string): CountryPair {
+  const known = [...new Set(questions.flatMap(({ countries }) => Object.keys(countries)))];
+  const wanted = wish === undefined ? known : wish.split(',').map((country) => country.trim());
+  if (wanted.length !== 2) {
+    throw new UsageError(
+      `Name two countries of the survey, as --country ${known.slice(0, 2).join(',')}; it has ${known.length}.`,
+    );
+  }
+  for (const country of wanted) requireKnown('--country', country, known, file);
+  const pair = wanted.map((country) => known.find((name) => fold(name) === fold(country))!) as [string, string];
+  for (const { id, countries } of questions) {
+    const missing = pair.find((country) => !countries[country]);
+    if (missing)
+      throw new InputError(
+        `${file}: question ${id} has no answers of ${missing}: import with --country ${pair.join(',')}.`,
+      );
+  }
+  return pair;
+}
+
+function formatSurvey(
+  names: readonly string[],
+  summaries: readonly Readonly<Record<SurveySubset, SurveySummary>>[],
+  change: Readonly<Record<SurveySubset, SurveyChange>> | null,
+  pair: CountryPair,
+): string[] {
+  const rows: string[][] = [
+    [
+      '',
+      '',
+      ...pair.map((country) => `EMD to ${country}`),
+      'difference',
+      '95 % interval',
+      `closer to ${pair.join(' / ')}`,
+      'n',
+    ],
+  ];
+  const show = (value: number) => value.toFixed(3);
+  const interval = ({ low, high }: Estimate) => `[${show(low)}, ${show(high)}]`;
+  for (const subset of Object.keys(subsetNames) as SurveySubset[]) {
+    summaries.forEach((own, i) => {
+      const { countries, difference, closer, n } = own[subset];
+      rows.push([
+        i === 0 ? subsetNames[subset] : '',
+        names[i],
+        ...countries.map(({ emd }) => show(emd.mean)),
+        show(difference.emd.mean),
+        interval(difference.emd),
+        `${closer.emd.first} / ${closer.emd.second}`,
+        String(n),
+      ]);
+    });
+    for (const { country, emd, test } of change?.[subset].toward ?? []) {
+      rows.push([
+        '',
+        `toward ${country}`,
+        '',
+        '',
+        show(emd.mean),
+        interval(emd),
+        `p ${test.p < 0.001 ? '<0.001' : show(test.p)}`,
+        String(emd.n),
+      ]);
+    }
+  }
+  const { mass, order_effect } = summaries[0].all;
+  return [
+    ...alignColumns(rows, 2),
+    `${names[0]}: the options hold ${(100 * mass.mean).toPrecision(2)} % of the model's probability; order and labels move ${(100 * order_effect.mean).toFixed(1)} % of the shares.`,
+  ];
+}

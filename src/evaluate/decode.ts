@@ -1,0 +1,60 @@
+import { countPromptPlaces } from '../batch/prompt-places.js';
+import type { AdapterWeights } from '../model/adapter.js';
+import type { LanguageModel } from '../model/language-model.js';
+import { RolloutEngine } from '../model/rollout.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+
+export interface DecodeOptions {
+  /** Tokens of an answer at most. */
+  readonly maxNewTokens: number;
+  /** Subtracted from the logits of tokens already given; 0 by default. */
+  readonly presencePenalty?: number;
+  /** Tokens that the penalty spares; none by default. */
+  readonly unpenalised?: ReadonlySet<number>;
+  /** Answers decoded together; 64 by default. */
+  readonly batchSize?: number;
+  /** Told after every token which share of the tokens at most to come has come. */
+  readonly onProgress?: (share: number) => void;
+}
+
+/**
+ * An answer to each prompt, as text, decoded greedily, in batches over one token trie, so that a prefix that prompts share
+ * is computed once. Throws InputError where a prompt and the new tokens pass the positions the model was opened for.
+ */
+export async function decodeAnswers(
+  model: LanguageModel,
+  adapter: AdapterWeights | null,
+  tokenizer: Tokenizer,
+  prompts: readonly Int32Array[],
+  options: DecodeOptions,
+): Promise<string[]> {
+  const { maxNewTokens, presencePenalty = 0, unpenalised = new Set(), batchSize = 64, onProgress } = options;
+  const longest = prompts.reduce((most, ids) => Math.max(most, ids.length), 0);
+  const stopIds = new Set(model.config.eosTokenIds);
+  if (tokenizer.eosId !== null) stopIds.add(tokenizer.eosId);
+  let given = 0;
+  const engine = await RolloutEngine.create(model, {
+    adapter,
+    maxNewTokens,
+    stopIds,
+    sampling: { temperature: 0, topP: 1, topK: 0, presencePenalty, unpenalised },
+    batchSize: Math.min(batchSize, prompts.length),
+    maxPromptTokens: longest,
+    promptPlaces: countPromptPlaces(prompts),
+    promptTokens: 2048,
+  });
+  try {
+    const answers = await engine.run(
+      prompts.map((ids) => ({ prompt: ids, seed: 0 })),
+      { onToken: () => onProgress?.(++given / (prompts.length * maxNewTokens)) },
+    );
+    return answers.map(({ ids }) =>
+      tokenizer.decode(
+        ids.filter((id) => !stopIds.has(id)),
+        { skipSpecials: true },
+      ),
+    );
+  } finally {
+    engine.destroy();
+  }
+}

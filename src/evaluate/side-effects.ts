@@ -1,0 +1,95 @@
+import { bootstrapGain, bootstrapMean, type Estimate } from './statistics.js';
+
+/** One thing that an answer must fulfil. */
+export type Check =
+  /** The whole answer, quotes and final stops aside; in any case unless `exact`. */
+  | { readonly equals: string; readonly exact?: boolean }
+  /** A pattern, in any case. */
+  | { readonly matches: string }
+  | { readonly includes: readonly string[] }
+  | { readonly excludes: readonly string[] }
+  /** Least and most words. */
+  | { readonly words: readonly [number, number] }
+  /** A JSON object, in a code fence or not, with these keys. */
+  | { readonly json: readonly string[] };
+
+/** An instruction with what a program can check of its answer. */
+export interface Instruction {
+  readonly id: string;
+  readonly language: string;
+  readonly prompt: string;
+  readonly checks: readonly Check[];
+}
+
+/** Whether an answer follows its instruction. */
+export function follows({ checks }: Instruction, answer: string): boolean {
+  const text = answer.trim();
+  return checks.every((check) => {
+    if ('equals' in check) {
+      const bare = text.replace(/^["'“”‘’*`]+|["'“”‘’*`.。！!]+$/gu, '');
+      return check.exact ? bare === check.equals : bare.toLowerCase() === check.equals.toLowerCase();
+    }
+    if ('matches' in check) return new RegExp(check.matches, 'iu').test(text);
+    if ('includes' in check) return check.includes.every((part) => text.toLowerCase().includes(part.toLowerCase()));
+    if ('excludes' in check) return !check.excludes.some((part) => text.toLowerCase().includes(part.toLowerCase()));
+    if ('json' in check) return hasKeys(text, check.json);
+    const count = text.split(/\s+/u).filter(Boolean).length;
+    return count >= check.words[0] && count <= check.words[1];
+  });
+}
+
+function hasKeys(text: string, keys: readonly string[]): boolean {
+  try {
+    const value: unknown = JSON.parse(text.replace(/^```(?:json)?\s*|\s*```$/g, ''));
+    return typeof value === 'object' && value !== null && keys.every((key) => Object.hasOwn(value, key));
+  } catch {
+    return false;
+  }
+}
+
+/** What one text costs a model. */
+export interface TextScore {
+  /** Tokens that were predicted. */
+  readonly tokens: number;
+  /** Sum of −log p, nats. */
+  readonly nll: number;
+}
+
+/** A run's side effects. */
+export interface SideEffects {
+  /** exp of the mean −log p of a token over all texts; the interval over texts. */
+  readonly perplexity: Estimate;
+  /** Share of the instructions that were followed. */
+  readonly followed: Estimate;
+}
+
+export function summarizeSideEffects(
+  texts: readonly TextScore[],
+  followed: readonly boolean[],
+  seed = 42,
+): SideEffects {
+  const { mean, low, high, n } = bootstrapMean(rates(texts), seed);
+  return {
+    perplexity: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), n },
+    followed: bootstrapMean(followed.map(Number), seed),
+  };
+}
+
+/** From a first run to a last: by which factor perplexity grew, and the change of the share that is followed. */
+export function sideEffectChange(
+  before: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] },
+  after: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] },
+  seed = 42,
+): { readonly perplexityFactor: Estimate; readonly followed: Estimate } {
+  const { mean, low, high, n } = bootstrapGain(rates(before.texts), rates(after.texts), seed);
+  return {
+    perplexityFactor: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), n },
+    followed: bootstrapGain(before.followed.map(Number), after.followed.map(Number), seed),
+  };
+}
+
+/** Each text's −log p, times texts over tokens of all: their mean is the mean over all tokens. */
+function rates(texts: readonly TextScore[]): number[] {
+  const tokens = texts.reduce((sum, text) => sum + text.tokens, 0);
+  return texts.map(({ nll }) => (nll * texts.length) / tokens);
+}

@@ -1,0 +1,63 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { lexalign, makeWorkplace } from './sft-helpers.js';
+
+const { directory, remove } = makeWorkplace();
+afterAll(remove);
+
+const write = (name: string, text: string) => {
+  const file = join(directory, name);
+  writeFileSync(file, text);
+  return file;
+};
+const norms = write('norms.tsv', 'cue\tresponse\tcount\nred\tblood\t2\n');
+const lexicon = write('lexicon.tsv', 'word\tvalence\nblood\t2\nfire\t4\n');
+const survey = write(
+  'survey.jsonl',
+  ['S1', 'S2']
+    .map((id, i) =>
+      JSON.stringify({
+        id,
+        language: 'en',
+        question: 'Tea?',
+        options: [
+          { code: 1, text: 'Yes' },
+          { code: 2, text: 'No' },
+        ],
+        countries: {
+          Here: { shares: [0.9, 0.1], n: 1 },
+          There: { shares: [0.1, 0.9], n: 1 },
+          ...(i > 0 && { Nowhere: { shares: [0.5, 0.5], n: 1 } }),
+        },
+      }),
+    )
+    .join('\n'),
+);
+
+describe('lexalign evaluate, before a device is opened', () => {
+  it.each<[1 | 2, RegExp, string[]]>([
+    [2, /evaluate association needs --norms/, ['association']],
+    [2, /--survey means nothing to association/, ['association', '--norms', norms, '--survey', norms]],
+    [2, /--before needs --after/, ['association', '--norms', norms, '--before', 'none']],
+    [2, /Give --adapter for one model/, ['association', '--norms', norms, '--after', 'x', '--adapter', 'x']],
+    [2, /evaluate affect needs --lexicon/, ['affect', '--norms', norms]],
+    [2, /--norms means nothing with --answers/, ['affect', '--norms', norms, '--answers', norms, '--lexicon', lexicon]],
+    [1, /is not JSON: give what evaluate --json wrote/, ['affect', '--answers', norms, '--lexicon', lexicon]],
+    [1, /rates valence again/, ['affect', '--norms', norms, '--lexicon', `${lexicon},${lexicon}`]],
+    [2, /evaluate survey needs --survey/, ['survey']],
+    [2, /--formats roman: there are number, letter and text/, ['survey', '--survey', survey, '--formats', 'roman']],
+    [2, /Name two countries of the survey, as --country Here,There; it has 3/, ['survey', '--survey', survey]],
+    [1, /--country Heer is not in .*; near it are Here/, ['survey', '--survey', survey, '--country', 'Heer,There']],
+    [1, /question S1 has no answers of Nowhere/, ['survey', '--survey', survey, '--country', 'Here,Nowhere']],
+    [1, /no questions in zh, only in en/, ['survey', '--survey', survey, '--language', 'zh']],
+    [2, /--high-tension must be a whole number of at least 1/, ['survey', '--survey', survey, '--high-tension', '0']],
+    [1, /no texts and instructions of ours in fr/, ['side-effects', '--language', 'fr']],
+    [1, /nothing\.txt has no text/, ['side-effects', '--text', write('nothing.txt', '\n')]],
+  ])('exits %i: %s', async (code, sentence, args) => {
+    const run = await lexalign('evaluate', ...args);
+    expect(run.stderr).toMatch(sentence);
+    expect(run.stderr).not.toMatch(/tier /);
+    expect(run.code).toBe(code);
+  });
+});

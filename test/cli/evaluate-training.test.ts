@@ -1,0 +1,149 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { listAdapterNames } from '../../src/cli/gpu.js';
+import { surveyTries } from '../../src/evaluate/score-survey.js';
+import type { SurveyQuestion } from '../../src/evaluate/survey.js';
+import { LEXI_BASE_SURVEY_PROMPTS } from '../../src/text/survey-prompts.js';
+import { lexalign, makeWorkplace, writeRows } from './sft-helpers.js';
+
+const { directory, remove } = makeWorkplace();
+afterAll(remove);
+
+const written: Omit<SurveyQuestion, 'countries'>[] = readFileSync(
+  new URL('../fixtures/survey-questions.jsonl', import.meta.url),
+  'utf8',
+)
+  .trim()
+  .split('\n')
+  .map((line) => JSON.parse(line));
+
+/** Two countries that answer opposite to each other. */
+const questions = written
+  .filter(({ language, options }) => language === 'en' && options.length === 2)
+  .slice(0, 8)
+  .map(
+    (question): SurveyQuestion => ({
+      ...question,
+      countries: { Aland: { shares: [0.9, 0.1], n: 100 }, Bland: { shares: [0.1, 0.9], n: 100 } },
+    }),
+  );
+const survey = writeRows(join(directory, 'survey.jsonl'), questions);
+const result = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
+
+const hasAdapter = (await listAdapterNames()).length > 0;
+if (!hasAdapter) console.log('evaluating what was trained: skipped, no adapter in this process: run npm test');
+
+describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', () => {
+  const adapter = join(directory, 'taught');
+  const untaught = join(directory, 'untaught');
+
+  beforeAll(async () => {
+    const tries = surveyTries(questions, LEXI_BASE_SURVEY_PROMPTS.en, ['text']);
+    const rows = tries.map(({ question, option, messages }) => ({
+      messages,
+      weight: questions[question].countries.Aland.shares[option],
+    }));
+    const data = writeRows(join(directory, 'train.jsonl'), rows);
+    const common = ['--data', data, '--batch-size', String(rows.length), '--learning-rate', '5e-3', '--lora-r', '8'];
+    const run = await lexalign('sft', ...common, '--max-steps', '8', '--output', adapter);
+    expect(run.code, run.stderr).toBe(0);
+    // A step at rate 0: an adapter that has learnt nothing.
+    const idle = await lexalign('sft', ...common, '--max-steps', '1', '--output', untaught);
+    expect(idle.code, idle.stderr).toBe(0);
+  });
+
+  const evaluate = async (name: string, ...args: string[]) => {
+    const json = join(directory, `${name}.json`);
+    const common = ['--survey', survey, '--formats', 'text', '--high-tension', '4', '--json', json];
+    const run = await lexalign('evaluate', 'survey', ...common, ...args);
+    expect(run.code, run.stderr).toBe(0);
+    return { ...result(json), stdout: run.stdout };
+  };
+
+  it('moves toward A and away from B', async () => {
+    const { change, runs, stdout, cost, high_tension } = await evaluate('taught', '--after', adapter);
+    const [a, b] = change.all.toward;
+    expect([a.country, b.country]).toEqual(['Aland', 'Bland']);
+    for (const by of ['emd', 'js']) {
+      expect(a[by].low).toBeGreaterThan(0);
+      expect(b[by].high).toBeLessThan(0);
+    }
+    expect(a.test.p).toBeLessThan(0.05);
+    expect(runs[1].summaries.all.closer.emd.first).toBeGreaterThan(runs[0].summaries.all.closer.emd.first);
+    expect(runs[1].summaries.all.mass.mean).toBeGreaterThan(runs[0].summaries.all.mass.mean);
+    expect(high_tension.emd).toHaveLength(4);
+    expect(runs[0].summaries.emd.n).toBe(4);
+    expect(runs[0].answers).toHaveLength(8);
+    expect(runs[1].answers[0].distances.Aland.emd).toBeLessThan(runs[1].answers[0].distances.Bland.emd);
+    expect(cost).toMatchObject({ rows: 32, microBatches: 1 });
+    expect(cost.tokens).toBeLessThan(cost.equivalentTokens / 2);
+    expect(stdout).toMatch(/8 questions, 32 answers .*: \d+ tokens computed in 1 batch, in place of \d+ \(\d\.\dx\)/);
+    expect(stdout).toMatch(/toward Aland .*\[0\.\d+, 0\.\d+\]/);
+    expect(stdout).toMatch(/toward Bland .*\[-0\.\d+, -0\.\d+\]/);
+  });
+
+  it('without training stands still', async () => {
+    const { change } = await evaluate('untaught', '--before', 'none', '--after', untaught);
+    for (const { emd, js } of change.all.toward) {
+      for (const { low, high } of [emd, js]) {
+        expect(low).toBeLessThanOrEqual(0);
+        expect(high).toBeGreaterThanOrEqual(0);
+      }
+    }
+  });
+
+  it('side effects and affect are told before and after', async () => {
+    const text = join(directory, 'text.txt');
+    writeFileSync(text, 'The sea was grey, and the\nwind was cold.\n\nA house stands by the river.\n');
+    const json = join(directory, 'side.json');
+    const side = await lexalign(
+      'evaluate',
+      'side-effects',
+      '--text',
+      text,
+      '--language',
+      'zh',
+      '--after',
+      adapter,
+      '--json',
+      json,
+    );
+    expect(side.code, side.stderr).toBe(0);
+    const { runs, change } = result(json);
+    expect(runs[0].texts.map(({ id }: { id: string }) => id)).toEqual(['1', '2']);
+    expect(runs[0].perplexity.mean).toBeGreaterThan(1);
+    expect(change.perplexityFactor.mean).toBeCloseTo(runs[1].perplexity.mean / runs[0].perplexity.mean, 6);
+    expect(runs[0].instructions).toHaveLength(8);
+    expect(side.stdout).toMatch(/change +perplexity, times/);
+
+    const norms = join(directory, 'norms.tsv');
+    writeFileSync(
+      norms,
+      'cue\tresponse\tcount\nred\tblood\t2\nred\tfire\t1\nsea\twater\t2\nsea\tfish\t1\nsun\tlight\t1\n',
+    );
+    const lists = join(directory, 'lists.json');
+    const asked = ['--norms', norms, '--language', 'en', '--k', '5', '--max-new-tokens', '12', '--after', adapter];
+    const association = await lexalign('evaluate', 'association', ...asked, '--json', lists);
+    expect(association.code, association.stderr).toBe(0);
+    expect(association.stdout).toMatch(/before the base model, after .*taught:\n +base +adapter +gain/);
+    expect(result(lists).runs.map(({ name }: { name: string }) => name)).toEqual(['before', 'after']);
+    const words: string[] = result(lists).runs.flatMap(({ cues }: { cues: { predictions: string[] }[] }) =>
+      cues.flatMap(({ predictions }) => predictions),
+    );
+    const lexicon = join(directory, 'lexicon.tsv');
+    const rated = [...new Set([...words, 'blood', 'fire', 'water', 'fish', 'light'])];
+    writeFileSync(
+      lexicon,
+      ['word\tvalence\trare', ...rated.map((word, i) => `${word}\t${1 + (i % 9)}\t`), 'oddity\t\t3'].join('\n'),
+    );
+    const affectFile = join(directory, 'affect.json');
+    const affect = await lexalign('evaluate', 'affect', '--answers', lists, '--lexicon', lexicon, '--json', affectFile);
+    expect(affect.code, affect.stderr).toBe(0);
+    expect(affect.stderr).toMatch(/Warning: the lexicon has rare for 0\.0 % of the words of people/);
+    expect(affect.stderr).not.toMatch(/has valence for/);
+    const [valence] = result(affectFile).dimensions;
+    expect(valence.human.coverage).toBe(1);
+    expect(valence.runs).toHaveLength(2);
+  });
+});

@@ -1,0 +1,148 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { packMicroBatches } from '../../src/batch/pack.js';
+import { buildTrie } from '../../src/batch/trie.js';
+import { surveyExamples, surveyTries } from '../../src/evaluate/score-survey.js';
+import {
+  averageTries,
+  highTension,
+  type SurveyAnswer,
+  type SurveyQuestion,
+  summarizeSurvey,
+  surveyChange,
+} from '../../src/evaluate/survey.js';
+import { LEXI_BASE_SURVEY_PROMPTS, SURVEY_PROMPTS } from '../../src/text/survey-prompts.js';
+import { loadTokenizer } from '../../src/text/tokenizer.js';
+import { lexiBase } from '../text/shared.js';
+
+/** 50 questions in English and 3 in Mandarin, written for these tests. */
+const written: Omit<SurveyQuestion, 'countries'>[] = readFileSync(
+  new URL('../fixtures/survey-questions.jsonl', import.meta.url),
+  'utf8',
+)
+  .trim()
+  .split('\n')
+  .map((line) => JSON.parse(line));
+
+const question = (here: number[], there: number[], id = 'Q'): SurveyQuestion => ({
+  id,
+  language: 'en',
+  question: 'Tea?',
+  options: here.map((_, i) => ({ code: String(i), text: `option ${i}` })),
+  countries: { Here: { shares: here, n: 9 }, There: { shares: there, n: null } },
+});
+const answer = (...shares: number[]): SurveyAnswer => ({ shares, mass: 0.5, orderEffect: 0 });
+
+test('tries are normalised each, then averaged; mass and effect of order are told', () => {
+  const { shares, mass, orderEffect } = averageTries([
+    [Math.log(0.3), Math.log(0.1)],
+    [Math.log(0.05), Math.log(0.05)],
+  ]);
+  expect(shares[0]).toBeCloseTo((0.75 + 0.5) / 2, 12);
+  expect(mass).toBeCloseTo((0.4 + 0.1) / 2, 12);
+  expect(orderEffect).toBeCloseTo(0.125, 12);
+  // Far below what a double holds as a probability.
+  expect(averageTries([[-2000, -2000 + Math.log(3)]]).shares[1]).toBeCloseTo(0.75, 12);
+});
+
+test('every rotation in every format, each option once a try, at its own place', () => {
+  const tries = surveyTries([written[18], written[38]], SURVEY_PROMPTS.en, ['number', 'letter', 'text']);
+  expect(tries).toHaveLength(3 * (9 + 4));
+  const rotated = tries.filter(
+    ({ question, format, rotation }) => question === 0 && format === 'number' && rotation === 1,
+  );
+  expect(rotated.map(({ option, messages }) => [option, messages.at(-1)?.content])).toEqual([
+    [1, '1'],
+    [2, '2'],
+    [0, '3'],
+  ]);
+  expect(rotated[0].messages[1].content).toBe(
+    'Question: How important is a garden to you?\nOptions:\n1. Rather important\n2. Not important\n3. Very important\nAnswer with the number of one option and nothing else.',
+  );
+  const text = tries.filter(({ question, format, rotation }) => question === 1 && format === 'text' && rotation === 1);
+  expect(text.map(({ option, messages }) => [option, messages.at(-1)?.content])).toEqual([
+    [1, 'No'],
+    [0, 'Yes'],
+  ]);
+  expect(text[0].messages[1].content).toMatch(/\n- No\n- Yes\nAnswer with one option, word for word/);
+  expect(tries.find(({ format }) => format === 'letter')?.messages.at(-1)?.content).toBe('A');
+});
+
+test('50 questions × all rotations are one batch; what they share is computed once', async () => {
+  const tokenizer = await loadTokenizer(lexiBase);
+  const questions = written.filter(({ language }) => language === 'en');
+  expect(questions).toHaveLength(50);
+  for (const [prompts, least] of [
+    [LEXI_BASE_SURVEY_PROMPTS, 6],
+    [SURVEY_PROMPTS, 7],
+  ] as const) {
+    const examples = surveyExamples(surveyTries(questions, prompts.en, ['number', 'letter']), tokenizer, 8192);
+    expect(examples).toHaveLength(1406);
+    const all = examples.reduce((sum, { ids }) => sum + ids.length, 0);
+    expect(packMicroBatches(examples, all)).toHaveLength(1);
+    const computed = packMicroBatches(examples, 2048).reduce(
+      (sum, group) => sum + buildTrie(group.map((i) => examples[i])).tokens.length,
+      0,
+    );
+    expect(all / computed).toBeGreaterThan(least);
+  }
+});
+
+test('a digit string of two tokens is scored whole, up to the end of the turn', async () => {
+  const tokenizer = await loadTokenizer(lexiBase);
+  const tries = surveyTries([written[48]], LEXI_BASE_SURVEY_PROMPTS.en, ['number']);
+  const examples = surveyExamples(tries, tokenizer, 8192);
+  const supervised = (answer: string) => {
+    const i = tries.findIndex(({ messages }) => messages.at(-1)?.content === answer);
+    return Array.from(examples[i].labels).filter((label) => label !== -100);
+  };
+  const [one, ten] = [supervised(' 1'), supervised(' 10')];
+  expect(tokenizer.decode(ten, { skipSpecials: true })).toBe(' 10');
+  expect(ten).toEqual([one[0], expect.any(Number), tokenizer.eosId]);
+  expect(one).toEqual([expect.any(Number), tokenizer.eosId]);
+});
+
+test('high tension: most different first, equal ones in their order, by either formula', () => {
+  const opposite = question([0.9, 0.1, 0], [0, 0.1, 0.9]);
+  const near = question([0.4, 0.3, 0.3], [0.3, 0.3, 0.4]);
+  const flat = question([0.8, 0.1, 0.1], [0.4, 0.3, 0.3]);
+  const same = question([0.5, 0.5, 0], [0.5, 0.5, 0]);
+  const survey = [near, same, flat, opposite, near];
+  expect(highTension(survey, ['Here', 'There'], 2, 'emd')).toEqual([2, 3]);
+  expect(highTension(survey, ['Here', 'There'], 3, 'emd')).toEqual([0, 2, 3]);
+  expect(highTension(survey, ['Here', 'There'], 99, 'sorted')).toEqual([0, 1, 2, 3, 4]);
+});
+
+test('a summary counts to which country the model is closer', () => {
+  const questions = [question([1, 0], [0, 1]), question([1, 0], [0, 1]), question([0.5, 0.5], [0.5, 0.5])];
+  const answers = [answer(0.75, 0.25), answer(0.25, 0.75), answer(0.75, 0.25)];
+  const { n, countries, difference, closer, mass } = summarizeSurvey(questions, answers, ['Here', 'There']);
+  expect(n).toBe(3);
+  expect(mass.mean).toBe(0.5);
+  expect(countries[0].country).toBe('Here');
+  expect(countries[0].emd.mean).toBeCloseTo((0.25 + 0.75 + 0.25) / 3, 12);
+  expect(countries[1].emd.mean).toBeCloseTo((0.75 + 0.25 + 0.25) / 3, 12);
+  expect(countries[0].kl.mean).toBeCloseTo((Math.log(4 / 3) + Math.log(4) + Math.log(2 / Math.sqrt(3))) / 3, 12);
+  expect(countries[0].same_mode.mean).toBeCloseTo(2 / 3, 12);
+  expect(difference.emd).toMatchObject({ mean: 0, n: 3 });
+  expect(closer).toEqual({ emd: { first: 1, second: 1, tie: 1 }, js: { first: 1, second: 1, tie: 1 } });
+  expect(() => summarizeSurvey(questions, answers, ['Here', 'Elsewhere'])).toThrow(/no answers of Elsewhere/);
+});
+
+test('a change is what the distance to each country shrank by', () => {
+  const questions = Array.from({ length: 8 }, () => question([1, 0], [0, 1]));
+  const before = questions.map(() => answer(0.5, 0.5));
+  const { toward } = surveyChange(
+    questions,
+    before,
+    questions.map(() => answer(0.75, 0.25)),
+    ['Here', 'There'],
+  );
+  expect(toward[0]).toMatchObject({ country: 'Here', emd: { mean: 0.25, low: 0.25, n: 8 } });
+  expect(toward[1]).toMatchObject({ country: 'There', emd: { mean: -0.25, high: -0.25, n: 8 } });
+  expect(toward[0].test.p).toBe(2 / 256);
+  expect(surveyChange(questions, before, before, ['Here', 'There']).toward[0]).toMatchObject({
+    emd: { mean: 0, low: 0, high: 0 },
+    test: { p: 1 },
+  });
+});
