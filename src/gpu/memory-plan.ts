@@ -45,3 +45,25 @@ export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {
     bytes: slots.reduce((sum, s) => sum + s.bytes, 0),
   };
 }
+
+/** For each slot the smallest buffer that holds it and no other slot, −1 for a new one; `sizes` fall. */
+export function assignBuffers(slots: readonly number[], sizes: readonly number[]): number[] {
+  const order = slots.map((_, i) => i).sort((a, b) => slots[b] - slots[a]);
+  const taken: number[] = new Array(slots.length);
+  const free = [...sizes.keys()];
+  for (const slot of order) {
+    const fits = free.findLastIndex((i) => sizes[i] >= slots[slot]);
+    taken[slot] = fits >= 0 ? free.splice(fits, 1)[0] : -1;
+  }
+  return taken;
+}
+
+/** Sizes of the buffers of a BufferPool that has served programs with these slots, in this order. */
+export function poolSizes(programs: readonly (readonly number[])[]): number[] {
+  let sizes: number[] = [];
+  for (const slots of programs) {
+    const taken = assignBuffers(slots, sizes);
+    sizes = [...sizes, ...slots.filter((_, i) => taken[i] < 0)].sort((a, b) => b - a);
+  }
+  return sizes;
+}

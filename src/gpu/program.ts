@@ -1,6 +1,6 @@
 import type { Device } from './device.js';
 import type { Kernel, KernelCache, KernelKey } from './kernels.js';
-import { type MemoryPlan, planMemory } from './memory-plan.js';
+import { assignBuffers, type MemoryPlan, planMemory } from './memory-plan.js';
 import { type DType, Tensor } from './tensor.js';
 
 /** One dispatch as an operation records it. Tensors and params go by the names that the kernel file declares. */
@@ -270,14 +270,9 @@ export class BufferPool {
 
   /** One distinct buffer for each slot, at least as large as it. */
   acquire(slots: readonly number[]): GPUBuffer[] {
-    const order = slots.map((_, i) => i).sort((a, b) => slots[b] - slots[a]);
-    const taken: GPUBuffer[] = new Array(slots.length);
-    const free = [...this.#buffers];
-    for (const slot of order) {
-      const fits = free.findLastIndex((b) => b.size >= slots[slot]);
-      taken[slot] = fits >= 0 ? free.splice(fits, 1)[0] : this.#grow(slots[slot]);
-    }
-    return taken;
+    const buffers = this.#buffers;
+    const sizes = buffers.map(({ size }) => size);
+    return assignBuffers(slots, sizes).map((i, slot) => (i < 0 ? this.#grow(slots[slot]) : buffers[i]));
   }
 
   #grow(bytes: number): GPUBuffer {

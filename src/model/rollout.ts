@@ -91,8 +91,8 @@ export class RolloutEngine {
   /** Allocates what all runs need. Throws InputError where not one sequence finds room in the KV cache. */
   static async create(model: LanguageModel, options: RolloutOptions): Promise<RolloutEngine> {
     const engine = new RolloutEngine(model, options);
-    // The largest step first, so that the pool does not grow with the others.
-    model.pool.acquire(engine.#record(engine.#capacities[engine.#capacities.length - 1]).plan().slots);
+    // The largest step first, so that its buffers serve the others.
+    for (const capacity of [...engine.#capacities].reverse()) model.pool.acquire(engine.#record(capacity).plan().slots);
     await model.device.finish();
     return engine;
   }

@@ -57,6 +57,25 @@ function countBuckets(rows: number): number {
   return count;
 }
 
+/** A model without memory, to record programs for a plan over. */
+export function modelStandIn(
+  device: DeviceShape,
+  kernels: KernelCache,
+  config: ModelConfig,
+  tier: Tier,
+  { maxLength, packed, tuning }: Pick<TrainingShape, 'maxLength' | 'packed' | 'tuning'>,
+) {
+  return {
+    kernels,
+    config,
+    operand: operandOf(tier),
+    maxBinding: device.maxBinding,
+    weights: weightsStandIn(config, operandOf(tier), device.maxBinding, packed),
+    ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
+    ops: (recorder: Recorder) => opContext(device, recorder, tier, tuning),
+  };
+}
+
 /** Plans a run before anything is allocated, by recording its largest program over stand-ins. */
 export function planTraining(
   device: DeviceShape,
@@ -66,14 +85,7 @@ export function planTraining(
   tier: Tier,
   { rows, maxLength, packed, recompute, tuning }: TrainingShape,
 ): TrainingMemory {
-  const model = {
-    kernels,
-    config,
-    maxBinding: device.maxBinding,
-    weights: weightsStandIn(config, operandOf(tier), device.maxBinding, packed),
-    ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
-    ops: (recorder: Recorder) => opContext(device, recorder, tier, tuning),
-  };
+  const model = modelStandIn(device, kernels, config, tier, { maxLength, packed, tuning });
   let batch = 4 * maxLength * config.headDim + (4 << 20);
   const tensors = layOutBatch(
     (label, dtype, elements) => {

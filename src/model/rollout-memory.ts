@@ -1,0 +1,72 @@
+import type { ModelConfig } from '../../models/config.js';
+import type { AdapterConfig } from '../formats/adapter.js';
+import type { DeviceShape } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernels.js';
+import { poolSizes } from '../gpu/memory-plan.js';
+import { Tensor } from '../gpu/tensor.js';
+import type { SamplingOptions } from '../ops/sample.js';
+import { adapterStandIn } from './adapter.js';
+import { operandOf, type Tier } from './language-model.js';
+import {
+  layOutRollout,
+  type RolloutSize,
+  type RolloutWishes,
+  recordStep,
+  rolloutSize,
+  stepCapacities,
+} from './rollout-program.js';
+import { modelStandIn, type TrainingShape } from './training-memory.js';
+
+/** Device memory of a rollout beside its model and adapter, bytes by what for. */
+export interface RolloutMemory {
+  readonly size: RolloutSize;
+  /** Keys and values. */
+  readonly cache: number;
+  /** Transient tensors of its steps, in buffers that a training run's programs can use too. */
+  readonly activations: number;
+  /** Tables of rows and paths, notes of the presence penalty, uniforms. */
+  readonly tables: number;
+  readonly total: number;
+  /** Sizes of the buffers of `activations`. */
+  readonly slots: readonly number[];
+}
+
+export interface RolloutPlan extends RolloutWishes, Pick<TrainingShape, 'packed' | 'tuning'> {
+  readonly adapter: AdapterConfig | null;
+  readonly sampling: SamplingOptions;
+  readonly deterministic?: boolean;
+}
+
+/** Plans a rollout before anything is allocated, by recording its steps over stand-ins. Throws as `rolloutSize` does. */
+export function planRollout(
+  device: DeviceShape,
+  kernels: KernelCache,
+  config: ModelConfig,
+  tier: Tier,
+  plan: RolloutPlan,
+): RolloutMemory {
+  const maxLength = plan.maxPromptTokens + plan.maxNewTokens;
+  const model = modelStandIn(device, kernels, config, tier, { maxLength, packed: plan.packed, tuning: plan.tuning });
+  const size = rolloutSize(model, plan);
+  let [cache, tables] = [0, 0];
+  const { sampling, deterministic = false } = plan;
+  const tensors = layOutRollout(
+    (label, dtype, shape) => {
+      const tensor = new Tensor(label, dtype, shape, null, 0, true);
+      if (label.startsWith('cache.')) cache += tensor.bytes;
+      else tables += Math.max(16, tensor.bytes);
+      return tensor;
+    },
+    model,
+    size,
+    { sampling, deterministic },
+  );
+  const adapter = plan.adapter && adapterStandIn(config, plan.adapter, operandOf(tier));
+  const recorders = stepCapacities(size, deterministic).map((capacity) =>
+    recordStep(model, { adapter, sampling, deterministic }, tensors, size, capacity),
+  );
+  for (const { dispatchCount } of recorders) tables += dispatchCount * device.uniformAlign;
+  const slots = poolSizes(recorders.reverse().map((recorder) => recorder.plan().slots));
+  const activations = slots.reduce((sum, bytes) => sum + bytes, 0);
+  return { size, cache, activations, tables, total: cache + activations + tables, slots };
+}
