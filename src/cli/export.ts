@@ -6,7 +6,7 @@ import { modelLayout } from '../../models/index.js';
 import { EMBEDDING, linearShapes } from '../../models/tensors.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter } from '../formats/adapter.js';
-import { openCheckpoint, requireUnquantised } from '../formats/checkpoint.js';
+import { openCheckpoint } from '../formats/checkpoint.js';
 import { hasFile, readFileInside, writeDirectoryAtomic, writeFileAtomic } from '../formats/files.js';
 import { encodeGguf, type GgufType } from '../formats/gguf.js';
 import { MergePool } from '../formats/merge-pool.js';
@@ -42,6 +42,11 @@ const options = {
     choices: ['f32', 'f16', 'bf16', 'q8_0'],
     describe: 'Of the written numbers; by default f32, of a merged model f16 where the base is f16, else bf16',
   },
+  dequantize: {
+    type: 'boolean',
+    default: false,
+    describe: 'merged: unpack a quantised base; the merge is not exactly what was trained',
+  },
   ...configOption,
 } as const satisfies Record<string, Options>;
 type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
@@ -65,6 +70,8 @@ interface Export {
   readonly output: string;
   /** Null where none was named. */
   readonly dtype: GgufType | null;
+  /** `--dequantize`. */
+  readonly dequantize: boolean;
 }
 
 interface Format {
@@ -89,12 +96,15 @@ async function runExport(args: Arguments): Promise<void> {
     const taken = format.dtypes.map((name) => name.toLowerCase()).join(', ');
     throw new UsageError(`--dtype ${args.dtype} with --format ${args.format}: it takes ${taken}.`);
   }
+  if (args.dequantize && args.format !== 'merged')
+    throw new UsageError('--dequantize is for --format merged: leave it out.');
   if (format.directory) await checkOutput(args.output);
   else await checkNewFile(args.output);
   const base = await requireAdapterBase(args.adapter, args.model);
   const adapter = await readAdapter(args.adapter, linearShapes(base.config));
-  const use = await format.write({ adapter, adapterDirectory: args.adapter, base, output: args.output, dtype });
-  console.log(`${args.output} written. ${use}`);
+  const { adapter: adapterDirectory, output, dequantize } = args;
+  const use = await format.write({ adapter, adapterDirectory, base, output, dtype, dequantize });
+  console.log(`${output} written. ${use}`);
 }
 
 async function checkNewFile(file: string): Promise<void> {
@@ -127,13 +137,24 @@ async function exportMlx({ adapter, base, output, dtype }: Export): Promise<stri
   return `mlx-lm: mlx_lm.generate --model BASE --adapter-path ${output}`;
 }
 
-async function exportMerged({ adapter, adapterDirectory, base, output, dtype }: Export): Promise<string> {
+/** A merge unpacks a quantised base on request only. */
+function allowUnpacking(directory: string, dequantize: boolean): void {
+  if (!dequantize)
+    throw new InputError(
+      `${directory} is quantised: export for a runtime that keeps base and adapter apart, or say --dequantize to unpack it.`,
+    );
+  console.error(
+    `Warning: ${directory} is quantised. The merged model holds its weights unpacked and rounded to 16 bits, which is not what the adapter was trained on; quantised again it is further from it.`,
+  );
+}
+
+async function exportMerged({ adapter, adapterDirectory, base, output, dtype, dequantize }: Export): Promise<string> {
   const checkpoint = await openCheckpoint(base.directory, modelLayout);
   const pool = new MergePool();
   const progress = createProgress();
   const started = performance.now();
   try {
-    requireUnquantised(checkpoint);
+    if (checkpoint.packed.size > 0) allowUnpacking(base.directory, dequantize);
     const type = dtype ?? (checkpoint.tensors.get(EMBEDDING)?.dtype === 'F16' ? 'F16' : 'BF16');
     let bytes = 0;
     await writeMergedModel(output, checkpoint, adapter, {

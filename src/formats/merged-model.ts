@@ -1,11 +1,12 @@
 import { join } from 'node:path';
-import { type Adapter, adapterRank, adapterScale } from './adapter.js';
-import type { Checkpoint, CheckpointTensor } from './checkpoint.js';
+import { type Adapter, adapterRank, adapterScale, type LoraPair } from './adapter.js';
+import type { Checkpoint } from './checkpoint.js';
 import { copyCompanions } from './companions.js';
 import { readJsonInside, writeDirectoryAtomic, writeFileAtomic } from './files.js';
-import type { MergePiece } from './merge.js';
-import { DTYPE_BYTES, type FloatDtype, type TensorDeclaration } from './safetensors.js';
+import type { LoraShare, MergePiece } from './merge.js';
+import { byteLength, DTYPE_BYTES, type Dtype, type FloatDtype, type TensorDeclaration } from './safetensors.js';
 import { type TensorPiece, writeShards } from './safetensors-writer.js';
+import { type UnpackedMatrix, unpackMatrix } from './unpack.js';
 
 /** Bytes of a tensor that are read and merged at once, about: whole rows. */
 const PIECE_BYTES = 4 << 20;
@@ -28,8 +29,9 @@ export interface MergeOptions {
 
 /**
  * Writes base and adapter as one Hugging Face directory, which appears whole or not at all: every float tensor as W +
- * s·B·A or as it is, in 16 bits; config.json with that type; files of the tokenizer and the licence. Pieces stream, so
- * that memory holds a few megabytes for each that is merged at once. Throws InputError, also when the directory is there.
+ * s·B·A or as it is, in 16 bits, quantised ones unpacked; config.json with that type; files of the tokenizer and the
+ * licence. Pieces stream, so that memory holds a few megabytes for each that is merged at once, and a quantised matrix
+ * as it is stored. Throws InputError, also when the directory is there.
  */
 export async function writeMergedModel<Config>(
   dir: string,
@@ -37,39 +39,78 @@ export async function writeMergedModel<Config>(
   adapter: Adapter,
   options: MergeOptions,
 ): Promise<void> {
-  const tensors = storedTensors(checkpoint);
-  const declared = tensors.map(({ name, dtype, shape }): TensorDeclaration => {
+  const weights = [...storedWeights(checkpoint), ...packedWeights(checkpoint)];
+  const declared = weights.map(({ name, dtype, shape }): TensorDeclaration => {
     return { name, dtype: isFloat(dtype) ? options.dtype : dtype, shape };
   });
   await writeDirectoryAtomic(dir, async (temporary) => {
     await copyConfig(checkpoint.dir, temporary, options.dtype);
     await copyCompanions(checkpoint.dir, temporary);
     await writeFileAtomic(join(temporary, 'README.md'), options.readme);
-    await writeShards(temporary, declared, mergedPieces(tensors, adapter, options), options);
+    await writeShards(temporary, declared, mergedPieces(weights, adapter, options), options);
   });
 }
 
-/** Each tensor of the files once, under the name it is stored by. */
-function storedTensors({ tensors }: Checkpoint<unknown>): CheckpointTensor[] {
-  const places = new Map<string, CheckpointTensor>();
+/** A weight of the base model, in the type that `read` gives. */
+interface Weight {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  /** Elements [first, first + count); of a packed matrix whole rows, in order. */
+  read(first: number, count: number): Promise<Uint8Array>;
+}
+
+/** Each tensor of the files once, under the name it is stored by, but for those of quantised matrices. */
+function storedWeights({ tensors, packed }: Checkpoint<unknown>): Weight[] {
+  const modules = [...packed.keys()].map((name) => name.slice(0, -'weight'.length));
+  const isPart = (name: string) => modules.some((module) => name.startsWith(module) && name !== `${module}bias`);
+  const places = new Map<string, Weight>();
   for (const tensor of tensors.values()) {
     const place = `${tensor.source.name}\0${tensor.begin}\0${tensor.end}`;
-    if (!places.has(place)) places.set(place, tensor);
+    if (places.has(place) || isPart(tensor.name)) continue;
+    const size = DTYPE_BYTES[tensor.dtype];
+    places.set(place, {
+      ...tensor,
+      async read(first, count) {
+        const bytes = new Uint8Array(count * size);
+        await tensor.source.read(tensor.begin + first * size, bytes);
+        return bytes;
+      },
+    });
   }
   return [...places.values()];
+}
+
+function packedWeights({ packed }: Checkpoint<unknown>): Weight[] {
+  return [...packed].map(([name, stored]) => {
+    const { n, k } = stored;
+    let matrix: Promise<UnpackedMatrix> | null = null;
+    return {
+      name,
+      dtype: 'F32',
+      shape: [n, k],
+      async read(first, count) {
+        matrix ??= unpackMatrix(stored);
+        const unpacked = await matrix;
+        if (first + count === n * k) matrix = null; // the last rows: what is packed may go
+        return new Uint8Array(unpacked.rows(first / k, count / k).buffer);
+      },
+    };
+  });
 }
 
 function isFloat(dtype: string): dtype is FloatDtype {
   return dtype === 'F32' || dtype === 'F16' || dtype === 'BF16';
 }
 
-/** The tensors' bytes in order, with pieces read and merged ahead. */
+/** The weights' bytes in order, with pieces read and merged ahead. */
 async function* mergedPieces(
-  tensors: readonly CheckpointTensor[],
+  weights: readonly Weight[],
   adapter: Adapter,
   { dtype, run, parallel, progress }: MergeOptions,
 ): AsyncGenerator<TensorPiece> {
-  const total = tensors.reduce((sum, { begin, end }) => sum + end - begin, 0);
+  const sizes = weights.map(({ dtype, shape }) => byteLength(dtype, shape));
+  const total = sizes.reduce((sum, size) => sum + size, 0);
   let done = 0;
   const ahead: { name: string; size: number; bytes: Promise<Uint8Array> }[] = [];
   const take = async () => {
@@ -79,17 +120,11 @@ async function* mergedPieces(
     progress(done, total);
     return piece;
   };
-  for (const tensor of tensors) {
-    for (const { begin, end, prepare } of cut(tensor, adapter)) {
-      const merge = async () => {
-        const bytes = new Uint8Array(end - begin);
-        await tensor.source.read(begin, bytes);
-        const piece = prepare(bytes, dtype);
-        return piece ? run(piece) : bytes;
-      };
-      const bytes = merge();
+  for (const weight of weights) {
+    for (const piece of cut(weight, adapter, dtype)) {
+      const bytes = piece.make(run);
       bytes.catch(() => undefined); // told where it is awaited, which may be later
-      ahead.push({ name: tensor.name, size: end - begin, bytes });
+      ahead.push({ name: weight.name, size: piece.size, bytes });
       if (ahead.length > parallel + 1) yield await take();
     }
   }
@@ -97,44 +132,49 @@ async function* mergedPieces(
 }
 
 interface Cut {
-  /** Bytes in the file. */
-  readonly begin: number;
-  readonly end: number;
-  /** What is to be done with them; null when they stay as they are. */
-  prepare(bytes: Uint8Array, to: 'F16' | 'BF16'): MergePiece | null;
+  /** Bytes that are read. */
+  readonly size: number;
+  make(run: MergeOptions['run']): Promise<Uint8Array>;
 }
 
-/** A tensor in pieces of whole rows. */
-function* cut(tensor: CheckpointTensor, adapter: Adapter): Generator<Cut> {
-  const { name, dtype, shape } = tensor;
+/** A weight in pieces: of whole rows where it is a matrix. */
+function* cut({ name, dtype, shape, read }: Weight, adapter: Adapter, to: 'F16' | 'BF16'): Generator<Cut> {
   const path = name.replace(/\.weight$/, '');
   const pair = adapter.tensors.get(path);
-  // Only an adapted matrix has rows that matter.
-  const columns = pair ? shape[1] : 1;
+  const columns = shape.length === 2 ? shape[1] : 1;
+  const rows = shape.reduce((product, size) => product * size, 1) / columns;
   const rowBytes = columns * DTYPE_BYTES[dtype];
   const step = Math.max(1, Math.floor(PIECE_BYTES / rowBytes));
-  const rows = (tensor.end - tensor.begin) / rowBytes;
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
-    const begin = tensor.begin + row * rowBytes;
     yield {
-      begin,
-      end: begin + count * rowBytes,
-      prepare(bytes, to) {
-        if (!isFloat(dtype) || (!pair && dtype === to)) return null;
-        const r = pair && adapterRank(adapter.config, path);
-        const lora = pair &&
-          r && { A: pair.A, B: pair.B.slice(row * r, (row + count) * r), r, scale: adapterScale(adapter.config, path) };
-        return { name, from: dtype, to, columns: pair ? columns : count, bytes, lora: lora || null };
+      size: count * rowBytes,
+      async make(run) {
+        const bytes = await read(row * columns, count * columns);
+        if (!isFloat(dtype) || (!pair && dtype === to)) return bytes;
+        return run({
+          name,
+          from: dtype,
+          to,
+          columns,
+          bytes,
+          lora: pair ? share(adapter, path, pair, row, count) : null,
+        });
       },
     };
   }
 }
 
-/** config.json, which names the new type. */
+/** The adapter's share of rows of a module. */
+function share({ config }: Adapter, path: string, { A, B }: LoraPair, row: number, count: number): LoraShare {
+  const r = adapterRank(config, path);
+  return { A, B: B.slice(row * r, (row + count) * r), r, scale: adapterScale(config, path) };
+}
+
+/** config.json, which names the new type and no quantisation. */
 async function copyConfig(from: string, to: string, dtype: 'F16' | 'BF16'): Promise<void> {
   const { value } = await readJsonInside(from, 'config.json', MAX_CONFIG_BYTES);
-  const config = { ...(value as Record<string, unknown>) };
+  const { quantization_config: _, quantization: __, ...config } = value as Record<string, unknown>;
   // transformers 4 calls it torch_dtype, 5 dtype.
   const keys = ['torch_dtype', 'dtype'].filter((key) => key in config);
   for (const key of keys.length > 0 ? keys : ['torch_dtype']) config[key] = TORCH_NAMES[dtype];

@@ -9,6 +9,7 @@ import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { mergePiece } from '../../src/formats/merge.js';
 import { writeMergedModel } from '../../src/formats/merged-model.js';
 import { readAdapter } from '../../src/formats/peft.js';
+import { GOLDEN } from '../formats/helpers.js';
 import { loadGolden } from '../golden.js';
 import { runCli } from './run.js';
 import { lexalign } from './sft-helpers.js';
@@ -94,6 +95,26 @@ describe('lexalign export', () => {
     expect(readdirSync(directory).filter((name) => name.startsWith('.overflow'))).toEqual([]);
   });
 
+  it('unpacks a quantised base on request alone, with a warning', async () => {
+    const quantised = join(GOLDEN, 'nf4-plain');
+    const merged = [
+      'export',
+      '--adapter',
+      join(quantised, 'adapter'),
+      '--model',
+      join(quantised, 'model'),
+      '--format',
+      'merged',
+    ];
+    const refused = await runCli(...merged, '--output', at('unpacked'));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/model is quantised: export for a runtime .* or say --dequantize to unpack it/);
+    const done = await runCli(...merged, '--output', at('unpacked'), '--dequantize');
+    expect(done.code, done.stderr).toBe(0);
+    expect(done.stderr).toMatch(/Warning: .* is quantised.* not what the adapter was trained on/);
+    expect(existsSync(join(at('unpacked'), 'model.safetensors'))).toBe(true);
+  });
+
   it.each([
     ['gguf', 'taken.gguf', /taken\.gguf exists already: name a new file, or remove it/],
     ['peft', 'taken', /taken is not empty: name a new directory, or remove it/],
@@ -117,21 +138,13 @@ describe('lexalign export', () => {
       /--dtype q8_0 with --format mlx: it takes f32, f16, bf16/,
     ],
     [['--format', 'merged', '--dtype', 'f32', '--output', at('x')], 2, /--format merged: it takes f16, bf16/],
+    [['--format', 'mlx', '--dequantize', '--output', at('x')], 2, /--dequantize is for --format merged/],
     [['--format', 'gguf', '--output', at('x')], 2, /name a file that ends in \.gguf/],
     [['--format', 'gguf', '--output', at('no/x.gguf')], 1, /no is not a directory that can be written to/],
   ])('refuses %j', async (args, code, message) => {
     const outcome = await lexalign('export', ...from, ...args);
     expect(outcome.code).toBe(code);
     expect(outcome.stderr).toMatch(message);
-  });
-
-  it('merges nothing into weights that are quantised', async () => {
-    const { directory: folder } = loadGolden('awq');
-    const packed = ['--adapter', join(folder, 'adapter'), '--model', join(folder, 'model')];
-    const outcome = await lexalign('export', ...packed, '--format', 'merged', '--output', at('packed'));
-    expect(outcome.code).toBe(1);
-    expect(outcome.stderr).toMatch(/awq\/model: its weights are quantised; give the model that they were made from/);
-    expect(existsSync(at('packed'))).toBe(false);
   });
 
   it('names the tensor that does not fit the base, and asks for a base that is not here', async () => {

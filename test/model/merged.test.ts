@@ -10,7 +10,7 @@ import { writeMergedModel } from '../../src/formats/merged-model.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { temporaryDirectory } from '../formats/helpers.js';
-import { type GoldenCase, goldenCases, loadGolden } from '../golden.js';
+import { goldenCases, loadGolden } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 import { relativeError } from '../reference/random.js';
 import { promptLogits } from './prompt-logits.js';
@@ -22,8 +22,7 @@ beforeAll(async () => {
 afterAll(() => gpu.close());
 
 /** The golden case's base and adapter as one model, in shards of at most 100 kB. */
-async function merge(name: GoldenCase, dtype: 'F16' | 'BF16', into: string) {
-  const { directory } = loadGolden(name);
+async function merge(directory: string, dtype: 'F16' | 'BF16', into: string) {
   const checkpoint = await openCheckpoint(`${directory}/model`, modelLayout);
   const adapter = await readAdapter(`${directory}/adapter`, linearShapes(checkpoint.config));
   const shares: number[] = [];
@@ -57,7 +56,7 @@ describe.each(goldenCases)('%s with its adapter merged', (name) => {
   ] as const)('has the logits of base and adapter, in %s', async (dtype, tolerance) => {
     const golden = loadGolden(name);
     const directory = join(await temporaryDirectory(), 'merged');
-    const adapter = await merge(name, dtype, directory);
+    const adapter = await merge(golden.directory, dtype, directory);
     const base = `${golden.directory}/model`;
     const adapted = await logits(base, adapter, golden.logits.ids);
     const error = relativeError(await logits(directory, null, golden.logits.ids), adapted);
@@ -67,9 +66,19 @@ describe.each(goldenCases)('%s with its adapter merged', (name) => {
   });
 });
 
+it('holds nothing of the quantisation that it was unpacked from', async () => {
+  const directory = join(await temporaryDirectory(), 'merged');
+  await merge(loadGolden('nf4-double').directory, 'F16', directory);
+  const json = async (name: string) => JSON.parse(await readFile(join(directory, name), 'utf8'));
+  const keys = Object.keys(await json('config.json'));
+  expect(keys.filter((key) => key.startsWith('quantization'))).toEqual([]);
+  const names = Object.keys((await json('model.safetensors.index.json')).weight_map);
+  expect(names.filter((tensor) => !/\.(weight|bias)$/.test(tensor))).toEqual([]);
+});
+
 it('has an index of its shards, the new type in config.json, and no tensor twice', async () => {
   const directory = join(await temporaryDirectory(), 'merged');
-  await merge('llama-llama3-rope', 'BF16', directory);
+  await merge(loadGolden('llama-llama3-rope').directory, 'BF16', directory);
   expect((await readdir(directory)).sort()).toEqual([
     'README.md',
     'config.json',
@@ -83,5 +92,7 @@ it('has an index of its shards, the new type in config.json, and no tensor twice
   expect(await json(join(directory, 'config.json'))).toEqual({ ...base, torch_dtype: 'bfloat16' });
   const names = Object.keys((await json(join(directory, 'model.safetensors.index.json'))).weight_map);
   expect(names.filter((tensor) => /embed_tokens|lm_head/.test(tensor))).toHaveLength(1);
-  await expect(merge('llama', 'BF16', directory)).rejects.toThrow(/merged exists already: name a new directory/);
+  await expect(merge(loadGolden('llama').directory, 'BF16', directory)).rejects.toThrow(
+    /merged exists already: name a new directory/,
+  );
 });
