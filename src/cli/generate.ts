@@ -11,7 +11,7 @@ import type { Command } from './main.js';
 import { checkSeed, configOption } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
-import { type OpenModel, openModel, requireTokenizer } from './session.js';
+import { type OpenModel, openModel, requireTokenizer, stopIdsOf } from './session.js';
 
 const options = {
   ...inferenceOptions,
@@ -92,12 +92,6 @@ async function runGenerate(args: Arguments): Promise<void> {
   } finally {
     await model.checkpoint.close();
   }
-}
-
-/** Ends of a text, by config.json and by the tokenizer. */
-function stopIdsOf({ config, tokenizer }: OpenModel): number[] {
-  const eosId = tokenizer?.eosId ?? null;
-  return eosId === null ? [...config.eosTokenIds] : [...config.eosTokenIds, eosId];
 }
 
 /** Generates and prints: one answer as it comes, several in order, or JSON. */

@@ -48,7 +48,7 @@ export async function adapterCard(directory: string, run: Readonly<Record<string
       '## Data',
       table(
         ['file', 'rows', 'supervised tokens', 'SHA-256'],
-        data.map((d) => [basename(`${d.file}`), `${d.rows}`, `${d.supervisedTokens}`, `\`${d.sha256}\``]),
+        data.map((d) => [basename(`${d.file}`), `${d.rows}`, `${d.supervisedTokens ?? ''}`, `\`${d.sha256}\``]),
       ),
       '## Settings',
       table(

@@ -7,11 +7,9 @@ import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import type { Command } from './main.js';
-
 import { planCommand } from './plan.js';
-
+import { ppoCommand } from './ppo.js';
 import { quantizeCommand } from './quantize.js';
-
 import { scoreCommand } from './score.js';
 import { sftCommand } from './sft.js';
 
@@ -22,6 +20,7 @@ export const commands: readonly Command[] = [
   dataCommand,
   planCommand,
   sftCommand,
+  ppoCommand,
   generateCommand,
   scoreCommand,
   evaluateCommand,

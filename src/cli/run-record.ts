@@ -7,7 +7,6 @@ import { InputError, UsageError } from '../errors.js';
 import { fingerprint } from '../formats/fingerprint.js';
 import { isMatmulSettings, type Tuning } from '../ops/tuning.js';
 import { type FoundCheckpoint, findCheckpoint, readState } from './checkpoints.js';
-import type { LoadedData } from './load-data.js';
 import { readRun } from './run-directory.js';
 import type { OpenDevice, OpenModel } from './session.js';
 
@@ -43,6 +42,14 @@ export function recordArguments(args: object, table: Readonly<Record<string, Opt
   return Object.fromEntries(names.map((name) => [underscored(name), values[name]]));
 }
 
+/** A data file as run.json has it. */
+export interface RecordedData {
+  readonly file: string;
+  /** SHA-256 (hex) of the file. */
+  readonly digest: string;
+  readonly stats: object;
+}
+
 /** What identifies the base model and its tokenizer. */
 export async function recordBase(model: OpenModel): Promise<Record<string, string | null>> {
   return { sha256: await fingerprint(model.checkpoint), tokenizer: model.tokenizer?.digest ?? null };
@@ -57,7 +64,7 @@ export function recordDevice(open: OpenDevice): Record<string, unknown> {
   };
 }
 
-export function recordData(data: readonly (LoadedData | null)[]): Record<string, unknown>[] {
+export function recordData(data: readonly (RecordedData | null)[]): Record<string, unknown>[] {
   return data.flatMap((d) => (d ? [{ file: d.file, sha256: d.digest, ...d.stats }] : []));
 }
 
@@ -136,7 +143,7 @@ export function extendArguments(run: ResumedRun<unknown>): Record<string, unknow
 export async function checkUnchanged(
   run: ResumedRun<unknown>,
   model: OpenModel,
-  data: readonly (LoadedData | null)[],
+  data: readonly (RecordedData | null)[],
 ): Promise<void> {
   const refuse = (what: string, mend: string): never => {
     throw new InputError(`--resume: ${what} since ${run.checkpoint.run} began: ${mend}, or start a new run.`);

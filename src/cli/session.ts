@@ -37,6 +37,12 @@ export function requireTokenizer(model: OpenModel): Tokenizer {
   return model.tokenizer;
 }
 
+/** Ends of a text, by config.json and by the tokenizer. */
+export function stopIdsOf({ config, tokenizer }: OpenModel): number[] {
+  const eosId = tokenizer?.eosId ?? null;
+  return eosId === null ? [...config.eosTokenIds] : [...config.eosTokenIds, eosId];
+}
+
 export interface DeviceArguments {
   readonly device?: string;
   readonly tier?: string;

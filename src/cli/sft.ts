@@ -19,6 +19,7 @@ import {
   type StepMetrics,
   trainSft,
 } from '../train/sft.js';
+import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-numbers.js';
 import { readState, readTrained, writeCheckpoint, writeTrained } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
@@ -326,38 +327,20 @@ function requireArguments(args: SftArguments): Arguments {
 
 /** Numbers that make no sense, in the words of their option. */
 export function checkArguments(args: TrainingArguments): void {
-  const whole = (name: string, value: number, least: number) => {
-    if (!Number.isSafeInteger(value) || value < least)
-      throw new UsageError(`--${name} must be a whole number of at least ${least}.`);
-  };
-  const within = (name: string, value: number, from: number, to: number) => {
-    if (!(value >= from && value < to)) throw new UsageError(`--${name} must be at least ${from} and below ${to}.`);
-  };
-  whole('lora-r', args.loraR, 1);
-  whole('batch-size', args.batchSize, 1);
-  whole('micro-batch-tokens', args.microBatchTokens, 0);
-  whole('max-length', args.maxLength, 2);
-  whole('max-steps', args.maxSteps, -1); // -1 is TRL's way to say that it is off
-  whole('warmup-steps', args.warmupSteps, 0);
-  whole('eval-steps', args.evalSteps, 0);
-  whole('save-steps', args.saveSteps, 0);
-  whole('early-stopping-patience', args.earlyStoppingPatience, 0);
+  checkWhole('lora-r', args.loraR, 1);
+  checkWhole('batch-size', args.batchSize, 1);
+  checkWhole('micro-batch-tokens', args.microBatchTokens, 0);
+  checkWhole('max-length', args.maxLength, 2);
+  checkWhole('max-steps', args.maxSteps, -1); // -1 is TRL's way to say that it is off
+  checkWhole('eval-steps', args.evalSteps, 0);
+  checkWhole('save-steps', args.saveSteps, 0);
+  checkWhole('early-stopping-patience', args.earlyStoppingPatience, 0);
   checkSeed(args.seed);
-  within('lora-dropout', args.loraDropout, 0, 1);
-  within('warmup-ratio', args.warmupRatio, 0, 1);
-  within('adam-beta1', args.adamBeta1, 0, 1);
-  within('adam-beta2', args.adamBeta2, 0, 1);
-  for (const [name, value] of [
-    ['lora-alpha', args.loraAlpha],
-    ['num-train-epochs', args.numTrainEpochs],
-    ['loraplus-lr-ratio', args.loraplusLrRatio],
-    ['adam-epsilon', args.adamEpsilon],
-  ] as const) {
-    if (!(value > 0)) throw new UsageError(`--${name} must be above 0.`);
-  }
-  within('learning-rate', args.learningRate, 0, Number.POSITIVE_INFINITY);
-  within('weight-decay', args.weightDecay, 0, Number.POSITIVE_INFINITY);
-  within('max-grad-norm', args.maxGradNorm, 0, Number.POSITIVE_INFINITY);
+  checkWithin('lora-dropout', args.loraDropout, 0, 1);
+  checkWithin('warmup-ratio', args.warmupRatio, 0, 1);
+  checkPositive('lora-alpha', args.loraAlpha);
+  checkPositive('num-train-epochs', args.numTrainEpochs);
+  checkOptimizer(args);
 }
 
 /** Every option as it was used: what was left to be chosen, or was settled by another option, is resolved. */

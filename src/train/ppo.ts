@@ -26,6 +26,8 @@ export interface PpoOptions extends AdamWOptions {
   /** Updates of a pass. */
   readonly numMiniBatches: number;
   readonly microBatchTokens: number;
+  /** Layers whose activations the backward passes compute again. */
+  readonly recompute: number;
   readonly responseLength: number;
   readonly temperature: number;
   readonly topP: number;
@@ -218,7 +220,7 @@ export async function trainPpo(
   const { policy, critic, valueHead } = models;
   const total = countRollouts(options);
   const start = from?.state ?? initialPpoState(options.klCoef, options.seed);
-  const { responseLength, temperature, topP, topK, microBatchTokens, stopIds } = options;
+  const { responseLength, temperature, topP, topK, microBatchTokens, recompute, stopIds, cliprange } = options;
   const engine = await RolloutEngine.create(model, {
     adapter: policy,
     maxNewTokens: responseLength,
@@ -233,7 +235,7 @@ export async function trainPpo(
       model,
       policy.chunks,
       options,
-      { adapter: policy, backward: true, temperature, objective: { kind: 'policy', cliprange: options.cliprange } },
+      { adapter: policy, backward: true, recompute, temperature, objective: { kind: 'policy', cliprange } },
       start.policy,
     ),
     critic: await Learner.create(
@@ -243,6 +245,7 @@ export async function trainPpo(
       {
         adapter: critic,
         backward: true,
+        recompute,
         objective: { kind: 'value', head: valueHead.chunk, cliprange: options.cliprangeValue },
       },
       start.critic,

@@ -33,6 +33,7 @@ const defaults: PpoOptions = {
   numPpoEpochs: 2,
   numMiniBatches: 2,
   microBatchTokens: 64,
+  recompute: 0,
   responseLength: 5,
   temperature: 0.9,
   topP: 1,

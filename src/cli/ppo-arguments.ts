@@ -1,0 +1,117 @@
+import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
+import { UsageError } from '../errors.js';
+import type { PpoOptions } from '../train/ppo.js';
+import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-numbers.js';
+import { checkSeed, configOption, modelOptions } from './options.js';
+import { ppoOptions } from './ppo-options.js';
+import type { RankingData } from './ranking-data.js';
+import { resumeOption } from './run-record.js';
+import { type OpenModel, stopIdsOf } from './session.js';
+
+/** Every option of `lexalign ppo`. */
+export const ppoTable = { ...modelOptions, ...ppoOptions, ...resumeOption, ...configOption };
+export type PpoArguments = ArgumentsCamelCase<InferredOptionTypes<typeof ppoTable>>;
+/** With what a run can't do without. */
+export type PpoRunArguments = PpoArguments & { readonly data: string; readonly output: string };
+
+/** What an adapter to start from has settled already. */
+const loraOptions = ['lora-r', 'lora-alpha', 'lora-target-modules', 'use-rslora'];
+
+/** What the options mean to the trainer. */
+export function ppoSettings(
+  args: PpoRunArguments,
+  run: { data: RankingData; model: OpenModel; microBatchTokens: number; recompute: number },
+): PpoOptions {
+  const episodes = Math.ceil(run.data.questions.length * args.numGenerations * args.numTrainEpochs);
+  return {
+    totalEpisodes: args.totalEpisodes || episodes,
+    batchSize: args.batchSize,
+    numGenerations: args.numGenerations,
+    numPpoEpochs: args.numPpoEpochs,
+    numMiniBatches: args.numMiniBatches,
+    microBatchTokens: run.microBatchTokens,
+    recompute: run.recompute,
+    responseLength: args.responseLength,
+    temperature: args.temperature,
+    topP: args.topP,
+    topK: args.topK,
+    stopIds: new Set(stopIdsOf(run.model)),
+    learningRate: args.learningRate,
+    criticLearningRate: args.criticLearningRate,
+    schedulerType: args.lrSchedulerType as PpoOptions['schedulerType'],
+    warmupSteps: args.warmupSteps,
+    klCoef: args.klCoef,
+    klEstimator: args.klEstimator as PpoOptions['klEstimator'],
+    klTarget: args.klTarget,
+    klHorizon: args.klHorizon,
+    maxUpdateKl: args.maxUpdateKl,
+    gamma: args.gamma,
+    lam: args.lam,
+    cliprange: args.cliprange,
+    cliprangeValue: args.cliprangeValue,
+    vfCoef: args.vfCoef,
+    whitenRewards: args.whitenRewards,
+    normalizeReward: args.normalizeReward,
+    missingEosPenalty: args.missingEosPenalty,
+    lengthPenalty: args.lengthPenalty,
+    seed: args.seed,
+    shuffle: args.shuffle,
+    saveSteps: args.saveSteps,
+    weightDecay: args.weightDecay,
+    beta1: args.adamBeta1,
+    beta2: args.adamBeta2,
+    epsilon: args.adamEpsilon,
+    maxGradNorm: args.maxGradNorm,
+    loraPlusRatio: args.loraplusLrRatio,
+  };
+}
+
+/** Not demanded by the table of options: a resumed run knows them from its run.json. */
+export function requirePpoArguments(args: PpoArguments): PpoRunArguments {
+  const { data, output } = args;
+  if (data === undefined || output === undefined) {
+    const missing = [data === undefined ? '--data' : '', output === undefined ? '--output' : ''].filter(Boolean);
+    throw new UsageError(`ppo needs ${missing.join(' and ')}.`);
+  }
+  return { ...args, data, output };
+}
+
+/** Numbers and combinations that make no sense. */
+export function checkPpoArguments(args: PpoRunArguments, given: ReadonlySet<string>): void {
+  const lora = args.initAdapter === undefined ? undefined : loraOptions.find((name) => given.has(name));
+  if (lora) throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
+  for (const name of ['total-episodes', 'micro-batch-tokens', 'top-k', 'save-steps'] as const)
+    checkWhole(name, args[name] as number, 0);
+  for (const name of [
+    'lora-r',
+    'batch-size',
+    'num-generations',
+    'num-mini-batches',
+    'num-ppo-epochs',
+    'response-length',
+  ] as const)
+    checkWhole(name, args[name] as number, 1);
+  for (const name of [
+    'lora-alpha',
+    'num-train-epochs',
+    'temperature',
+    'kl-horizon',
+    'cliprange',
+    'cliprange-value',
+    'vf-coef',
+  ] as const)
+    checkPositive(name, args[name] as number);
+  for (const name of ['kl-coef', 'kl-target', 'max-update-kl', 'critic-learning-rate'] as const)
+    checkWithin(name, args[name] as number, 0, Number.POSITIVE_INFINITY);
+  if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
+  for (const name of ['gamma', 'lam'] as const)
+    if (!(args[name] >= 0 && args[name] <= 1)) throw new UsageError(`--${name} must be from 0 to 1.`);
+  if (args.batchSize % args.numGenerations !== 0)
+    throw new UsageError(
+      `--batch-size ${args.batchSize} must be a multiple of --num-generations ${args.numGenerations}.`,
+    );
+  if (args.numMiniBatches > args.batchSize)
+    throw new UsageError(`--num-mini-batches ${args.numMiniBatches} is more than --batch-size ${args.batchSize}.`);
+  checkSeed(args.seed);
+  checkOptimizer(args);
+}

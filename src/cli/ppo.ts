@@ -1,0 +1,366 @@
+import { join } from 'node:path';
+import { linearShapes } from '../../models/tensors.js';
+import { InputError, UsageError } from '../errors.js';
+import type { Reward } from '../evaluate/rewards.js';
+import type { Adapter, AdapterConfig } from '../formats/adapter.js';
+import { readAdapter, writeAdapter } from '../formats/peft.js';
+import { initialAdapter } from '../model/adapter.js';
+import type { LanguageModel } from '../model/language-model.js';
+import { planPpo } from '../model/ppo-memory.js';
+import { ValueHead } from '../model/value-head.js';
+import { createRandom } from '../random.js';
+import { digestFile } from '../text/lines.js';
+import {
+  type Answer,
+  countRollouts,
+  initialPpoState,
+  type Judgement,
+  type PpoMetrics,
+  type PpoResult,
+  type PpoSnapshot,
+  type PpoState,
+  rolloutShape,
+  trainPpo,
+} from '../train/ppo.js';
+import { writeCheckpoint } from './checkpoints.js';
+import { onInterrupt } from './interrupt.js';
+import { findData } from './load-data.js';
+import { loadReward } from './load-reward.js';
+import { newAdapterConfig } from './lora.js';
+import type { Command } from './main.js';
+import { describePlan, formatBytes, memoryLimit, type PlanRequest, parseBytes, planRun } from './memory.js';
+import { checkJson, writeJson } from './output-file.js';
+import {
+  checkPpoArguments,
+  type PpoArguments,
+  type PpoRunArguments,
+  ppoSettings,
+  ppoTable,
+  requirePpoArguments,
+} from './ppo-arguments.js';
+import { readPpoCheckpoint, writePpoCheckpoint } from './ppo-checkpoints.js';
+import { loadRankingData, type RankingData } from './ranking-data.js';
+import { checkOutput, RunDirectory } from './run-directory.js';
+import {
+  baseName,
+  checkUnchanged,
+  compareDevice,
+  extendArguments,
+  type ResumedRun,
+  readTrainerState,
+  recordArguments,
+  recordBase,
+  recordData,
+  recordDevice,
+  resumeRun,
+  versions,
+} from './run-record.js';
+import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel, requireTokenizer } from './session.js';
+import type { LoadedBase } from './sft.js';
+
+export const ppoCommand: Command = {
+  command: 'ppo',
+  describe: 'Train an adapter by proximal policy optimisation to rank words as people do',
+  options: ppoTable,
+  computes: true,
+  run: async (args, given) => {
+    const result = await runPpo(args as unknown as PpoArguments, given);
+    return result.outcome === 'interrupted' ? 130 : 0;
+  },
+};
+
+/** A whole run, as `runSft`. */
+export async function runPpo(asked: PpoArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<PpoResult> {
+  const resumed = asked.resume ? await resumeRun('ppo', asked, given, ppoTable) : null;
+  const args = requirePpoArguments(resumed?.args ?? asked);
+  checkPpoArguments(args, given);
+  await checkJson(args.json, args.output);
+  const model = base?.model ?? (await openModel(args.model));
+  try {
+    const run = await checkRun(args, model, resumed);
+    const open = base?.open ?? (await openDevice(args, resumed?.tuning));
+    try {
+      console.log(open.describe);
+      if (resumed) compareDevice(resumed, open);
+      return await train(args, run, { model, open, loaded: base?.loaded ?? null });
+    } finally {
+      if (!base) await open.close();
+    }
+  } finally {
+    if (!base) await model.checkpoint.close();
+  }
+}
+
+/** A run's input, read and found good. */
+interface CheckedRun {
+  readonly data: RankingData;
+  readonly reward: Reward;
+  /** Of policy and critic. */
+  readonly config: AdapterConfig;
+  /** The adapter of --init-adapter; null for a new one. */
+  readonly initial: Adapter | null;
+  readonly reference: Adapter | null;
+  /** SHA-256 of the reference's tensors; null without one. */
+  readonly referenceDigest: string | null;
+  /** What base model and tokenizer they are. */
+  readonly base: Record<string, unknown>;
+  readonly resume: { readonly run: ResumedRun<PpoArguments>; state: PpoState; snapshot: PpoSnapshot } | null;
+  /** Bytes; null where none was given. */
+  readonly memoryLimit: number | null;
+}
+
+/** Everything that can be refused before a device is opened. */
+async function checkRun(
+  args: PpoRunArguments,
+  model: OpenModel,
+  resumed: ResumedRun<PpoArguments> | null,
+): Promise<CheckedRun> {
+  const modules = linearShapes(model.config);
+  const limit = args.memoryLimit === undefined ? null : parseBytes('--memory-limit', args.memoryLimit);
+  const initial = args.initAdapter !== undefined ? await readAdapter(args.initAdapter, modules) : null;
+  // Without dropout: the policy that learns must be the one that sampled.
+  const config = { ...(initial?.config ?? newAdapterConfig({ ...args, loraDropout: 0 })), dropout: 0 };
+  if (config.r > model.config.hiddenSize)
+    throw new UsageError(
+      `--lora-r ${config.r} is more than the model's hidden size ${model.config.hiddenSize}: lower it.`,
+    );
+  const referencePath = args.refAdapter === 'none' ? undefined : (args.refAdapter ?? args.initAdapter);
+  const reference = referencePath === undefined ? null : await readAdapter(referencePath, modules);
+  const bare = reference && config.targetModules.find((name) => !reference.config.targetModules.includes(name));
+  if (bare)
+    throw new InputError(
+      `--ref-adapter ${referencePath} does not adapt ${bare}, which the policy does: give one of the same modules, or none.`,
+    );
+  const referenceDigest =
+    referencePath === undefined ? null : await digestFile(join(referencePath, 'adapter_model.safetensors'));
+  const reward = await loadReward(args.reward);
+  if (!resumed) await checkOutput(args.output);
+  const data = await loadRankingData((await findData(args.data, undefined)).train, model);
+  const longest = data.questions.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+  if (longest + args.responseLength > model.config.maxPositions)
+    throw new InputError(
+      `The longest prompt's ${longest} tokens and --response-length ${args.responseLength} pass the model's ${model.config.maxPositions} positions: lower it.`,
+    );
+  let resume: CheckedRun['resume'] = null;
+  if (resumed) {
+    await checkUnchanged(resumed, model, [data]);
+    if (resumed.record.reference !== referenceDigest)
+      throw new InputError(`--resume: the reference ${referencePath} has changed since the run began: restore it.`);
+    const { path } = resumed.checkpoint;
+    const state = await readTrainerState(path, initialPpoState(args.klCoef, args.seed));
+    const snapshot = await readPpoCheckpoint(path, modules, model.config.hiddenSize);
+    resume = { run: resumed, state, snapshot };
+    const total = countRollouts(ppoSettings(args, { data, model, microBatchTokens: 0, recompute: 0 }));
+    if (state.step >= total)
+      throw new InputError(
+        `--resume: the run has made its ${total} rollouts: raise --total-episodes or --num-train-epochs to go on.`,
+      );
+  }
+  for (const line of previewQuestions(data, model)) console.log(line);
+  const base = await recordBase(model);
+  return { data, reward, config, initial, reference, referenceDigest, base, resume, memoryLimit: limit };
+}
+
+async function train(
+  args: PpoRunArguments,
+  run: CheckedRun,
+  { model, open, loaded: given }: { model: OpenModel; open: OpenDevice; loaded: LanguageModel | null },
+): Promise<PpoResult> {
+  const { data, resume } = run;
+  const plan = planMemory(args, run, model, open);
+  for (const line of plan.lines) console.log(line);
+  const settings = ppoSettings(args, { data, model, ...plan.run });
+  const total = countRollouts(settings);
+  console.log(
+    `PPO: ${resume ? `from rollout ${resume.state.step} to ` : ''}${total} rollouts of ${args.batchSize} answers, ` +
+      `${args.numPpoEpochs * args.numMiniBatches} updates each; reward ${args.reward}${args.normalizeReward ? ', normalised' : ''}.`,
+  );
+  const loaded = given ?? (await loadModel(open, model, plan.maxLength));
+  loaded.pool.acquire(plan.run.bytes.slots); // the largest program's memory first, so that it never grows
+  const models = await placeModels(args, run, loaded);
+  const record = {
+    command: 'ppo',
+    options: { ...recordArguments(args, ppoTable), tier: open.tier, micro_batch_tokens: settings.microBatchTokens },
+    model: model.directory,
+    reference: run.referenceDigest,
+    device: recordDevice(open),
+    versions: versions(),
+    data: recordData([data]),
+    memory: { ...plan.run.bytes, ...plan.ppo, total: plan.total, microBatchTokens: settings.microBatchTokens },
+  };
+  const directory = resume
+    ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state.step)
+    : await RunDirectory.create(args.output, { ...record, arguments: recordArguments(args, ppoTable), base: run.base });
+  const interrupt = onInterrupt(() =>
+    console.error('Interrupted: writing a checkpoint after this rollout; again to quit at once.'),
+  );
+  let reached = resume?.state.step ?? 0;
+  try {
+    const result = await trainPpo(
+      loaded,
+      models,
+      data.questions.map(({ ids }) => ids),
+      settings,
+      {
+        judge: judgeOf(run, model, () => reached, args.output),
+        step: async (metrics) => {
+          reached = metrics.step;
+          await directory.append(metrics.step, metrics);
+          directory.progress(metrics.step / total, describeStep(metrics, total, args.batchSize));
+        },
+        checkpoint: (name, state, snapshot) =>
+          writeCheckpoint(args.output, name, state, (path) => writePpoCheckpoint(path, snapshot, baseName(model))),
+        interrupted: () => interrupt.requested,
+      },
+      resume && { state: resume.state, moments: momentsOf(resume.snapshot) },
+    );
+    await writeAdapter(args.output, result.adapter, baseName(model));
+    const { adapter: _, last, ...counts } = result;
+    const summary = { ...counts, last, device_bytes: open.device.allocatedBytes, planned_bytes: plan.total };
+    await directory.finish(summary);
+    await writeJson(args.json, summary);
+    console.log(
+      `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
+    );
+    return result;
+  } finally {
+    interrupt.remove();
+    await directory.close();
+    for (const part of [models.policy, models.critic, models.valueHead, models.reference]) part?.destroy();
+  }
+}
+
+/** Policy, reference and critic over the one base, from a checkpoint or as they begin. */
+async function placeModels(
+  args: PpoRunArguments,
+  { initial, reference, config, resume }: CheckedRun,
+  model: LanguageModel,
+) {
+  const random = createRandom(args.seed);
+  const uniform = () => random.uint32() / 2 ** 32;
+  const start = initial ? { ...initial, config } : initialAdapter(model.config, config, uniform);
+  const { policy, critic, valueHead } = resume?.snapshot ?? { policy: null, critic: null, valueHead: null };
+  const head = new ValueHead(model.device, model.config.hiddenSize, model.operand);
+  head.upload(valueHead?.numbers ?? initialHead(model.config.hiddenSize, uniform));
+  return {
+    policy: await model.addAdapter(policy?.adapter ?? start, { trainable: true }),
+    critic: await model.addAdapter(critic?.adapter ?? start, { trainable: true }),
+    reference: reference && (await model.addAdapter(reference, { trainable: false })),
+    valueHead: head,
+  };
+}
+
+/** Uniform within ±1 / (dim + 1), so that values begin near 0; no bias. */
+function initialHead(dim: number, uniform: () => number): Float32Array {
+  return Float32Array.from({ length: dim + 1 }, (_, i) => (i < dim ? (2 * uniform() - 1) / (dim + 1) : 0));
+}
+
+function momentsOf({ policy, critic, valueHead }: PpoSnapshot) {
+  return { policy: policy.moments, critic: critic.moments, valueHead: valueHead.moments };
+}
+
+/** Reads answers as text and asks the reward; what it throws is told with where the run lies. */
+function judgeOf({ data, reward }: CheckedRun, model: OpenModel, reached: () => number, output: string) {
+  const tokenizer = requireTokenizer(model);
+  return async (answers: readonly Answer[]): Promise<Judgement[]> => {
+    const judged: Judgement[] = [];
+    try {
+      for (const { prompt, ids } of answers) {
+        const { ranking, language, cue, messages } = data.questions[prompt];
+        const answer = tokenizer.decode(ids, { skipSpecials: true });
+        judged.push(await reward({ answer, ranking, language, cue, messages }));
+      }
+    } catch (error) {
+      throw new InputError(
+        `${(error as Error).message}. The run up to rollout ${reached()} is in ${join(output, 'checkpoints')}: mend the reward and go on with --resume.`,
+      );
+    }
+    return judged;
+  };
+}
+
+/** The plan of the policy's training with what stands beside it. Throws InputError where it does not fit. */
+function planMemory(
+  args: PpoRunArguments,
+  { data, config, reference, memoryLimit: asked }: CheckedRun,
+  model: OpenModel,
+  open: OpenDevice,
+) {
+  const lengths = data.questions.map(({ ids }) => ids.length).sort((a, b) => b - a);
+  const longest = lengths[0] + args.responseLength;
+  const { packed } = model.checkpoint;
+  const settings = ppoSettings(args, { data, model, microBatchTokens: longest, recompute: 0 });
+  const { temperature, topP, topK } = settings;
+  const ppo = planPpo(open.device, model.config, open.tier, {
+    policy: config,
+    reference: reference?.config ?? null,
+    packed,
+    rollout: {
+      ...rolloutShape(
+        data.questions.map(({ ids }) => ids),
+        settings,
+      ),
+      maxNewTokens: args.responseLength,
+      promptTokens: longest,
+    },
+    sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set() },
+  });
+  if (args.microBatchTokens > 0 && args.microBatchTokens < longest)
+    throw new InputError(
+      `--micro-batch-tokens ${args.microBatchTokens} is less than the longest prompt and answer, ${longest} tokens: raise it, or lower --response-length.`,
+    );
+  const request: PlanRequest = {
+    config: model.config,
+    packed,
+    adapter: config,
+    maxLength: longest,
+    asked: args.microBatchTokens,
+    checkpointing: args.gradientCheckpointing as PlanRequest['checkpointing'],
+    data: { longest, fill: Math.ceil(args.batchSize / args.numMiniBatches) * longest },
+  };
+  const limit = memoryLimit(open, asked);
+  const run = planRun(open, request, limit.bytes === null ? null : limit.bytes - ppo.total);
+  const total = run.bytes.total + ppo.total;
+  if (!run.fits)
+    throw new InputError(
+      `The run needs ${formatBytes(total)} of device memory (weights ${formatBytes(run.bytes.weights)}, rollout ${formatBytes(ppo.rollout)}) ` +
+        `and ${limit.given ? '--memory-limit is' : 'the device has'} ${formatBytes(limit.bytes ?? 0)}: lower --batch-size, --response-length or --lora-r.`,
+    );
+  const beside = [
+    ['critic', ppo.critic],
+    ['reference', ppo.reference],
+    ['KV cache of the rollout', ppo.rollout],
+    ['in all', total],
+  ] as const;
+  const lines = [
+    ...describePlan(run, model.config.layers, limit),
+    ...beside.map(([name, bytes]) => `  ${name.padEnd(28)} ${formatBytes(bytes).padStart(12)}`),
+  ];
+  return { run, ppo, total, lines, maxLength: longest };
+}
+
+/** What a run prints of its data before it starts. */
+function previewQuestions({ file, questions, stats }: RankingData, model: OpenModel): string[] {
+  const [first] = questions;
+  const text = requireTokenizer(model).decode(first.ids, { skipSpecials: false });
+  return [
+    `Data: ${questions.length} questions of ${file}; ${stats.tokens} tokens. The first, and people's order:`,
+    ...text.split('\n').map((line) => `  ${line}`),
+    `  → ${first.ranking.join(', ')}`,
+  ];
+}
+
+function describeStep(metrics: PpoMetrics, total: number, batchSize: number): string {
+  const show = (value: number) => value.toFixed(3);
+  return (
+    `rollout ${metrics.step}/${total}  score ${show(metrics['objective/scores'])}  kl ${show(metrics['objective/kl'])}  ` +
+    `unparsed ${metrics['objective/parse_failures']}/${batchSize}  policy ${show(metrics['loss/policy_avg'])}  ` +
+    `value ${show(metrics['loss/value_avg'])}  ${metrics.tokens_per_second.toFixed(0)} tok/s`
+  );
+}
+
+function describeOutcome({ outcome, steps, episodes, skippedUpdates, last }: PpoResult): string {
+  const skipped = skippedUpdates > 0 ? `, ${skippedUpdates} updates skipped for non-finite gradients` : '';
+  const score = last ? `: last mean score ${last['objective/scores'].toFixed(3)}` : '';
+  return `${outcome[0].toUpperCase()}${outcome.slice(1)} after ${steps} rollouts, ${episodes} answers${score}${skipped}.`;
+}

@@ -1,0 +1,69 @@
+import { InputError } from '../errors.js';
+import type { RankingLanguage } from '../evaluate/ranking.js';
+import { digestFile, readLines } from '../text/lines.js';
+import type { Message } from '../text/prompts.js';
+import { type OpenModel, requireTokenizer } from './session.js';
+
+/** A question with what people answer. */
+export interface RankingQuestion {
+  readonly messages: readonly Message[];
+  readonly ranking: readonly string[];
+  readonly language: RankingLanguage;
+  readonly cue: string | null;
+  /** The prompt as the model takes it. */
+  readonly ids: Int32Array;
+}
+
+export interface RankingData {
+  readonly file: string;
+  /** SHA-256 (hex) of the file. */
+  readonly digest: string;
+  readonly questions: readonly RankingQuestion[];
+  readonly stats: { readonly rows: number; readonly tokens: number };
+}
+
+const shape = '{"messages": […], "ranking": [words], "language": "en" or "zh"}, with an optional "cue"';
+
+/** Reads and tokenises ranking rows. Throws InputError that names file and line. */
+export async function loadRankingData(file: string, model: OpenModel): Promise<RankingData> {
+  const tokenizer = requireTokenizer(model);
+  const questions: RankingQuestion[] = [];
+  let line = 0;
+  for await (const text of readLines(file)) {
+    line++;
+    if (text.trim() === '') continue;
+    const where = `${file}, line ${line}`;
+    const row = parseRankingRow(text, where);
+    const prompt = tokenizer.applyChatTemplate(row.messages, { addGenerationPrompt: true });
+    questions.push({ ...row, ids: tokenizer.encode(prompt, { specials: false }) });
+  }
+  if (questions.length === 0) throw new InputError(`${file} has no rows: a row is ${shape}`);
+  const tokens = questions.reduce((n, { ids }) => n + ids.length, 0);
+  return { file, digest: await digestFile(file), questions, stats: { rows: questions.length, tokens } };
+}
+
+function parseRankingRow(line: string, where: string): Omit<RankingQuestion, 'ids'> {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (error) {
+    throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
+  }
+  const { messages, ranking, language, cue = null } = (value ?? {}) as Record<string, unknown>;
+  const refuse = (key: string, must: string) => new InputError(`${where}: "${key}" must be ${must}; a row is ${shape}`);
+  if (!Array.isArray(messages) || messages.length === 0 || !messages.every(isMessage))
+    throw refuse('messages', 'a list of {"role", "content"}');
+  if ((messages as Message[]).at(-1)?.role === 'assistant')
+    throw refuse('messages', 'a question: leave out the answer at its end');
+  if (!Array.isArray(ranking) || ranking.length === 0 || !ranking.every((word) => typeof word === 'string'))
+    throw refuse('ranking', 'a list of words, strongest first');
+  if (new Set(ranking).size < ranking.length) throw refuse('ranking', 'a list without a word twice');
+  if (language !== 'en' && language !== 'zh') throw refuse('language', '"en" or "zh"');
+  if (cue !== null && typeof cue !== 'string') throw refuse('cue', 'text');
+  return { messages, ranking, language, cue };
+}
+
+function isMessage(value: unknown): value is Message {
+  const message = value as Partial<Message> | null;
+  return typeof message?.role === 'string' && typeof message.content === 'string';
+}

@@ -1,0 +1,215 @@
+import { spawn } from 'node:child_process';
+import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadMiniNorms } from '../../datasets/mini-norms.js';
+import { rankingRows } from '../../datasets/ranking-rows.js';
+import { nodeExecutable } from '../../src/cli/software-driver.js';
+import { LEXI_BASE_RANKING_PROMPTS } from '../../src/text/prompts.js';
+import { readSafetensors } from '../golden.js';
+import { writeRandomCheckpoint } from '../random-checkpoint.js';
+import { idRows, lexalign, makeWorkplace, metricsOf, writeRows } from './sft-helpers.js';
+
+const { XDG_CACHE_HOME: userCache = '' } = process.env;
+const { directory, remove } = makeWorkplace();
+const at = (name: string) => join(directory, name);
+const bytes = (file: string) => readFileSync(at(file));
+const json = (file: string) => JSON.parse(readFileSync(at(file), 'utf8'));
+const timeless = (run: string) =>
+  metricsOf(at(run)).map((line) => Object.fromEntries(Object.entries(line).filter(([key]) => !key.includes('second'))));
+
+/** A reward that a random model can earn: answers with few letters. */
+const reward = `export default ({ answer, ranking, language, cue, messages }) => {
+  if (ranking.length !== 4 || language !== 'en' || !messages.at(-1).content.includes(cue)) throw new Error('wrong sample');
+  if (globalThis.failRewards) throw new Error('no idea');
+  return { score: -answer.length / 10, parsed: answer.length % 2 === 0 };
+};`;
+const settings = [
+  ...['--batch-size', '6', '--num-generations', '2', '--num-ppo-epochs', '2', '--response-length', '4'],
+  ...['--learning-rate', '0.01', '--critic-learning-rate', '0.01', '--temperature', '1', '--seed', '5'],
+];
+const common = (run: string) => {
+  const paths = ['--model', at('model'), '--data', at('rank.jsonl'), '--init-adapter', at('sft'), '--output', at(run)];
+  return ['ppo', ...paths, '--reward', at('reward.mjs'), ...settings];
+};
+
+beforeAll(async () => {
+  const shape = { hidden: 32, layers: 1, heads: 2, kvHeads: 1, intermediate: 64, vocab: 8192 };
+  await writeRandomCheckpoint(at('model'), shape);
+  for (const name of ['tokenizer.json', 'tokenizer_config.json'])
+    copyFileSync(join(import.meta.dirname, '../../models/lexi-base', name), join(at('model'), name));
+  const norms = loadMiniNorms('en');
+  const options = { prompt: LEXI_BASE_RANKING_PROMPTS.en, k: 4, questions: 1, seed: 1 };
+  writeRows(at('rank.jsonl'), rankingRows({ ...norms, cues: norms.cues.slice(0, 9) }, options).rows);
+  writeRows(at('train.jsonl'), idRows(6));
+  writeFileSync(at('reward.mjs'), reward);
+  const sft = ['sft', '--model', at('model'), '--data', at('train.jsonl'), '--output', at('sft'), '--max-steps', '2'];
+  const made = await lexalign(...sft, '--lora-r', '4', '--lora-target-modules', 'q_proj,v_proj', '--warmup-ratio', '0');
+  expect(made.code, made.stderr).toBe(0);
+});
+afterAll(remove);
+
+describe('lexalign ppo', () => {
+  it('leaves an adapter, metrics by TRL’s names, checkpoints and what ran', async () => {
+    const { code, stdout, stderr } = await lexalign(...common('run'), '--total-episodes', '18', '--save-steps', '1');
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/Data: 9 questions of .*rank\.jsonl; .*\n.*Cue: .*\n.*Words: .*\n.* → /s);
+    expect(stdout).toMatch(/critic .*\n {2}reference .*\n {2}KV cache of the rollout .*\n {2}in all/);
+    expect(stdout).toContain('PPO: 3 rollouts of 6 answers, 4 updates each');
+    const metrics = metricsOf(at('run'));
+    expect(metrics.map(({ step, episode }) => [step, episode])).toEqual([
+      [1, 6],
+      [2, 12],
+      [3, 18],
+    ]);
+    for (const name of [
+      'objective/kl',
+      'objective/scores',
+      'objective/rlhf_reward',
+      'policy/approxkl_avg',
+      'val/ratio',
+    ])
+      expect(metrics[0][name]).toEqual(expect.any(Number));
+    expect(Math.abs(metrics[0]['val/ratio_first'] - 1)).toBeLessThan(5e-3);
+    // The reference is the initial adapter.
+    expect(Math.abs(metrics[0]['objective/kl'])).toBeLessThan(5e-3);
+    expect(json('run/adapter_config.json')).toMatchObject({ r: 4, target_modules: ['q_proj', 'v_proj'] });
+    expect(bytes('run/adapter_model.safetensors').equals(bytes('sft/adapter_model.safetensors'))).toBe(false);
+    const run = json('run/run.json');
+    expect(run).toMatchObject({ command: 'ppo', result: { outcome: 'finished', steps: 3, episodes: 18 } });
+    expect(run.result.device_bytes).toBeLessThanOrEqual(run.result.planned_bytes);
+    const checkpoint = at('run/checkpoints/step-000002');
+    expect(readdirSync(join(checkpoint, 'critic')).sort()).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'optimizer.safetensors',
+      'value_head.safetensors',
+    ]);
+    const head = readSafetensors(join(checkpoint, 'critic/value_head.safetensors'));
+    expect([head.get('weight')!.length, head.get('first.bias')!.length]).toEqual([32, 1]);
+    expect(json('run/checkpoints/step-000002/trainer_state.json')).toMatchObject({ step: 2, scores: { count: 12 } });
+  });
+
+  it('goes on from a checkpoint to the same bytes', async () => {
+    cpSync(at('run'), at('cut'), { recursive: true });
+    rmSync(at('cut/checkpoints/step-000003'), { recursive: true });
+    rmSync(at('cut/checkpoints/step-000002'), { recursive: true });
+    const { code, stdout, stderr } = await lexalign('ppo', '--resume', '--output', at('cut'));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain('PPO: from rollout 1 to 3 rollouts');
+    expect(bytes('cut/adapter_model.safetensors').equals(bytes('run/adapter_model.safetensors'))).toBe(true);
+    for (const file of ['optimizer.safetensors', 'critic/value_head.safetensors', 'trainer_state.json']) {
+      const path = `checkpoints/step-000003/${file}`;
+      expect(bytes(`cut/${path}`).equals(bytes(`run/${path}`)), file).toBe(true);
+    }
+    expect(timeless('cut')).toEqual(timeless('run'));
+  });
+
+  it('whose reward throws ends with all it had learnt, and goes on once that is mended', async () => {
+    Object.assign(globalThis, { failRewards: true });
+    const failed = await lexalign(...common('failed'), '--total-episodes', '6');
+    Object.assign(globalThis, { failRewards: false });
+    expect(failed.code).toBe(1);
+    expect(failed.stderr).toMatch(
+      /lexalign: --reward .*reward\.mjs threw: no idea\. The run up to rollout 0 is in .*checkpoints: mend the reward and go on with --resume/,
+    );
+    expect((await lexalign('ppo', '--resume', '--output', at('failed'))).code).toBe(0);
+    expect(metricsOf(at('failed')).map(({ step }) => step)).toEqual([1]);
+  });
+
+  it('stops at Ctrl-C with a checkpoint', async ({ skip }) => {
+    const launcher = join(import.meta.dirname, '../../bin/lexalign.mjs');
+    if (!existsSync(join(import.meta.dirname, '../../dist/src/cli/main.js'))) skip('not built: run npm test');
+    const env = { ...process.env, XDG_CACHE_HOME: userCache, LEXALIGN_RELAUNCHED_BY: '' };
+    const args = [launcher, ...common('stopped'), '--total-episodes', '600000'];
+    const child = spawn(nodeExecutable(), args, { env, detached: true });
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    child.stderr.resume();
+    child.stdout.resume();
+    const steps = () => (existsSync(at('stopped/metrics.jsonl')) ? metricsOf(at('stopped')).length : 0);
+    while (steps() < 2 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 50));
+    child.kill('SIGINT');
+    expect(await ended).toBe(130);
+    const last = metricsOf(at('stopped')).at(-1)!.step;
+    expect(readdirSync(at('stopped/checkpoints'))).toEqual([`step-${String(last).padStart(6, '0')}`]);
+  });
+});
+
+describe('ppo refuses, before the device, in one sentence', () => {
+  const refuse = async (code: 1 | 2, sentence: RegExp, ...args: readonly string[]) => {
+    const given = (name: string) => args.includes(name);
+    const named = common('refused').slice(1);
+    const rest = [];
+    for (let i = 0; i < named.length; i += 2) if (!given(named[i])) rest.push(named[i], named[i + 1]);
+    const result = await lexalign('ppo', ...rest, ...args);
+    expect(result.stderr).toMatch(sentence);
+    expect(result.stderr.split('\n')).toHaveLength(1);
+    expect(result.code).toBe(code);
+    expect(result.stdout).not.toContain('Device:');
+    expect(existsSync(at('refused'))).toBe(false);
+  };
+
+  it('adapters of another base, and references that lack the policy’s modules', async () => {
+    const golden = join(import.meta.dirname, '../fixtures/golden/llama/adapter');
+    await refuse(1, /adapter_model\.safetensors.*(shape|belongs|lacks)/, '--init-adapter', golden);
+    await refuse(1, /adapter_model\.safetensors.*(shape|belongs|lacks)/, '--ref-adapter', golden);
+    const config = json('sft/adapter_config.json');
+    const made = [
+      'sft',
+      '--model',
+      at('model'),
+      '--data',
+      at('train.jsonl'),
+      '--output',
+      at('only-q'),
+      '--max-steps',
+      '1',
+    ];
+    expect((await lexalign(...made, '--lora-target-modules', 'q_proj')).code).toBe(0);
+    expect(config.target_modules).toEqual(['q_proj', 'v_proj']);
+    await refuse(
+      1,
+      /--ref-adapter .*only-q does not adapt v_proj, which the policy does/,
+      '--ref-adapter',
+      at('only-q'),
+    );
+  });
+
+  it('rows that are no ranking questions', async () => {
+    const row = { messages: [{ role: 'user', content: 'x' }], ranking: ['a', 'b'], language: 'en' };
+    const bad: [object, RegExp][] = [
+      [{ ...row, ranking: [] }, /line 2: "ranking" must be a list of words/],
+      [{ ...row, ranking: ['a', 'a'] }, /line 2: "ranking" must be a list without a word twice/],
+      [{ ...row, language: 'fr' }, /line 2: "language" must be "en" or "zh"/],
+      [{ ...row, messages: [] }, /line 2: "messages" must be/],
+      [{ ...row, messages: [...row.messages, { role: 'assistant', content: 'y' }] }, /line 2: .* leave out the answer/],
+    ];
+    for (const [line, sentence] of bad) {
+      writeRows(at('bad.jsonl'), [row, line]);
+      await refuse(1, sentence, '--data', at('bad.jsonl'));
+    }
+    await refuse(1, /pass the model's 512 positions: lower it/, '--response-length', '510');
+  });
+
+  it('rewards that are none', async () => {
+    await refuse(2, /--reward ranks is none of rank, strict-rank, coverage, nor a module's file/, '--reward', 'ranks');
+    await refuse(1, /--reward .*nowhere\.mjs is not a file/, '--reward', at('nowhere.mjs'));
+    writeFileSync(at('broken.mjs'), 'export default 3;');
+    await refuse(1, /broken\.mjs has no function as its default export/, '--reward', at('broken.mjs'));
+    writeFileSync(at('worse.mjs'), 'throw new Error("at once");');
+    await refuse(1, /worse\.mjs cannot be loaded: at once/, '--reward', at('worse.mjs'));
+  });
+
+  it.each([
+    ['--num-generations', '4'],
+    ['--num-mini-batches', '7'],
+    ['--temperature', '0'],
+    ['--gamma', '1.5'],
+    ['--top-p', '0'],
+    ['--total-episodes', '-1'],
+    ['--kl-coef', '-1'],
+    ['--lora-r', '8'],
+  ])('%s %s', async (option, value) => {
+    await refuse(2, new RegExp(option), option, value);
+  });
+});
