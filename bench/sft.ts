@@ -1,7 +1,9 @@
+import type { ModelConfig } from '../models/config.js';
 import { LINEAR_MODULES, linearShape } from '../models/tensors.js';
 import { buildTrie } from '../src/batch/trie.js';
 import type { Example } from '../src/batch/types.js';
 import type { AdapterConfig } from '../src/formats/adapter.js';
+import type { Checkpoint, LoadableCheckpoint } from '../src/formats/checkpoint.js';
 import { initialAdapter } from '../src/model/adapter.js';
 import { LanguageModel, type Tier } from '../src/model/language-model.js';
 import { LossPrograms } from '../src/model/loss-program.js';
@@ -25,6 +27,8 @@ export interface SftBenchOptions {
   readonly profile: boolean;
   /** Also time steps whose backward pass computes every layer's activations again, in turn with the others. */
   readonly recompute: boolean;
+  /** How float weights are to be loaded. */
+  readonly load: (checkpoint: Checkpoint<ModelConfig>) => LoadableCheckpoint<ModelConfig>;
 }
 
 /**
@@ -38,7 +42,7 @@ export async function benchSft(
 ): Promise<{ rows: BenchRow[]; summary: Record<string, number | string>; profile: string[] }> {
   const { shape, sequences, length, tier } = options;
   const config = llamaConfig(shape);
-  const model = await LanguageModel.load(bench.device, bench.kernels, randomCheckpoint(config), {
+  const model = await LanguageModel.load(bench.device, bench.kernels, options.load(randomCheckpoint(config)), {
     tier,
     maxPositions: length,
     tuning: bench.tuning,

@@ -98,26 +98,27 @@ function describe(format: RandomFormat, blocks: RandomBlocks): FormatDescription
 }
 
 /** Deviation of random codes: of NF4's levels, and of the whole numbers that 4 and 8 bits hold. */
-const deviations = { nf4: 0.517, affine4: 4.61, affine8: 73.9 };
+const deviations = { nf4: 0.517, int4: 4.61, int8: 73.9 };
 
 /** A format that lexalign writes itself: random codes, and scales that make its usual tensors of them. */
 function written(format: QuantisedFormat, blocks: RandomBlocks): FormatDescription {
   const matrix = (plain: FloatMatrix): Filled[] => {
     const [rows, columns] = plain.shape;
     const [codes, ...others] = format.tensors(plain);
-    const mean = 1 / Math.sqrt(columns) / deviations[format.codes];
+    const mean = 1 / Math.sqrt(columns) / deviations[format.packing];
     const count = Math.ceil((rows * columns) / format.group);
     let scales = new Float32Array(count);
     const fill: RandomFill = { dtype: 'F32', mean, spread: mean / 4 };
     blocks.fill(new Uint8Array(scales.buffer), 0, `${plain.name} scales`, fill);
-    if (format.codes !== 'nf4') {
-      const middle = format.codes === 'affine4' ? -7.5 : -127.5;
+    if (format.packing !== 'nf4') {
+      const middle = format.packing === 'int4' ? -7.5 : -127.5;
       scales = Float32Array.from({ length: 2 * count }, (_, i) => scales[i >> 1] * (i % 2 ? middle : 1));
     }
     const bytes = new Map([...format.scales(plain, scales)].map((piece) => [piece.name, piece.bytes]));
     return [{ ...codes, fill: 'bits' }, ...others.map((tensor) => ({ ...tensor, fill: bytes.get(tensor.name)! }))];
   };
-  const { vocabularies, metadata } = format;
+  const { metadata } = format;
+  const vocabularies = format.packing !== 'nf4';
   return { dtype: 'BF16', torchType: 'bfloat16', matrix, vocabularies, settings: format.config('BF16'), metadata };
 }
 
@@ -146,7 +147,7 @@ const awqConfig = {
 };
 
 const scaleFill = (columns: number): RandomFill => {
-  const mean = 1 / Math.sqrt(columns) / deviations.affine4;
+  const mean = 1 / Math.sqrt(columns) / deviations.int4;
   return { dtype: 'F16', mean, spread: mean / 4 };
 };
 

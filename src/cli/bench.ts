@@ -11,6 +11,7 @@ import { tuneMatmul } from '../../bench/tune.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Device } from '../gpu/device.js';
 import type { Tier } from '../model/language-model.js';
+import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import type { PackedLayout } from '../ops/dequantize.js';
 import type { MatmulSettings } from '../ops/matmul-tile.js';
 import { openAdapter } from './gpu.js';
@@ -18,7 +19,7 @@ import { kernelSource, packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
 import { modelOptions } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
-import { type OpenDevice, openDevice } from './session.js';
+import { type OpenDevice, openDevice, quantised } from './session.js';
 import { writeTuning } from './tuning-cache.js';
 
 /** All of a transformer's linear layers, as adapters of 7-8B models usually have them. */
@@ -49,7 +50,7 @@ export const benchCommand: Command = {
       type: 'string',
       choices: Object.keys(formats),
       default: 'none',
-      describe: 'kernels: matmuls over weights packed like this',
+      describe: 'Base weights packed like this: of the matmuls (kernels), of the whole model (sft)',
     },
     tune: {
       type: 'boolean',
@@ -268,6 +269,7 @@ async function sft(open: OpenDevice, { models }: Request, args: Readonly<Record<
     steps: args.steps as number,
     profile: args.profile as boolean,
     recompute: args.recompute as boolean,
+    load: (checkpoint) => quantised(checkpoint, args.quantize as QuantizedFormat),
   });
 }
 

@@ -89,7 +89,7 @@ async function runDemo(args: Arguments): Promise<number> {
   await checkJson(args.json, output);
   await checkOutput(output);
   const started = performance.now();
-  const model = await openModel(undefined);
+  const model = await openModel({});
   const open = await openDevice(args);
   try {
     const loaded = await loadModel(open, model, recipeArguments('', '', args).maxLength);

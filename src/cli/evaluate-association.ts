@@ -82,7 +82,7 @@ export async function askForLists(args: EvaluateArguments): Promise<AskedLists> 
   if (args.norms === undefined) throw new UsageError(`evaluate ${args.measure} needs --norms.`);
   const given = args.k === undefined ? null : parseKs(args.k);
   const norms = await readNorms(args.norms, args.language);
-  const model = await openModel(args.model);
+  const model = await openModel(args);
   try {
     const tokenizer = requireTokenizer(model);
     const prompt = await chooseAssociationPrompt(args.promptFile, model, norms.language);

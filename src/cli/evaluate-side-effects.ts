@@ -23,7 +23,7 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
   const runs = chooseRuns(args);
   const texts = args.text === undefined ? loadTexts(args.language) : await readTexts(args.text);
   const instructions = loadInstructions(args.language);
-  const model = await openModel(args.model);
+  const model = await openModel(args);
   try {
     const tokenizer = requireTokenizer(model);
     const examples = texts.map(({ id, text }) =>

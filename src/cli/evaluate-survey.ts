@@ -37,7 +37,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
   if (args.survey === undefined) throw new UsageError('evaluate survey needs --survey.');
   const { questions, language } = chooseLanguage(await readSurvey(args.survey), args.language);
   const pair = choosePair(questions, args.country, args.survey);
-  const model = await openModel(args.model);
+  const model = await openModel(args);
   try {
     const prompt = (isLexiBase(model) ? LEXI_BASE_SURVEY_PROMPTS : SURVEY_PROMPTS)[language];
     if (!prompt) throw new UsageError(`There is no survey prompt of ours in language ${language}, only in en and zh.`);

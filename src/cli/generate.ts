@@ -60,7 +60,7 @@ const promptTokens = 2048;
 async function runGenerate(args: Arguments): Promise<void> {
   checkArguments(args);
   await checkJson(args.json);
-  const model = await openModel(args.model);
+  const model = await openModel(args);
   try {
     const prompts = await readPrompts(args, model);
     const longest = prompts.reduce((most, { ids }) => Math.max(most, ids.length), 0);

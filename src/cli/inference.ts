@@ -9,6 +9,7 @@ import { type DeviceArguments, loadModel, type OpenModel, openDevice } from './s
 /** Options of every command that runs a trained model. */
 export const inferenceOptions = {
   model: modelOptions.model,
+  quantize: modelOptions.quantize,
   adapter: { type: 'string', describe: 'PEFT directory of a LoRA adapter to run with' },
   device: modelOptions.device,
   tier: modelOptions.tier,

@@ -1,5 +1,6 @@
 import type { Options } from 'yargs';
 import { UsageError } from '../errors.js';
+import { QUANTIZED_FORMATS } from '../model/quantized-layouts.js';
 import { jsonOption } from './output-file.js';
 
 /** Where a command computes, and on which base model. Keys are the long option names. */
@@ -15,6 +16,12 @@ export const modelOptions = {
     choices: ['auto', 'tensor', 'f16', 'f32'],
     default: 'auto',
     describe: 'Precision of matmul operands',
+  },
+  quantize: {
+    type: 'string',
+    choices: QUANTIZED_FORMATS,
+    default: 'none',
+    describe: 'Quantise float weights as they are loaded: nf4 as bitsandbytes does, int4 and int8 as MLX',
   },
   'debug-gpu': { type: 'boolean', default: false, describe: 'Keep bounds checks in shaders (slow)' },
   'memory-limit': { type: 'string', describe: 'Device memory to stay under, e.g. 8GiB or 512MiB' },

@@ -42,7 +42,7 @@ export async function planModel(model: string | undefined, quantize: QuantizedFo
   if (!(await hasFile(name, 'config.json')))
     throw new InputError(`${name} is not a model directory: it has no config.json`);
   if ((await hasFile(name, 'model.safetensors')) || (await hasFile(name, 'model.safetensors.index.json'))) {
-    const { checkpoint, config, tokenizer } = await openModel(name);
+    const { checkpoint, config, tokenizer } = await openModel({ model: name });
     await checkpoint.close();
     const packed = checkpoint.packed.values().next().value;
     const stored: StoredFormat = { format: packed ? formatOf[packed.format] : 'none' };

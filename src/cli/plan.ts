@@ -3,7 +3,7 @@ import { linearShapes } from '../../models/tensors.js';
 import type { Overlong } from '../batch/examples.js';
 import { UsageError } from '../errors.js';
 import { readAdapter } from '../formats/peft.js';
-import { QUANTIZED_FORMATS, type QuantizedFormat } from '../model/quantized-layouts.js';
+import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
 import { newAdapterConfig } from './lora.js';
 import type { Command } from './main.js';
@@ -56,12 +56,6 @@ const options = {
     type: 'string',
     default: 'auto',
     describe: 'As of sft; typical: a GPU that need not be here',
-  },
-  quantize: {
-    type: 'string',
-    choices: QUANTIZED_FORMATS,
-    default: 'none',
-    describe: 'How float weights are packed',
   },
   'tokens-per-second': { type: 'number', describe: 'Base the time on this instead of measuring the device' },
   ...(Object.fromEntries(

@@ -75,7 +75,7 @@ export async function runPpo(asked: PpoArguments, given: ReadonlySet<string>, ba
   const args = requirePpoArguments(resumed?.args ?? asked);
   checkPpoArguments(args, given);
   await checkJson(args.json, args.output);
-  const model = base?.model ?? (await openModel(args.model));
+  const model = base?.model ?? (await openModel(args));
   try {
     const run = await checkRun(args, model, resumed);
     const open = base?.open ?? (await openDevice(args, resumed?.tuning));

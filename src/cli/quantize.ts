@@ -1,9 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
-import type { ModelConfig } from '../../models/config.js';
 import { InputError, UsageError } from '../errors.js';
-import type { Checkpoint } from '../formats/checkpoint.js';
 import { copyCompanions } from '../formats/companions.js';
 import { readJsonInside, writeDirectoryAtomic, writeFileAtomic } from '../formats/files.js';
 import { mlxFormat } from '../formats/mlx-writer.js';
@@ -57,7 +55,7 @@ const MAX_CONFIG_BYTES = 4_000_000;
 async function runQuantize(args: Arguments): Promise<number> {
   const format = formatOf(args);
   await checkJson(args.json);
-  const { checkpoint } = await openModel(args.model);
+  const { checkpoint } = await openModel({ model: args.model });
   try {
     const plan = planQuantised(checkpoint, format);
     await checkOutput(args.output);
@@ -65,7 +63,12 @@ async function runQuantize(args: Arguments): Promise<number> {
     const open = await openDevice({ device: args.device, debugGpu: args.debugGpu, tier: 'f32' });
     try {
       console.error(open.describe);
-      const seconds = await write(args.output, checkpoint, plan, new Quantizer(open.device, open.kernels, format));
+      const seconds = await write(
+        args.output,
+        checkpoint.dir,
+        plan,
+        new Quantizer(open.device, open.kernels, plan.layout),
+      );
       if (seconds === null) return 130;
       console.log(
         `${args.output}: ${formatBytes(plan.sourceBytes)} written as ${formatBytes(plan.bytes)} in ${seconds.toFixed(1)} s.`,
@@ -91,12 +94,7 @@ async function runQuantize(args: Arguments): Promise<number> {
 }
 
 /** Writes the checkpoint and returns the seconds it took; null, with nothing left behind, after Ctrl-C. */
-async function write(
-  output: string,
-  checkpoint: Checkpoint<ModelConfig>,
-  plan: QuantisedPlan,
-  quantizer: Quantizer,
-): Promise<number | null> {
+async function write(output: string, from: string, plan: QuantisedPlan, quantizer: Quantizer): Promise<number | null> {
   const progress = createProgress();
   const interrupt = onInterrupt(() => console.error('Interrupted: what is written is removed; again to quit at once.'));
   const start = performance.now();
@@ -113,7 +111,7 @@ async function write(
       const declarations = plan.tensors.map(({ written }) => written);
       const { metadata } = plan.format;
       await writeShards(directory, declarations, quantisedPieces(plan, quantizer, advance), { metadata });
-      await writeOthers(checkpoint.dir, directory, plan);
+      await writeOthers(from, directory, plan);
     });
     return (performance.now() - start) / 1000;
   } catch (error) {

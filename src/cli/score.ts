@@ -47,7 +47,7 @@ async function runScore(args: Arguments): Promise<void> {
   if (info && !info.isFile()) {
     throw new InputError(`--data ${args.data} is not a regular file: it is read twice, so save it as a file first.`);
   }
-  const model = await openModel(args.model);
+  const model = await openModel(args);
   try {
     const adapter = await openAdapterDirectory(args.adapter, model);
     // The whole file is checked before the device is touched, and read again when scoring.

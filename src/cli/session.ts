@@ -1,11 +1,13 @@
 import { join } from 'node:path';
 import type { ModelConfig } from '../../models/config.js';
 import { modelLayout } from '../../models/index.js';
-import { InputError } from '../errors.js';
-import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
+import { InputError, UsageError } from '../errors.js';
+import { type Checkpoint, type LoadableCheckpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { Device } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
 import { LanguageModel, type Tier } from '../model/language-model.js';
+import { quantiseOnLoad } from '../model/quantize-weights.js';
+import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import { candidates, checkCandidate, offeredTiers } from '../model/self-test.js';
 import type { Tuning } from '../ops/tuning.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
@@ -18,17 +20,33 @@ import { readTuning } from './tuning-cache.js';
 /** A model directory with its tokenizer (null without one), checked but not yet on a device. */
 export interface OpenModel {
   readonly directory: string;
-  readonly checkpoint: Checkpoint<ModelConfig>;
+  readonly checkpoint: LoadableCheckpoint<ModelConfig>;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer | null;
 }
 
+/** A checkpoint to be loaded as `--quantize` says. Throws UsageError for one that is quantised already. */
+export function quantised(
+  checkpoint: Checkpoint<ModelConfig>,
+  format: QuantizedFormat,
+): LoadableCheckpoint<ModelConfig> {
+  if (format !== 'none' && checkpoint.packed.size > 0)
+    throw new UsageError(`--quantize ${format}: the weights of ${checkpoint.dir} are quantised already; leave it out.`);
+  return format === 'none' ? checkpoint : quantiseOnLoad(checkpoint, format);
+}
+
 /** Opens and checks a model directory; without one, the embedded lexi-base. */
-export async function openModel(directory: string | undefined): Promise<OpenModel> {
-  const path = directory ?? join(packageRoot, 'models', 'lexi-base');
-  const checkpoint = await openCheckpoint(path, modelLayout);
-  const tokenizer = await tryLoadTokenizer(path);
-  return { directory: path, checkpoint, config: checkpoint.config, tokenizer };
+export async function openModel(args: { readonly model?: string; readonly quantize?: string }): Promise<OpenModel> {
+  const path = args.model ?? join(packageRoot, 'models', 'lexi-base');
+  const stored = await openCheckpoint(path, modelLayout);
+  try {
+    const checkpoint = quantised(stored, (args.quantize ?? 'none') as QuantizedFormat);
+    const tokenizer = await tryLoadTokenizer(path);
+    return { directory: path, checkpoint, config: checkpoint.config, tokenizer };
+  } catch (error) {
+    await stored.close();
+    throw error;
+  }
 }
 
 /** The tokenizer that a command of texts cannot do without. */

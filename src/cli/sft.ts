@@ -95,7 +95,7 @@ export async function runSft(asked: SftArguments, given: ReadonlySet<string>, ba
       throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
   }
   await checkJson(args.json, args.output);
-  const model = base?.model ?? (await openModel(args.model));
+  const model = base?.model ?? (await openModel(args));
   try {
     const checked = await checkRun(args, given, model, resumed);
     const open = base?.open ?? (await openDevice(args, resumed?.tuning));

@@ -5,7 +5,7 @@ import type { ByteSource } from './bytes.js';
 import { hasFile, type JsonFile, openFile, readJsonInside, resolveInside } from './files.js';
 import { openQuantisation } from './quantised.js';
 import { readHeader } from './safetensors.js';
-import type { StoredMatrix } from './stored-matrix.js';
+import type { FloatsToPack, StoredMatrix } from './stored-matrix.js';
 import { type CheckpointTensor, FLOAT_DTYPES, StoredTensors } from './stored-tensors.js';
 
 export type { CheckpointTensor };
@@ -25,17 +25,20 @@ export interface CheckpointLayout<Config> {
   readonly tied: boolean;
 }
 
-export interface Checkpoint<Config> {
+export interface Checkpoint<Config, Packed = StoredMatrix> {
   readonly dir: string;
   readonly config: Config;
   /** By name: all the files hold, all the model needs among them. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** The matrices that are stored quantised, by the name of their weight. */
-  readonly packed: ReadonlyMap<string, StoredMatrix>;
+  readonly packed: ReadonlyMap<string, Packed>;
   /** Whether there is a tokenizer.json; without one, data are rows of input_ids. */
   readonly hasTokenizer: boolean;
   close(): Promise<void>;
 }
+
+/** A checkpoint of which floats may be quantised as they are loaded. */
+export type LoadableCheckpoint<Config> = Checkpoint<Config, StoredMatrix | FloatsToPack>;
 
 /**
  * Opens a Hugging Face model directory (config.json and model.safetensors, or model.safetensors.index.json and its
@@ -77,7 +80,7 @@ export async function openCheckpoint<Config>(
 }
 
 /** Throws InputError for quantised weights, where floats are to be written. */
-export function requireUnquantised({ dir, packed }: Checkpoint<unknown>): void {
+export function requireUnquantised({ dir, packed }: Checkpoint<unknown, unknown>): void {
   if (packed.size > 0)
     throw new InputError(`${dir}: its weights are quantised; give the model that they were made from`);
 }

@@ -8,12 +8,9 @@ import type { FloatMatrix, QuantisedFormat } from './quantised-format.js';
 export function mlxFormat(bits: 4 | 8, group: 32 | 64 | 128): QuantisedFormat {
   const quantization = { group_size: group, bits };
   return {
-    codes: bits === 4 ? 'affine4' : 'affine8',
+    packing: bits === 4 ? 'int4' : 'int8',
     group,
-    vocabularies: true,
     metadata: { format: 'mlx' },
-    refuses: ({ shape }) =>
-      shape[1] % group === 0 ? null : `its ${shape[1]} columns are no multiple of the group size ${group}`,
     tensors({ name, shape: [rows, columns], dtype }) {
       const groups = [rows, columns / group];
       return [

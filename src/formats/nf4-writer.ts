@@ -87,11 +87,9 @@ function nearest(levels: Float32Array, x: number): number {
  */
 export function nf4Format(doubleQuant: boolean): QuantisedFormat {
   return {
-    codes: 'nf4',
+    packing: 'nf4',
     group: BLOCK,
-    vocabularies: false,
     metadata: { format: 'pt' },
-    refuses: ({ shape }) => (shape[1] % 8 === 0 ? null : `its ${shape[1]} columns are no multiple of 8`),
     tensors: (matrix) => tensorsOf(matrix, doubleQuant),
     pack: swapNibbles,
     scales: (matrix, absmax) => piecesOf(matrix, absmax, doubleQuant),

@@ -11,16 +11,12 @@ export interface FloatMatrix {
 
 /** How others' checkpoints store quantised matrices, for writing them. */
 export interface QuantisedFormat {
-  /** How codes are made on the device: src/ops/dequantize.ts. */
-  readonly codes: 'nf4' | 'affine4' | 'affine8';
+  /** Which matrices it quantises, and how: src/model/quantized-layouts.ts. */
+  readonly packing: 'nf4' | 'int4' | 'int8';
   /** Numbers of a row, or of the flattened matrix, that share a scale. */
   readonly group: number;
-  /** Whether embedding and head are quantised too. */
-  readonly vocabularies: boolean;
   /** `__metadata__` of the files. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Why a matrix cannot be quantised; null where it can. */
-  refuses(matrix: FloatMatrix): string | null;
   /** The tensors that stand for a matrix. */
   tensors(matrix: FloatMatrix): TensorDeclaration[];
   /** Bytes of codes as the device packs them (the first number in the low bits), as the format has them. */

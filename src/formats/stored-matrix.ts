@@ -12,6 +12,11 @@ export interface StoredMatrix extends PackedLayout {
   readonly columnGroup: Uint32Array<ArrayBuffer> | null;
 }
 
+/** A matrix of floats that is quantised as it is loaded. */
+export interface FloatsToPack extends PackedLayout {
+  readonly floats: CheckpointTensor;
+}
+
 export type StoredScales =
   /** F32, as they are read. */
   | { readonly kind: 'plain'; readonly scales: CheckpointTensor }

@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../../models/config.js';
 import type { Adapter } from '../formats/adapter.js';
-import type { Checkpoint } from '../formats/checkpoint.js';
+import type { LoadableCheckpoint } from '../formats/checkpoint.js';
 import { BatchUniform } from '../gpu/batch.js';
 import type { Device, DeviceShape } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
@@ -87,7 +87,7 @@ export class LanguageModel {
   static async load(
     device: Device,
     kernels: KernelCache,
-    checkpoint: Checkpoint<ModelConfig>,
+    checkpoint: LoadableCheckpoint<ModelConfig>,
     options: ModelOptions,
   ): Promise<LanguageModel> {
     const weights = await loadWeights(device, kernels, checkpoint, operandOf(options.tier), options);

@@ -1,8 +1,8 @@
 import type { ModelConfig } from '../../models/config.js';
 import { EMBEDDING, FINAL_NORM, HEAD, LINEAR_MODULES, layerTensorName } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
-import type { Checkpoint, CheckpointTensor } from '../formats/checkpoint.js';
-import type { StoredMatrix } from '../formats/stored-matrix.js';
+import type { CheckpointTensor, LoadableCheckpoint } from '../formats/checkpoint.js';
+import type { FloatsToPack, StoredMatrix } from '../formats/stored-matrix.js';
 import type { Device } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import type { Recorder } from '../gpu/program.js';
@@ -12,6 +12,7 @@ import type { OpContext } from '../ops/context.js';
 import { convert } from '../ops/convert.js';
 import type { Matrix, PackedMatrix } from '../ops/dequantize.js';
 import { biasedScales, nestedScales, zeroedScales } from '../ops/group-scales.js';
+import { quantize } from '../ops/quantize.js';
 import { repack } from '../ops/repack.js';
 import { layOutWeights, type Weights, weightsStandIn } from './weights.js';
 
@@ -29,13 +30,13 @@ const stagingSlots = 4;
 
 /**
  * Streams a checkpoint onto the device piece by piece: files are read by position into mapped buffers, and what they
- * hold is converted on the device; packed weights stay packed. Throws InputError for a matrix larger than one binding
+ * hold is converted on the device; packed weights stay packed, and others may be quantised. Throws InputError for a matrix larger than one binding
  * of the device, before anything is allocated.
  */
 export async function loadWeights(
   device: Device,
   kernels: KernelCache,
-  checkpoint: Checkpoint<ModelConfig>,
+  checkpoint: LoadableCheckpoint<ModelConfig>,
   operand: 'f16' | 'f32',
   options: LoadOptions = {},
 ): Promise<Weights> {
@@ -89,13 +90,13 @@ const padding = 256;
 
 class Loader {
   readonly #device: Device;
-  readonly #checkpoint: Checkpoint<ModelConfig>;
+  readonly #checkpoint: LoadableCheckpoint<ModelConfig>;
   readonly #staging: Staging;
   readonly #progress: LoadProgress;
   readonly #total: number;
   #done = 0;
 
-  constructor(device: Device, kernels: KernelCache, checkpoint: Checkpoint<ModelConfig>, options: LoadOptions) {
+  constructor(device: Device, kernels: KernelCache, checkpoint: LoadableCheckpoint<ModelConfig>, options: LoadOptions) {
     const { progress = () => {}, stagingBytes = 16 << 20 } = options;
     this.#device = device;
     this.#checkpoint = checkpoint;
@@ -123,6 +124,10 @@ class Loader {
     const stored = this.#checkpoint.packed.get(name);
     for (const { rows, count, weight } of parts)
       if (rows > count) this.#clear(weight instanceof Tensor ? [weight] : [weight.codes, weight.scales]);
+    if (stored && 'floats' in stored) {
+      await this.#quantise(stored, parts as readonly Part<PackedMatrix>[]);
+      return;
+    }
     if (stored) {
       await this.#codes(stored, parts as readonly Part<PackedMatrix>[]);
       await this.#scales(stored, parts as readonly Part<PackedMatrix>[]);
@@ -210,6 +215,23 @@ class Loader {
         }
       });
       done += columns;
+    }
+  }
+
+  /** Codes and scales of parts that begin where a group does. */
+  async #quantise({ floats: source, k, group }: FloatsToPack, parts: readonly Part<PackedMatrix>[]): Promise<void> {
+    const from = typeOf(source);
+    const size = sizeOf(source);
+    for (const { first: row, count: rows, weight } of parts) {
+      for (let done = 0; done < rows * k; ) {
+        const first = done;
+        const groups = this.#fit(Math.ceil((rows * k - done) / group), group * size);
+        const count = Math.min(rows * k - done, groups * group);
+        await this.#staging.convert([this.#read(source, (row * k + done) * size, count * size)], (recorder, [raw]) =>
+          quantize(context(recorder), { raw, matrix: weight, from, count, first }),
+        );
+        done += count;
+      }
     }
   }
 

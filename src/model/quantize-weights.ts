@@ -1,17 +1,24 @@
 import type { ModelConfig } from '../../models/config.js';
 import { tensorSpecs } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
-import { type Checkpoint, type CheckpointTensor, requireUnquantised } from '../formats/checkpoint.js';
+import {
+  type Checkpoint,
+  type CheckpointTensor,
+  type LoadableCheckpoint,
+  requireUnquantised,
+} from '../formats/checkpoint.js';
 import type { FloatMatrix, QuantisedFormat } from '../formats/quantised-format.js';
 import { byteLength, type TensorDeclaration } from '../formats/safetensors.js';
 import type { TensorPiece } from '../formats/safetensors-writer.js';
+import type { FloatsToPack } from '../formats/stored-matrix.js';
 import { BatchUniform } from '../gpu/batch.js';
 import type { Device } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import { BufferPool, type Program, Recorder } from '../gpu/program.js';
 import { createTensor, type Tensor } from '../gpu/tensor.js';
-import { layOutPacked, type PackedMatrix } from '../ops/dequantize.js';
+import { layOutPacked, type PackedLayout, type PackedMatrix } from '../ops/dequantize.js';
 import { quantize } from '../ops/quantize.js';
+import { type QuantizedFormat, quantizedLayouts } from './quantized-layouts.js';
 
 /** File bytes that are quantised at once: whole groups of any size, and small against what a device binds. */
 const pieceBytes = 16 << 20;
@@ -38,7 +45,7 @@ export class Quantizer {
   /** By element type and number of elements. */
   readonly #programs = new Map<string, Program>();
 
-  constructor(device: Device, kernels: KernelCache, { codes: format, group }: QuantisedFormat) {
+  constructor(device: Device, kernels: KernelCache, { format, group }: Pick<PackedLayout, 'format' | 'group'>) {
     this.#device = device;
     this.#kernels = kernels;
     this.#raw = createTensor(device, 'raw', 'u32', [pieceBytes / 4]);
@@ -115,6 +122,8 @@ interface PlannedTensor {
 /** A checkpoint to write. */
 export interface QuantisedPlan {
   readonly format: QuantisedFormat;
+  /** Codes and groups of every matrix that is quantised. */
+  readonly layout: Pick<PackedLayout, 'format' | 'group'>;
   readonly tensors: readonly PlannedTensor[];
   /** Of the matrices that are quantised. */
   readonly dtype: FloatMatrix['dtype'];
@@ -123,22 +132,38 @@ export interface QuantisedPlan {
   readonly bytes: number;
 }
 
-/** Every tensor that the model needs, for a format. Throws InputError where a matrix cannot be quantised to it. */
-export function planQuantised(checkpoint: Checkpoint<ModelConfig>, format: QuantisedFormat): QuantisedPlan {
+/**
+ * The checkpoint as its weights are to be loaded: the matrices that the format packs become on the device what they were
+ * if `lexalign quantize` had written them. Its own are floats.
+ */
+export function quantiseOnLoad(
+  checkpoint: Checkpoint<ModelConfig>,
+  format: Exclude<QuantizedFormat, 'none'>,
+): LoadableCheckpoint<ModelConfig> {
+  const packed = new Map<string, FloatsToPack>();
+  for (const [name, layout] of quantizedLayouts(checkpoint.config, format))
+    packed.set(name, { ...layout, floats: checkpoint.tensors.get(name)! });
+  return { ...checkpoint, packed };
+}
+
+/** Every tensor that the model needs, for a format. Throws InputError where there is nothing to quantise to it. */
+export function planQuantised(checkpoint: LoadableCheckpoint<ModelConfig>, format: QuantisedFormat): QuantisedPlan {
   requireUnquantised(checkpoint);
-  const tensors = tensorSpecs(checkpoint.config).map(({ name, role }): PlannedTensor => {
+  const { packing, group } = format;
+  const layouts = quantizedLayouts(checkpoint.config, packing, { group });
+  const [layout] = layouts.values();
+  if (!layout) throw new InputError(`${checkpoint.dir}: no matrix has rows that divide into groups of ${group}`);
+  const tensors = tensorSpecs(checkpoint.config).map(({ name }): PlannedTensor => {
     const source = checkpoint.tensors.get(name)!;
     const { dtype, shape } = source;
-    const quantised = role === 'linear' || (format.vocabularies && (role === 'embedding' || role === 'head'));
-    if (!quantised) return { name, source, quantised, written: [{ name, dtype, shape }] };
-    const matrix = matrixOf(name, source);
-    const reason = format.refuses(matrix);
-    if (reason) throw new InputError(`${source.source.name}: ${name} cannot be quantised: ${reason}`);
-    return { name, source, quantised, written: format.tensors(matrix) };
+    const quantised = layouts.has(name);
+    const written = quantised ? format.tensors(matrixOf(name, source)) : [{ name, dtype, shape }];
+    return { name, source, quantised, written };
   });
   const first = tensors.find(({ quantised }) => quantised)!;
   return {
     format,
+    layout,
     tensors,
     dtype: matrixOf(first.name, first.source).dtype,
     sourceBytes: tensors.reduce((sum, { source }) => sum + source.end - source.begin, 0),

@@ -11,8 +11,8 @@ const codes = { nf4: 'nf4', int4: 'affine4', int8: 'affine8' } as const;
 
 /**
  * Which matrices a format packs: the linear layers, with `vocabularies` the embedding and the head too; by default as
- * bitsandbytes (NF4) and MLX (the affine formats) have it, in groups of 64. Matrices whose rows do not divide into
- * groups stay as they are.
+ * bitsandbytes (NF4) and MLX (the affine formats) have it, in groups of 64. Those of NF4 run over the ends of rows, which
+ * are multiples of 8; of the others, matrices whose rows do not divide into groups stay as they are.
  */
 export function quantizedLayouts(
   config: ModelConfig,
@@ -25,7 +25,8 @@ export function quantizedLayouts(
   for (const { name, shape, role } of tensorSpecs(config)) {
     if (role !== 'linear' && !(vocabularies && (role === 'embedding' || role === 'head'))) continue;
     const [n, k] = shape;
-    if (k % group === 0) packed.set(name, { format: codes[format], n, k, group, ordered: true });
+    if (k % (format === 'nf4' ? 8 : group) === 0)
+      packed.set(name, { format: codes[format], n, k, group, ordered: true });
   }
   return packed;
 }

@@ -66,7 +66,7 @@ describe.skipIf(!hasAdapter)('lexalign demo', () => {
   });
 
   it('trains an adapter a language, as sft does', async () => {
-    const model = await openModel(undefined);
+    const model = await openModel({});
     await model.checkpoint.close();
     for (const language of ['en', 'zh']) {
       const adapter = await readAdapter(join(output, language), linearShapes(model.config));

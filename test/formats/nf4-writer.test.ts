@@ -1,5 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { dynamicLevels, quantizeAbsmax } from '../../src/formats/nf4-writer.js';
+import { dynamicLevels, nf4Format, quantizeAbsmax } from '../../src/formats/nf4-writer.js';
 import { expectCodes, quantizeBlockwise } from '../reference/quantize.js';
 import { randomNormal } from '../reference/random.js';
 
@@ -33,4 +34,14 @@ test('absmaxes get the nearest level of their block of 256', () => {
 test('equal absmaxes get the level of zero', () => {
   const { codes, offset, absmax } = quantizeAbsmax(new Float32Array(5).fill(0.25), dynamicLevels());
   expect([...codes, offset, ...absmax]).toEqual([127, 127, 127, 127, 127, 0.25, 0]);
+});
+
+test('config.json says what that of transformers says', () => {
+  for (const [name, doubleQuant] of [
+    ['nf4-plain', false],
+    ['nf4-double', true],
+  ] as const) {
+    const theirs = JSON.parse(readFileSync(`test/fixtures/golden/${name}/model/config.json`, 'utf8'));
+    expect(nf4Format(doubleQuant).config('BF16')).toEqual({ quantization_config: theirs.quantization_config });
+  }
 });

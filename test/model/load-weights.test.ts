@@ -114,7 +114,7 @@ async function quantised(name: GoldenCase, format: QuantisedFormat, settings: ob
   const source = join(loadGolden(name).directory, 'model');
   const checkpoint = await openCheckpoint(source, modelLayout);
   const plan = planQuantised(checkpoint, format);
-  const quantizer = new Quantizer(gpu.device, gpu.kernels, format);
+  const quantizer = new Quantizer(gpu.device, gpu.kernels, plan.layout);
   const directory = await temporaryDirectory();
   const pieces = quantisedPieces(plan, quantizer, () => {});
   const { metadata } = format;

@@ -1,19 +1,23 @@
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../models/config.js';
 import { modelLayout } from '../../models/index.js';
-import { type Checkpoint, openCheckpoint } from '../../src/formats/checkpoint.js';
+import { type Checkpoint, type LoadableCheckpoint, openCheckpoint } from '../../src/formats/checkpoint.js';
 import { openFile } from '../../src/formats/files.js';
 import { mlxFormat } from '../../src/formats/mlx-writer.js';
 import { nf4Format } from '../../src/formats/nf4-writer.js';
 import type { QuantisedFormat } from '../../src/formats/quantised-format.js';
 import { readHeader, readTensor, toFloat32 } from '../../src/formats/safetensors.js';
 import { writeShards } from '../../src/formats/safetensors-writer.js';
-import { planQuantised, Quantizer, quantisedPieces } from '../../src/model/quantize-weights.js';
+import { loadWeights } from '../../src/model/load-weights.js';
+import { planQuantised, Quantizer, quantisedPieces, quantiseOnLoad } from '../../src/model/quantize-weights.js';
+import { weightTensors } from '../../src/model/weights.js';
 import { temporaryDirectory } from '../formats/helpers.js';
 import { type goldenCases, loadGolden } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 import { expectCodes, quantizeAffine, quantizeBlockwise, quantizeNf4 } from '../reference/quantize.js';
+import { relativeError } from '../reference/random.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -27,11 +31,11 @@ interface Stored {
   readonly bytes: Uint8Array;
 }
 
-/** Quantises a golden model and reads what is written. */
+/** Quantises a golden model into a directory and reads what is written. */
 async function quantised(name: (typeof goldenCases)[number], format: QuantisedFormat) {
   const checkpoint = await openCheckpoint(join(loadGolden(name).directory, 'model'), modelLayout);
   const plan = planQuantised(checkpoint, format);
-  const quantizer = new Quantizer(gpu.device, gpu.kernels, format);
+  const quantizer = new Quantizer(gpu.device, gpu.kernels, plan.layout);
   const directory = await temporaryDirectory();
   let read = 0;
   const pieces = quantisedPieces(plan, quantizer, (bytes) => {
@@ -50,7 +54,9 @@ async function quantised(name: (typeof goldenCases)[number], format: QuantisedFo
   const stored = new Map<string, Stored>();
   for (const [tensor, info] of tensors) stored.set(tensor, { ...info, bytes: await readTensor(source, info) });
   await source.close();
-  return { checkpoint, stored };
+  const config = JSON.parse(await readFile(join(checkpoint.dir, 'config.json'), 'utf8'));
+  await writeFile(join(directory, 'config.json'), JSON.stringify({ ...config, ...format.config(plan.dtype) }));
+  return { checkpoint, stored, directory };
 }
 
 /** Numbers of a matrix as they stand in the checkpoint. */
@@ -157,10 +163,49 @@ async function expectOthersUntouched(
   }
 }
 
-it('refuses matrices that groups do not divide', async () => {
-  const checkpoint = await openCheckpoint(join(loadGolden('qwen3').directory, 'model'), modelLayout);
-  expect(() => planQuantised(checkpoint, mlxFormat(4, 32))).toThrow(
-    /model\.safetensors: model\.embed_tokens\.weight cannot be quantised: its 48 columns are no multiple of .* 32/,
-  );
+it('leaves matrices that groups do not divide as they are, and refuses to leave all', async () => {
+  const { checkpoint, stored } = await quantised('mistral', mlxFormat(4, 64));
+  const names = [...stored.keys()].filter((name) => name.endsWith('.scales'));
+  expect(names).toEqual([0, 1].map((layer) => `model.layers.${layer}.mlp.down_proj.scales`));
+  await expectOthersUntouched(checkpoint, stored, (tensor) => tensor.includes('down_proj'));
+  expect(() => planQuantised(checkpoint, mlxFormat(4, 128))).toThrow(/model: no matrix has rows .* groups of 128/);
   await checkpoint.close();
+});
+
+/** Bytes of every tensor of a model on the device, by name. */
+async function load(checkpoint: LoadableCheckpoint<ModelConfig>): Promise<Map<string, ArrayBuffer>> {
+  const weights = await loadWeights(gpu.device, gpu.kernels, checkpoint, 'f32');
+  const bytes = new Map<string, ArrayBuffer>();
+  for (const { label, buffer } of weightTensors(weights)) {
+    bytes.set(label, await gpu.device.read(buffer!));
+    gpu.device.destroyBuffer(buffer!);
+  }
+  await checkpoint.close();
+  return bytes;
+}
+
+describe('quantising while loading gives what writing and reading gives', () => {
+  it.each([
+    ['nf4', nf4Format(false)],
+    ['int4', mlxFormat(4, 64)],
+    ['int8', mlxFormat(8, 64)],
+  ] as const)('%s', async (packing, format) => {
+    const { checkpoint, directory } = await quantised('llama', format);
+    const written = await load(await openCheckpoint(directory, modelLayout));
+    const quantisedOnLoad = await load(quantiseOnLoad(checkpoint, packing));
+    expect([...quantisedOnLoad.keys()]).toEqual([...written.keys()]);
+    expect([...written.keys()].filter((label) => label.endsWith('.codes')).length).toBe(packing === 'nf4' ? 14 : 16);
+    for (const [label, bytes] of quantisedOnLoad)
+      expect(Buffer.from(bytes).equals(Buffer.from(written.get(label)!)), label).toBe(true);
+  });
+
+  it('double quantisation keeps the codes and moves the scales by under a hundredth', async () => {
+    const { checkpoint, directory } = await quantised('llama', nf4Format(true));
+    const written = await load(await openCheckpoint(directory, modelLayout));
+    for (const [label, bytes] of await load(quantiseOnLoad(checkpoint, 'nf4'))) {
+      const stored = written.get(label)!;
+      if (!label.endsWith('.scales')) expect(Buffer.from(bytes).equals(Buffer.from(stored)), label).toBe(true);
+      else expect(relativeError(new Float32Array(stored), new Float32Array(bytes)), label).toBeLessThan(0.01);
+    }
+  });
 });

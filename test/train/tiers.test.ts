@@ -22,7 +22,7 @@ const lora = { r: 16, alpha: 32, dropout: 0, targetModules: ['q_proj', 'v_proj',
 
 /** Losses of the demo's first steps, with fewer rows each so that emulated matrix units take seconds. */
 async function losses(tier: Tier): Promise<number[]> {
-  const opened = await openModel(undefined);
+  const opened = await openModel({});
   const rows = associationRows(
     { language: 'en', cues: loadMiniNorms('en').cues.slice(0, 8) },
     { prompt: LEXI_BASE_PROMPTS.en, maxAssociates: 8, seed: 42 },
