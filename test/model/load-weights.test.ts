@@ -3,11 +3,12 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { modelLayout } from '../../models/index.js';
 import { layerTensorName } from '../../models/tensors.js';
 import { type Checkpoint, openCheckpoint } from '../../src/formats/checkpoint.js';
-import { writeFileAtomic } from '../../src/formats/files.js';
+import { openFile, writeFileAtomic } from '../../src/formats/files.js';
 import { mlxFormat } from '../../src/formats/mlx-writer.js';
 import { nf4Format } from '../../src/formats/nf4-writer.js';
 import type { QuantisedFormat } from '../../src/formats/quantised-format.js';
-import { readTensor, toFloat32 } from '../../src/formats/safetensors.js';
+import { readHeader, readTensor, type TensorData, toFloat32 } from '../../src/formats/safetensors.js';
+import { writeSafetensors } from '../../src/formats/safetensors-file.js';
 import { writeShards } from '../../src/formats/safetensors-writer.js';
 import { BatchUniform } from '../../src/gpu/batch.js';
 import { BufferPool, Recorder } from '../../src/gpu/program.js';
@@ -20,7 +21,8 @@ import { dequantize, type Matrix } from '../../src/ops/dequantize.js';
 import { temporaryDirectory } from '../formats/helpers.js';
 import { floatCases, type GoldenCase, loadGolden, quantisedCases, readJson } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
-import { relativeError } from '../reference/random.js';
+import { packAwq, packGptq, packNatural } from '../reference/packing.js';
+import { randomSource, relativeError } from '../reference/random.js';
 import { promptLogits } from './prompt-logits.js';
 
 let gpu: TestGpu;
@@ -199,6 +201,54 @@ describe('a packed vocabulary larger than one binding', () => {
     for (const { parts } of [parted.weights.head, parted.weights.embedding]) expect(parts.length).toBeGreaterThan(1);
     const ids = [0, 1, 100, 200, vocabSize - 1];
     expect(await promptLogits(parted, null, ids)).toEqual(await promptLogits(whole, null, ids));
+  });
+
+  it.each(['gptq', 'awq'] as const)('is taken apart from what is stored column by column, %s', async (order) => {
+    const name = order === 'gptq' ? 'gptq-v2-asym' : 'awq';
+    const from = join(loadGolden(name).directory, 'model');
+    const directory = await temporaryDirectory();
+    const [n, k, groups] = [96, 64, 2];
+    const random = randomSource(7);
+    const draw = (count: number) => Uint8Array.from({ length: count }, () => Math.floor(16 * random()));
+    const [codes, zeros, scale] = [draw(n * k), draw(n * groups), 2 ** -7];
+    const source = await openFile(join(from, 'model.safetensors'));
+    const tensors: TensorData[] = [];
+    for (const info of (await readHeader(source)).tensors.values())
+      tensors.push({ ...info, data: await readTensor(source, info) });
+    await source.close();
+    const bytes = (words: Uint32Array) => new Uint8Array(words.buffer);
+    const transposed = Uint8Array.from(zeros, (_, i) => zeros[(i % groups) * n + Math.floor(i / groups)]);
+    const [qweight, qzeros, shape] =
+      order === 'gptq'
+        ? [packGptq(codes, n, k), packNatural(zeros), [k / 8, n]]
+        : [packAwq(codes, n, k), packAwq(transposed, n, groups), [k, n / 8]];
+    const scales = new Uint8Array(new Float32Array(n * groups).fill(scale).buffer);
+    tensors.push(
+      { name: 'lm_head.qweight', dtype: 'I32', shape, data: bytes(qweight) },
+      { name: 'lm_head.qzeros', dtype: 'I32', shape: [groups, n / 8], data: bytes(qzeros) },
+      { name: 'lm_head.scales', dtype: 'F32', shape: [groups, n], data: scales },
+    );
+    await writeSafetensors(join(directory, 'model.safetensors'), tensors);
+    const config = { ...readJson(join(from, 'config.json')), tie_word_embeddings: false };
+    await writeFileAtomic(join(directory, 'config.json'), JSON.stringify(config));
+    const checkpoint = await openCheckpoint(directory, modelLayout);
+    Object.defineProperty(gpu.device, 'maxBinding', { value: 64 * 64 * 4, configurable: true });
+    onTestFinished(() => {
+      Reflect.deleteProperty(gpu.device, 'maxBinding');
+    });
+    const weights = await loadWeights(gpu.device, gpu.kernels, checkpoint, 'f32', { stagingBytes: 2048 });
+    await checkpoint.close();
+    const expected = Float64Array.from(codes, (code, i) => {
+      const [row, group] = [Math.floor(i / k), Math.floor((i % k) / (k / groups))];
+      return (code - zeros[group * n + row]) * scale;
+    });
+    expect(weights.head.parts.map(({ first, rows }) => [first, rows])).toEqual([
+      [0, 64],
+      [64, 32],
+    ]);
+    for (const { first, rows, weight } of weights.head.parts)
+      expect(await unpack(weight, 'f32')).toEqual(expected.subarray(first * k, (first + rows) * k));
+    free(weights);
   });
 
   it('that is, a linear layer larger than that is refused', async () => {
