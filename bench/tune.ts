@@ -6,8 +6,10 @@ import type { Matrix } from '../src/ops/dequantize.js';
 import { matmul } from '../src/ops/matmul.js';
 import {
   defaultTensorTile,
+  fewRows,
   type MatmulProblem,
   type MatmulSettings,
+  rowsTile,
   type TensorTile,
   tensorTile,
 } from '../src/ops/matmul-tile.js';
@@ -46,14 +48,17 @@ export async function tuneMatmul(
   const problem: MatmulProblem = { ...product, dtype: 'f16', rank };
   const side = new Sides(bench, matrix, problem);
   try {
-    const first = defaultTensorTile(matrix, bench.device.features.cpu, problem);
-    const seen = new Set([JSON.stringify(first)]);
-    let best: MatmulSettings = first;
+    const { cpu, subgroups } = bench.device.features;
+    const tile = defaultTensorTile(matrix, cpu, problem);
+    const rows = subgroups && !cpu && rowsTile(problem) ? 'rows' : null;
+    const first: MatmulSettings = rows && problem.m <= fewRows ? rows : tile;
+    const seen = new Set([JSON.stringify(tile)]);
+    let best: MatmulSettings = tile;
     const beats = async (settings: MatmulSettings) => {
       const key = JSON.stringify(settings);
       if (seen.has(key) || seen.size > most) return false;
       seen.add(key);
-      if (settings !== 'registers' && !tensorTile(matrix, problem, settings)) return false;
+      if (typeof settings === 'object' && !tensorTile(matrix, problem, settings)) return false;
       const gain = await side.compare(best, settings);
       if (gain === null || gain < leastStep) return false;
       best = settings;
@@ -67,6 +72,8 @@ export async function tuneMatmul(
         }
       }
     }
+    // The best tile against the form that reads each weight once: where the one passes the other is a device's own.
+    if (rows) await beats(rows);
     if (best === first) return null;
     const gain = await side.compare(first, best);
     if (gain === null || gain < leastGain) return null;
@@ -125,7 +132,8 @@ class Sides {
       // Which comes first alternates too.
       for (const side of round % 2 ? ([1, 0] as const) : ([0, 1] as const)) {
         const settings = [first, second][side];
-        const ctx = { recorder, operand: 'f16', cpu: device.features.cpu, matrix: this.#matrix } as const;
+        const { cpu, subgroups } = device.features;
+        const ctx = { recorder, operand: 'f16', cpu, subgroups, matrix: this.#matrix } as const;
         matmul(
           { ...ctx, tuned: () => settings },
           { label: 'tune', form, x, w, c: this.#results[side], n, k, lora: { u, v, rank }, count: 'batch.rows' },

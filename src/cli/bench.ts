@@ -13,7 +13,7 @@ import type { Device } from '../gpu/device.js';
 import type { Tier } from '../model/language-model.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import type { PackedLayout } from '../ops/dequantize.js';
-import type { MatmulSettings } from '../ops/matmul-tile.js';
+import { fewRows, type MatmulSettings } from '../ops/matmul-tile.js';
 import { openAdapter } from './gpu.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
@@ -229,9 +229,8 @@ async function tune(open: OpenDevice, request: Request): Promise<{ rows: BenchRo
   const { products } = sweep(request, device.features.cpu);
   const found = new Map<string, MatmulSettings>();
   for (const { m, n, k } of products) {
-    // Up to 8 rows go through another kernel.
-    if (m <= 8) continue;
-    for (const form of ['nt', 'nn'] as const) {
+    // Few rows are those of decoding, which has no gradients.
+    for (const form of m <= fewRows ? (['nt'] as const) : (['nt', 'nn'] as const)) {
       const tuned = await tuneMatmul(open, matrix, {
         form,
         m,
@@ -245,7 +244,7 @@ async function tune(open: OpenDevice, request: Request): Promise<{ rows: BenchRo
         continue;
       }
       found.set(tuned.class, tuned.settings);
-      const settings = tuned.settings === 'registers' ? tuned.settings : JSON.stringify(tuned.settings);
+      const settings = typeof tuned.settings === 'string' ? tuned.settings : JSON.stringify(tuned.settings);
       console.log(
         `${name}: ${tuned.gain.toFixed(2)} times the default, ${tuned.gflops.toFixed(0)} GFLOP/s, ${tuned.tried} tried: ${settings}`,
       );

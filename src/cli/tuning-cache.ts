@@ -23,7 +23,8 @@ function tuningFile(info: GPUAdapterInfo): string {
 
 function originOf(info: GPUAdapterInfo, source: KernelSource): Origin {
   const hash = createHash('sha256');
-  for (const file of ['matmul-tensor.wgsl', 'include/matmul.wgsl']) hash.update(source(file));
+  for (const file of ['matmul-tensor', 'matmul-rows', 'include/matmul', 'include/dequantize'])
+    hash.update(source(`${file}.wgsl`));
   return {
     device: [info.vendor, info.architecture, info.device].join(', '),
     driver: info.description,

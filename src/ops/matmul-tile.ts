@@ -43,8 +43,8 @@ export interface TensorTile {
   readonly UNPACK: 0 | 1;
 }
 
-/** How the tensor tier computes a product: matrix units with these settings, or the register form. */
-export type MatmulSettings = TensorTile | 'registers';
+/** How the tensor tier computes a product: matrix units with these settings, the register form, or that of few rows. */
+export type MatmulSettings = TensorTile | 'registers' | 'rows';
 
 /** Rows × columns of a workgroup without shared memory; bench/LOG.md has the sweep. */
 export function directTile(m: number, n: number): Tile {
@@ -53,16 +53,17 @@ export function directTile(m: number, n: number): Tile {
   return { kernel: 'matmul-direct', defines: { TM, TN: 1, WG }, rows: TM, columns: WG * 4, packed: false };
 }
 
-/** Most rows of the form for decoding. */
-const fewRows = 8;
+/** Most rows that the form for decoding takes, and to which it is taken where nothing was measured. */
+const mostRows = 16;
+export const fewRows = 8;
 
 /** x·wᵀ of a few rows, each of w's read once; null where the problem is another. */
 export function rowsTile({ form, dtype, m, n, k, rank, packed }: MatmulProblem): Tile | null {
   const WIDE = dtype === 'f16' ? 8 : 4;
-  if (form !== 'nt' || m > fewRows || n % 4 || k % WIDE || rank % WIDE) return null;
+  if (form !== 'nt' || m > mostRows || n % 4 || k % WIDE || rank % WIDE) return null;
   const ROWS = 2 ** Math.ceil(Math.log2(m));
   const unpacks = packed !== null && dtype === 'f16';
-  return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: fewRows, columns: 4, packed: unpacks };
+  return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: mostRows, columns: 4, packed: unpacks };
 }
 
 /** Registers and workgroup memory, without matrix units. */

@@ -4,6 +4,7 @@ import { dequantize, type Matrix, matrixBytes, packedTensors } from './dequantiz
 import {
   defaultTensorTile,
   directTile,
+  fewRows,
   type MatmulForm,
   type MatmulProblem,
   rowsTile,
@@ -166,12 +167,12 @@ function unitOf(tile: Tile, dtype: DType): string {
 
 function chooseTile(ctx: OpContext, label: string, problem: MatmulProblem): Tile {
   const { form, m, n, k, rank } = problem;
+  const tuned = ctx.tuned?.(problem);
   const few = ctx.subgroups && !ctx.cpu ? rowsTile(problem) : null;
-  if (few) return few;
+  if (few && (tuned ? tuned === 'rows' : m <= fewRows)) return few;
   if (ctx.matrix) {
-    const tuned = ctx.tuned?.(problem);
     const tile =
-      (tuned && tuned !== 'registers' && tensorTile(ctx.matrix, problem, tuned)) ||
+      (tuned && typeof tuned === 'object' && tensorTile(ctx.matrix, problem, tuned)) ||
       (tuned !== 'registers' && tensorTile(ctx.matrix, problem, defaultTensorTile(ctx.matrix, ctx.cpu, problem)));
     if (tile) return tile;
   }

@@ -36,7 +36,7 @@ const choices: { readonly [name in keyof TensorTile]: readonly number[] } = {
 
 /** Whether something read from a file is settings of a matmul, as a search over `neighbours` may give them. */
 export function isMatmulSettings(value: unknown): value is MatmulSettings {
-  if (value === 'registers') return true;
+  if (value === 'registers' || value === 'rows') return true;
   if (typeof value !== 'object' || value === null) return false;
   const names = Object.keys(choices) as (keyof TensorTile)[];
   const tile = value as Record<string, unknown>;

@@ -34,6 +34,26 @@ it('weighs unpacking a packed matrix as it is staged against unpacking it before
   if (tuned) expect(tuned.class).toBe('8x8x8 of f16, nt nf4 64x128x64');
 });
 
+it('weighs the form for few rows against tiles', async () => {
+  const asOnGpu = await openTestGpu({ cpu: false });
+  const [matrix] = asOnGpu.device.matrixUnits;
+  try {
+    if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    const few = { form: 'nt', m: 4, n: 32, k: 64, packed: null } as const;
+    const tuned = await tuneMatmul(asOnGpu, matrix, few, 3);
+    // What is chosen unmeasured is no finding.
+    if (tuned) expect(tuned.settings).not.toBe('rows');
+    // Where only that form computes rightly it cannot lose.
+    const wrong = new KernelCache(asOnGpu.device, (path) => {
+      const text = kernelSource()(path);
+      return path === 'matmul-rows.wgsl' ? text : text.replace(/store\((.*)\);/g, 'store($1 * 1.01);');
+    });
+    expect(await tuneMatmul({ ...asOnGpu, kernels: wrong }, matrix, few, 3)).toBeNull();
+  } finally {
+    await asOnGpu.close();
+  }
+});
+
 it('refuses what computes another result, and goes on over the neighbours', async () => {
   const [matrix] = gpu.device.matrixUnits;
   if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');

@@ -22,11 +22,14 @@ const fewRows = [
   { m: 1, n: 4, k: 8, rank: 0 },
   { m: 3, n: 132, k: 72, rank: 8 },
   { m: 8, n: 52, k: 1032, rank: 16 },
+  { m: 13, n: 20, k: 520, rank: 8 },
 ];
 
 describe.each(tiers)('matmul, %s', (tier) => {
   describe.each(['direct', 'tiled', 'rows'])('%s form', (form) => {
-    const start = () => new OpRun(gpu, tier, { cpu: form === 'direct', subgroups: form === 'rows' });
+    const rows = form === 'rows';
+    const start = () =>
+      new OpRun(gpu, tier, { cpu: form === 'direct', subgroups: rows, tuned: () => (rows ? 'rows' : undefined) });
 
     it.each(form === 'rows' ? fewRows : shapes)(
       'x·wᵀ with adapter, bias and residual: %o',

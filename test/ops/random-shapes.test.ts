@@ -40,7 +40,8 @@ describe.each(Object.keys(randomCases))('%s at random shapes', (name) => {
       cpu: form === 'direct',
       subgroups: form === 'rows',
       matrix: form === 'matrices' ? matrix : undefined,
-      tuned: ({ packed }: MatmulProblem) => ({ ...smallTile, UNPACK: packed ? 1 : 0 }) as const,
+      tuned: ({ packed }: MatmulProblem) =>
+        form === 'rows' ? 'rows' : ({ ...smallTile, UNPACK: packed ? 1 : 0 } as const),
     };
     for (let seed = 1; seed <= shapes; seed++) {
       const tier = taken[seed % taken.length];

@@ -125,7 +125,7 @@ const gradient: RandomCase['record'] = (op, tier, draw) => {
 export const products: Readonly<Record<string, RandomCase>> = {
   'matmul-direct': { form: 'direct', record: either(forward(4, { m: 70, n: 50, k: 30 }), backward(4)) },
   matmul: { form: 'registers', record: either(forward(4, { m: 70, n: 50, k: 30 }), backward(4)) },
-  'matmul-rows': { form: 'rows', record: forward(8, { m: 8, n: 20, k: 150 }, 8) },
+  'matmul-rows': { form: 'rows', record: forward(8, { m: 16, n: 20, k: 150 }, 16) },
   'matmul-tensor': {
     form: 'matrices',
     tiers: ['f16'],
