@@ -7,21 +7,21 @@ import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { initialAdapter } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { planPpo } from '../model/ppo-memory.js';
+import type { TrainingMemory } from '../model/training-memory.js';
 import { ValueHead } from '../model/value-head.js';
 import { createRandom } from '../random.js';
 import { digestFile } from '../text/lines.js';
 import {
   type Answer,
-  countRollouts,
   initialPpoState,
   type Judgement,
   type PpoMetrics,
   type PpoResult,
   type PpoSnapshot,
   type PpoState,
-  rolloutShape,
   trainPpo,
 } from '../train/ppo.js';
+import { countRollouts, rolloutShape } from '../train/ppo-prompts.js';
 import { writeCheckpoint } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData } from './load-data.js';
@@ -291,20 +291,26 @@ function planMemory(
   const { packed } = model.checkpoint;
   const settings = ppoSettings(args, { data, model, microBatchTokens: longest, recompute: 0 });
   const { temperature, topP, topK } = settings;
-  const ppo = planPpo(open.device, model.config, open.tier, {
-    policy: config,
-    reference: reference?.config ?? null,
+  const rollout = {
+    ...rolloutShape(
+      data.questions.map(({ ids }) => ids),
+      settings,
+    ),
+    adapter: config,
     packed,
-    rollout: {
-      ...rolloutShape(
-        data.questions.map(({ ids }) => ids),
-        settings,
-      ),
-      maxNewTokens: args.responseLength,
-      promptTokens: longest,
-    },
-    sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set() },
-  });
+    tuning: open.tuning,
+    maxNewTokens: args.responseLength,
+    sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set<number>() },
+  };
+  const beside = (training: TrainingMemory) =>
+    planPpo(
+      open.device,
+      open.kernels,
+      model.config,
+      open.tier,
+      { reference: reference?.config ?? null, rollout },
+      training,
+    );
   if (args.microBatchTokens > 0 && args.microBatchTokens < longest)
     throw new InputError(
       `--micro-batch-tokens ${args.microBatchTokens} is less than the longest prompt and answer, ${longest} tokens: raise it, or lower --response-length.`,
@@ -319,22 +325,27 @@ function planMemory(
     data: { longest, fill: Math.ceil(args.batchSize / args.numMiniBatches) * longest },
   };
   const limit = memoryLimit(open, asked);
-  const run = planRun(open, request, limit.bytes === null ? null : limit.bytes - ppo.total);
+  // What stands beside depends little on the policy's own plan: that of the smallest is taken off the limit.
+  const least = beside(planRun(open, request, 0).bytes).total;
+  const run = planRun(open, request, limit.bytes === null ? null : limit.bytes - least);
+  const ppo = beside(run.bytes);
   const total = run.bytes.total + ppo.total;
   if (!run.fits)
     throw new InputError(
-      `The run needs ${formatBytes(total)} of device memory (weights ${formatBytes(run.bytes.weights)}, rollout ${formatBytes(ppo.rollout)}) ` +
+      `The run needs ${formatBytes(total)} of device memory (weights ${formatBytes(run.bytes.weights)}, KV cache ${formatBytes(ppo.cache)}) ` +
         `and ${limit.given ? '--memory-limit is' : 'the device has'} ${formatBytes(limit.bytes ?? 0)}: lower --batch-size, --response-length or --lora-r.`,
     );
-  const beside = [
-    ['critic', ppo.critic],
-    ['reference', ppo.reference],
-    ['KV cache of the rollout', ppo.rollout],
-    ['in all', total],
-  ] as const;
   const lines = [
     ...describePlan(run, model.config.layers, limit),
-    ...beside.map(([name, bytes]) => `  ${name.padEnd(28)} ${formatBytes(bytes).padStart(12)}`),
+    ...(
+      [
+        ['critic', ppo.critic],
+        ['reference', ppo.reference],
+        ['KV cache of the rollout', ppo.cache],
+        ['their inputs and scratch', ppo.programs],
+        ['in all', total],
+      ] as const
+    ).map(([name, bytes]) => `  ${name.padEnd(28)} ${formatBytes(bytes).padStart(12)}`),
   ];
   return { run, ppo, total, lines, maxLength: longest };
 }

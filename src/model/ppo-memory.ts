@@ -1,54 +1,44 @@
 import type { ModelConfig } from '../../models/config.js';
 import type { AdapterConfig } from '../formats/adapter.js';
 import type { DeviceShape } from '../gpu/device.js';
-import { Tensor } from '../gpu/tensor.js';
-import type { SamplingOptions } from '../ops/sample.js';
+import type { KernelCache } from '../gpu/kernels.js';
+import { poolSizes } from '../gpu/memory-plan.js';
 import { AdapterWeights } from './adapter.js';
 import { operandOf, type Tier } from './language-model.js';
-import { layOutRollout, type RolloutWishes, rolloutSize } from './rollout-program.js';
+import { planRollout, type RolloutPlan } from './rollout-memory.js';
+import type { TrainingMemory } from './training-memory.js';
 import { ValueHead } from './value-head.js';
-import { type PackedLayouts, weightsStandIn } from './weights.js';
 
 /** What PPO takes beside what training its policy alone would, bytes. */
 export interface PpoMemory {
   /** Adapter, gradients, moments and value head. */
   readonly critic: number;
   readonly reference: number;
-  /** KV cache and tables of the rollout. */
-  readonly rollout: number;
+  /** Keys and values of the rollout. */
+  readonly cache: number;
+  /** Inputs of the programs of reference, critic and rollout, and transient tensors that only a rollout needs. */
+  readonly programs: number;
   readonly total: number;
 }
 
-/** Plans what stands beside the policy and its programs, before anything is allocated. */
+/** Plans what stands beside the policy, whose training takes `training`, before anything is allocated. */
 export function planPpo(
-  device: Pick<DeviceShape, 'maxBinding'>,
+  device: DeviceShape,
+  kernels: KernelCache,
   config: ModelConfig,
   tier: Tier,
-  options: {
-    policy: AdapterConfig;
-    reference: AdapterConfig | null;
-    packed: PackedLayouts;
-    rollout: RolloutWishes;
-    sampling: SamplingOptions;
-  },
+  options: { reference: AdapterConfig | null; rollout: RolloutPlan & { adapter: AdapterConfig } },
+  training: Pick<TrainingMemory, 'slots' | 'batch'>,
 ): PpoMemory {
-  const operand = operandOf(tier);
-  const { maxBinding } = device;
-  const model = { config, operand, maxBinding, weights: weightsStandIn(config, operand, maxBinding, options.packed) };
-  let rollout = 0;
-  layOutRollout(
-    (label, dtype, shape) => {
-      const tensor = new Tensor(label, dtype, shape, null, 0, true);
-      rollout += tensor.bytes;
-      return tensor;
-    },
-    model,
-    rolloutSize(model, options.rollout),
-    { sampling: options.sampling, deterministic: false },
-  );
+  const { adapter: policy } = options.rollout;
   const bytesOf = (adapter: AdapterConfig, trainable: boolean) =>
-    AdapterWeights.bytes(config, adapter, operand, { trainable });
-  const critic = bytesOf(options.policy, true) + 6 * ValueHead.standIn(config.hiddenSize).parameters.bytes;
+    AdapterWeights.bytes(config, adapter, operandOf(tier), { trainable });
+  const critic = bytesOf(policy, true) + 6 * ValueHead.standIn(config.hiddenSize).parameters.bytes;
   const reference = options.reference ? bytesOf(options.reference, false) : 0;
-  return { critic, reference, rollout, total: critic + reference + rollout };
+  const { cache, tables, slots } = planRollout(device, kernels, config, tier, options.rollout);
+  const sum = (sizes: readonly number[]) => sizes.reduce((a, b) => a + b, 0);
+  const shared = sum(poolSizes([training.slots, slots])) - sum(training.slots);
+  // Programs of the reference and of the critic as many as a run of SFT has of its own.
+  const programs = tables + shared + training.batch;
+  return { critic, reference, cache, programs, total: critic + reference + cache + programs };
 }

@@ -3,11 +3,12 @@ import type { AdapterWeights, Moments } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { type Completion, RolloutEngine } from '../model/rollout.js';
 import type { ValueHead, ValueHeadMoments, ValueHeadNumbers } from '../model/value-head.js';
-import { createRandom, sequenceSeed, shuffle } from '../random.js';
+import { sequenceSeed } from '../random.js';
 import { Learner, type LearnerState } from './learner.js';
 import type { AdamWOptions } from './optimizer.js';
 import type { Sequence } from './ppo-batch.js';
 import { adaptKlCoef, estimateAdvantages, type KlEstimator, tokenRewards, whiten } from './ppo-math.js';
+import { countRollouts, rolloutPrompts, rolloutShape } from './ppo-prompts.js';
 import { Scorer } from './ppo-scoring.js';
 import { PpoUpdater, type UpdateMetrics } from './ppo-update.js';
 import { type RunningState, RunningStatistics } from './running-statistics.js';
@@ -169,40 +170,6 @@ export function initialPpoState(klCoef: number, seed: number): PpoState {
   return { ...counts, policy: learner, critic: learner, klCoef, scores, seed };
 }
 
-export function countRollouts(options: Pick<PpoOptions, 'totalEpisodes' | 'batchSize'>): number {
-  return Math.ceil(options.totalEpisodes / options.batchSize);
-}
-
-/** What the rollouts need room for at most. */
-export function rolloutShape(
-  prompts: readonly Int32Array[],
-  { batchSize, numGenerations }: Pick<PpoOptions, 'batchSize' | 'numGenerations'>,
-): { batchSize: number; maxPromptTokens: number; promptPlaces: number } {
-  const maxPromptTokens = prompts.reduce((most, { length }) => Math.max(most, length), 0);
-  return { batchSize, maxPromptTokens, promptPlaces: (batchSize / numGenerations) * maxPromptTokens };
-}
-
-/** The prompts of a rollout, by index: each pass over them in an order of its own, a rollout may begin one within. */
-export function rolloutPrompts(
-  count: number,
-  step: number,
-  options: Pick<PpoOptions, 'batchSize' | 'numGenerations' | 'seed' | 'shuffle'>,
-): number[] {
-  const wanted = options.batchSize / options.numGenerations;
-  const orders = new Map<number, number[]>();
-  return Array.from({ length: wanted }, (_, i) => {
-    const place = step * wanted + i;
-    const epoch = Math.floor(place / count);
-    let order = orders.get(epoch);
-    if (!order) {
-      order = [...Array(count).keys()];
-      if (options.shuffle) order = shuffle(order, createRandom(options.seed * 1_000_003 + epoch));
-      orders.set(epoch, order);
-    }
-    return order[place % count];
-  });
-}
-
 /**
  * Proximal policy optimisation of an adapter: sample answers, score them, hold them against the reference, estimate
  * advantages by the critic, and update policy and critic by clipped losses over tries of the rollout. The old
@@ -220,14 +187,13 @@ export async function trainPpo(
   const { policy, critic, valueHead } = models;
   const total = countRollouts(options);
   const start = from?.state ?? initialPpoState(options.klCoef, options.seed);
-  const { responseLength, temperature, topP, topK, microBatchTokens, recompute, stopIds, cliprange } = options;
+  const { responseLength, temperature, topP, topK, recompute, stopIds, cliprange } = options;
   const engine = await RolloutEngine.create(model, {
     adapter: policy,
     maxNewTokens: responseLength,
     stopIds,
     sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set() },
     ...rolloutShape(prompts, options),
-    promptTokens: microBatchTokens,
   });
   const scorer = new Scorer(model, models, options);
   const learners = {

@@ -54,7 +54,7 @@ describe('lexalign ppo', () => {
     const { code, stdout, stderr } = await lexalign(...common('run'), '--total-episodes', '18', '--save-steps', '1');
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(/Data: 9 questions of .*rank\.jsonl; .*\n.*Cue: .*\n.*Words: .*\n.* → /s);
-    expect(stdout).toMatch(/critic .*\n {2}reference .*\n {2}KV cache of the rollout .*\n {2}in all/);
+    expect(stdout).toMatch(/critic .*\n {2}reference .*\n {2}KV cache of the rollout .*\n.*\n {2}in all/);
     expect(stdout).toContain('PPO: 3 rollouts of 6 answers, 4 updates each');
     const metrics = metricsOf(at('run'));
     expect(metrics.map(({ step, episode }) => [step, episode])).toEqual([

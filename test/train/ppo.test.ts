@@ -8,9 +8,9 @@ import {
   type PpoResult,
   type PpoSnapshot,
   type PpoState,
-  rolloutPrompts,
   trainPpo,
 } from '../../src/train/ppo.js';
+import { rolloutPrompts } from '../../src/train/ppo-prompts.js';
 import { openTestGpu, type TestGpu, type Tier, tiers } from '../gpu.js';
 import { flatten, type GoldenModel, openGolden } from './helpers.js';
 
