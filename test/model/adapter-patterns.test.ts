@@ -7,6 +7,7 @@ import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
+import { Optimizer } from '../../src/train/optimizer.js';
 import { type Golden, loadGolden } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 import { loraName } from '../reference/decoder.js';
@@ -72,5 +73,18 @@ it('an adapter whose modules differ in rank and alpha: loss and gradients of the
   const { A, B } = gradients.get(q)!;
   expect(A.subarray(r * shapes.get(q)!.in).every((value) => value === 0)).toBe(true);
   expect(B.filter((_, i) => i % 11 >= r).some((value) => value !== 0)).toBe(true);
+
+  // A step makes the operands of what it changed with each module's own scale, as they are made of what is uploaded.
+  const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 0, loraPlusRatio: 1 };
+  const optimizer = await Optimizer.create(model, weights.chunks, adam);
+  expect((await optimizer.step(1e-2, 1)).finite).toBe(true);
+  const after = await program.run(batch, { gradScale: 0, dropout: 0, seed: 0 });
+  expect(after).not.toEqual(logprobs);
+  const stepped = await weights.download();
+  expect(stepped.config).toEqual(adapter.config);
+  expect([...stepped.tensors.get(q)!.A].slice(-4)).toEqual([...more].slice(-4)); // B's columns were zero, no gradient
+  await model.setAdapter(weights, stepped);
+  expect(await program.run(batch, { gradScale: 0, dropout: 0, seed: 0 })).toEqual(after);
+  optimizer.destroy();
   weights.destroy();
 });
