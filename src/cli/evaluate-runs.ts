@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError, UsageError } from '../errors.js';
+import type { Provenance } from '../evaluate/result.js';
 import type { Adapter } from '../formats/adapter.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
@@ -57,13 +58,7 @@ export function checkPositions(model: OpenModel, tokens: number, what: string, m
   }
 }
 
-/** What a result was made of: the command that repeats it, and digests of its files. */
-export interface Provenance {
-  readonly command: string;
-  readonly created: string;
-  readonly files: readonly { readonly file: string; readonly sha256: string }[];
-}
-
+/** What a result was made of. */
 export async function provenance(
   args: EvaluateArguments,
   given: ReadonlySet<string>,

@@ -2,6 +2,7 @@ import { fold, requireKnown } from '../../datasets/participants.js';
 import { readSurvey } from '../../datasets/survey-file.js';
 import { InputError, UsageError } from '../errors.js';
 import { alignColumns } from '../evaluate/report.js';
+import type { SurveySubset } from '../evaluate/result.js';
 import { type ScoredSurvey, scoreSurvey, surveyExamples, surveyTries } from '../evaluate/score-survey.js';
 import type { Estimate } from '../evaluate/statistics.js';
 import {
@@ -20,7 +21,6 @@ import { LEXI_BASE_SURVEY_PROMPTS, type OptionFormat, SURVEY_PROMPTS } from '../
 import { isLexiBase } from './association-prompt.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
-import type { SurveySubset } from './evaluation-result.js';
 import { writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
 import { openModel, requireTokenizer } from './session.js';

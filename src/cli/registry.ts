@@ -10,6 +10,7 @@ import type { Command } from './main.js';
 import { planCommand } from './plan.js';
 import { ppoCommand } from './ppo.js';
 import { quantizeCommand } from './quantize.js';
+import { reportCommand } from './report.js';
 import { scoreCommand } from './score.js';
 import { sftCommand } from './sft.js';
 
@@ -24,6 +25,7 @@ export const commands: readonly Command[] = [
   generateCommand,
   scoreCommand,
   evaluateCommand,
+  reportCommand,
   quantizeCommand,
   exportCommand,
   checkAdapterCommand,

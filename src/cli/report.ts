@@ -1,0 +1,214 @@
+import { stat } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { basename, dirname, join } from 'node:path';
+import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
+import { InputError, UsageError } from '../errors.js';
+import { type ReportBlock, type ReportDocument, type ReportSection, toMarkdown } from '../evaluate/report-document.js';
+import { toHtml } from '../evaluate/report-html.js';
+import {
+  affectSection,
+  associationSection,
+  type Metrics,
+  sideEffectsSection,
+  surveySection,
+  trainingSection,
+} from '../evaluate/report-sections.js';
+import type { EvaluationResult } from '../evaluate/result.js';
+import { makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';
+import { digestFile, readLines } from '../text/lines.js';
+import { readEvaluationResult } from './evaluation-result.js';
+import type { Command } from './main.js';
+import { configOption } from './options.js';
+import { checkJson, jsonOption, writeJson } from './output-file.js';
+import { checkOutput } from './run-directory.js';
+
+const options = {
+  input: {
+    type: 'string',
+    demandOption: true,
+    describe: 'Results (the --json of evaluate) and directories of runs and imported data, comma-separated',
+  },
+  output: { type: 'string', demandOption: true, describe: 'Directory for report.html, report.md and report.json' },
+  title: { type: 'string', default: 'Alignment report', describe: 'Heading' },
+  ...jsonOption,
+  ...configOption,
+} as const satisfies Record<string, Options>;
+type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
+
+export const reportCommand: Command = {
+  command: 'report',
+  describe: 'Gather results and runs into one HTML file that opens without network, and Markdown and JSON',
+  options,
+  computes: false,
+  run: async (args) => {
+    await runReport(args as Arguments);
+    return 0;
+  },
+};
+
+/** What one input adds. */
+interface Part {
+  readonly sections: readonly ReportSection[];
+  /** The command that made it, where it is known. */
+  readonly command: string | null;
+  readonly files: readonly { readonly file: string; readonly sha256: string }[];
+  /** As it goes into report.json. */
+  readonly data: unknown;
+}
+
+async function runReport(args: Arguments): Promise<void> {
+  const inputs = args.input.split(',').map((input) => input.trim());
+  if (inputs.some((input) => input === '')) throw new UsageError('--input has an empty name between its commas.');
+  await checkJson(args.json, args.output);
+  await checkOutput(args.output);
+  const parts: Part[] = [];
+  for (const input of inputs) parts.push(await readPart(input));
+  const document: ReportDocument = {
+    title: args.title,
+    created: new Date().toISOString(),
+    sections: [...parts.flatMap(({ sections }) => sections), howMade(parts)],
+  };
+  const result = { title: document.title, created: document.created, inputs: parts.map(({ data }) => data) };
+  await makeDirectory(args.output);
+  await writeFileAtomic(join(args.output, 'report.html'), toHtml(document, await readChartLibrary()));
+  await writeFileAtomic(join(args.output, 'report.md'), toMarkdown(document));
+  await writeFileAtomic(join(args.output, 'report.json'), `${JSON.stringify(result, null, 2)}\n`);
+  await writeJson(args.json, result);
+  if (args.json !== '-') console.log(`Report: ${join(args.output, 'report.html')}, report.md, report.json`);
+}
+
+async function readPart(input: string): Promise<Part> {
+  const info = await stat(input).catch(() => null);
+  if (!info) throw new InputError(`--input ${input} does not exist.`);
+  if (info.isFile()) return readResult(input);
+  if (await isFile(join(input, 'run.json'))) return readRun(input);
+  if (await isFile(join(input, 'card.json'))) return readCard(input);
+  throw new InputError(`--input ${input} is a directory without run.json (of a run) or card.json (of imported data).`);
+}
+
+async function readResult(file: string): Promise<Part> {
+  const result = await readEvaluationResult(file);
+  const { provenance } = result;
+  if (typeof provenance?.command !== 'string' || !Array.isArray(provenance.files)) {
+    throw new InputError(`${file} does not say what it was made of: evaluate again with this version`);
+  }
+  let sections: ReportSection[];
+  try {
+    sections = [section(result)];
+  } catch (error) {
+    // A file cut or edited by hand: the figures that a section needs are not there.
+    throw new InputError(`${file} lacks figures of evaluate ${result.measure}: ${(error as Error).message}`);
+  }
+  const own = { file, sha256: await digestFile(file) };
+  return { sections, command: provenance.command, files: [own, ...provenance.files], data: result };
+}
+
+function section(result: EvaluationResult): ReportSection {
+  if (result.measure === 'association') return associationSection(result);
+  if (result.measure === 'affect') return affectSection(result);
+  return result.measure === 'survey' ? surveySection(result) : sideEffectsSection(result);
+}
+
+/** Largest run.json and card.json that is read. */
+const maxJson = 16e6;
+
+async function readRun(directory: string): Promise<Part> {
+  const { value } = await readJsonInside(directory, 'run.json', maxJson);
+  const run = isRecord(value) ? value : {};
+  const metrics: Record<string, unknown>[] = [];
+  const file = join(directory, 'metrics.jsonl');
+  if (await isFile(file)) {
+    let number = 0;
+    for await (const line of readLines(file)) {
+      number++;
+      if (line.trim() !== '') metrics.push(parseLine(line, `${file}, line ${number}`));
+    }
+  }
+  const data = Array.isArray(run.data) ? run.data.filter(isRecord) : [];
+  const files = data.flatMap(({ file: name, sha256 }) =>
+    typeof name === 'string' && typeof sha256 === 'string' ? [{ file: name, sha256 }] : [],
+  );
+  const weights = join(directory, 'adapter_model.safetensors');
+  if (await isFile(weights)) files.push({ file: weights, sha256: await digestFile(weights) });
+  const { command, arguments: given, started, finished, model, versions, device, result } = run;
+  const words = Object.entries(isRecord(given) ? given : {}).flatMap(([name, argument]) => toOption(name, argument));
+  const sections = [trainingSection(basename(directory), metrics as Metrics)];
+  return {
+    sections: sections.filter(({ blocks }) => blocks.length > 0),
+    command: typeof command === 'string' ? ['npx lexalign', command, ...words].join(' ') : null,
+    files,
+    data: {
+      run: directory,
+      command,
+      arguments: given,
+      started,
+      finished,
+      model,
+      versions,
+      device,
+      data,
+      result,
+      metrics,
+    },
+  };
+}
+
+function parseLine(line: string, where: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(line);
+    if (isRecord(value)) return value;
+  } catch {
+    // Told below, as for what is no object.
+  }
+  throw new InputError(`${where} is not a JSON object`);
+}
+
+/** An option as it is typed; none for what was not given. */
+function toOption(name: string, value: unknown): string[] {
+  const option = name.replaceAll('_', '-');
+  if (value === null || value === undefined) return [];
+  if (typeof value === 'boolean') return [value ? `--${option}` : `--no-${option}`];
+  const text = String(value);
+  return [`--${option}`, /^[\w./,:+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`];
+}
+
+async function readCard(directory: string): Promise<Part> {
+  const { value } = await readJsonInside(directory, 'card.json', maxJson);
+  const { title, counts, inputs, outputs } = isRecord(value) ? value : {};
+  if (typeof title !== 'string' || !isRecord(counts) || !Array.isArray(inputs) || !Array.isArray(outputs)) {
+    throw new InputError(`${join(directory, 'card.json')} is no card of lexalign data`);
+  }
+  const rows = Object.entries(counts).map(([name, count]) => [name, String(count)]);
+  const files = [...inputs, ...outputs.map((file) => ({ ...file, file: join(directory, String(file.file)) }))];
+  const blocks: ReportBlock[] = [{ kind: 'table', head: ['what', 'how many'], rows }];
+  return { sections: [{ title: `Data: ${title}`, blocks }], command: null, files, data: value };
+}
+
+/** The commands that repeat everything, and the digests of what went in. */
+function howMade(parts: readonly Part[]): ReportSection {
+  const commands = parts.flatMap(({ command }) => command ?? []);
+  const digests = new Map(
+    parts.flatMap(({ files }) => files.map(({ file, sha256 }) => [`${file} ${sha256}`, [file, sha256]])),
+  );
+  return {
+    title: 'How it was made',
+    blocks: [
+      ...(commands.length > 0 ? [{ kind: 'code' as const, text: commands.join('\n') }] : []),
+      { kind: 'table', head: ['file', 'SHA-256'], rows: [...digests.values()] },
+    ],
+  };
+}
+
+/** Chart.js, as one script for a page. */
+async function readChartLibrary(): Promise<string> {
+  const main = createRequire(import.meta.url).resolve('chart.js');
+  return (await readFileInside(dirname(main), 'chart.umd.min.js', maxJson)).toString('utf8');
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null))?.isFile() ?? false;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

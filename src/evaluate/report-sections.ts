@@ -1,0 +1,337 @@
+import { normalizeWord } from './association.js';
+import { normalize } from './distribution.js';
+import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
+import type { AffectResult, AssociationResult, SideEffectsResult, SurveyResult, SurveySubset } from './result.js';
+import type { Estimate, SignedRankTest } from './statistics.js';
+
+/** Cues that are shown side by side, and words of each. */
+const shown = { cues: 12, words: 8 };
+
+const percent = (share: number) => (100 * share).toFixed(1);
+const signed = (value: number, digits: number) =>
+  `${value > 0 ? '+' : ''}${value.toFixed(digits)}`.replace(/^-(0\.?0*)$/, '$1');
+const interval = ({ low, high }: Estimate, show: (value: number) => string) => `${show(low)} to ${show(high)}`;
+const pValue = ({ p }: SignedRankTest) => (p < 0.001 ? '<0.001' : p.toFixed(3));
+
+/** P@K as table and curves, Spearman, and answers side by side. */
+export function associationSection({
+  language,
+  norms,
+  ks,
+  human,
+  runs,
+  gains,
+  model,
+}: AssociationResult): ReportSection {
+  const rows = runs.flatMap(({ name, precision, spearman, refused, empty, n }) => [
+    ...precision.flatMap(({ k, own, other }) => [
+      [name, `P@${k}, %`, percent(own.mean), interval(own, percent), percent(other.mean), String(own.n)],
+    ]),
+    spearman
+      ? [
+          name,
+          'Spearman',
+          spearman.mean.toFixed(3),
+          interval(spearman, (value) => value.toFixed(3)),
+          '',
+          String(spearman.n),
+        ]
+      : [name, 'Spearman', 'no cue with three shared words', '', '', '0'],
+    ...(refused + empty > 0
+      ? [[name, 'refusals; answers without a word', `${refused}; ${empty}`, '', '', String(n)]]
+      : []),
+  ]);
+  const points = (share: number) => signed(100 * share, 1);
+  const change = (gains ?? []).map(({ k, own, aboveOther }) => [
+    `P@${k}, points`,
+    points(own.mean),
+    interval(own, points),
+    points(aboveOther.mean),
+    interval(aboveOther, points),
+    String(own.n),
+  ]);
+  const curves: Chart = {
+    type: 'line',
+    title: 'P@K with 95 % intervals',
+    x: { title: 'K', values: ks },
+    y: { title: 'P@K, %', min: 0 },
+    series: runs.map(({ name, precision }) => ({
+      name,
+      values: precision.map(({ own }) => 100 * own.mean),
+      low: precision.map(({ own }) => 100 * own.low),
+      high: precision.map(({ own }) => 100 * own.high),
+    })),
+  };
+  const examples = human.slice(0, shown.cues).map(({ cue, words }, i): Cell[] => {
+    const known = new Set(words.map(normalizeWord));
+    return [
+      cue,
+      words.slice(0, shown.words).map((text) => ({ text, strong: false })),
+      ...runs.map(({ cues }) =>
+        cues[i].predictions.slice(0, shown.words).map((text) => ({ text, strong: known.has(text) })),
+      ),
+    ];
+  });
+  return {
+    title: `Associations (${language})`,
+    blocks: [
+      {
+        kind: 'text',
+        text: `${human.length} cues of ${norms}, asked of ${model}. "Other list" is P@K against another cue's list.`,
+      },
+      { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
+      ...(change.length > 0
+        ? [table(['gain', 'own list', '95 % interval', 'own − other', '95 % interval', 'n'], change)]
+        : []),
+      { kind: 'chart', chart: curves },
+      { kind: 'text', text: `What people and models answer to the first cues; what stands out is on people's list.` },
+      table(['cue', 'people', ...runs.map(({ name }) => name)], examples),
+    ],
+  };
+}
+
+/** Ratings of associates: means, distances, tests, and how the medians are spread. */
+export function affectSection({ language, dimensions, run_names, cues }: AffectResult): ReportSection {
+  const two = (value: number) => value.toFixed(2);
+  const rows = dimensions.flatMap(({ dimension, human, runs, change }) => [
+    [
+      dimension,
+      'people',
+      percent(human.coverage),
+      two(human.mean.mean),
+      interval(human.mean, two),
+      '',
+      '',
+      String(human.mean.n),
+    ],
+    ...runs.map(({ coverage, mean, distance, test }, i) => [
+      dimension,
+      run_names[i].name,
+      percent(coverage),
+      two(mean.mean),
+      interval(mean, two),
+      two(distance.mean),
+      pValue(test),
+      String(mean.n),
+    ]),
+    ...(change
+      ? [
+          [
+            dimension,
+            'nearer to people by',
+            '',
+            signed(change.nearer.mean, 2),
+            interval(change.nearer, (v) => signed(v, 2)),
+            '',
+            pValue(change.nearerTest),
+            String(change.nearer.n),
+          ],
+        ]
+      : []),
+  ]);
+  return {
+    title: `Affect and concreteness (${language})`,
+    blocks: [
+      {
+        kind: 'text',
+        text: `Median rating of the first associates of each of ${cues.length} cues; p of Wilcoxon's signed-rank test, of runs against people.`,
+      },
+      table(['dimension', 'who', 'coverage, %', 'mean', '95 % interval', 'distance', 'p', 'n'], rows),
+      ...dimensions.map(({ dimension, human, runs }): ReportBlock => {
+        const series = [
+          { name: 'people', medians: human.medians },
+          ...runs.map(({ medians }, i) => ({ name: run_names[i].name, medians })),
+        ];
+        return { kind: 'chart', chart: histogram(`Medians of the cues: ${dimension}`, dimension, series) };
+      }),
+    ],
+  };
+}
+
+/** Shares of values in ten bins between the least and the greatest. */
+function histogram(
+  title: string,
+  name: string,
+  series: readonly { name: string; medians: readonly (number | null)[] }[],
+): Chart {
+  const bins = 10;
+  const all = series.flatMap(({ medians }) => medians.filter((median) => median !== null));
+  const low = Math.min(...all);
+  const width = (Math.max(...all) - low) / bins || 1;
+  const bin = (value: number) => Math.min(bins - 1, Math.floor((value - low) / width));
+  return {
+    type: 'bar',
+    title,
+    x: {
+      title: name,
+      values: Array.from(
+        { length: bins },
+        (_, i) => `${(low + i * width).toFixed(1)} to ${(low + (i + 1) * width).toFixed(1)}`,
+      ),
+    },
+    y: { title: 'cues, %', min: 0 },
+    series: series.map(({ name: who, medians }) => {
+      const known = medians.filter((median) => median !== null);
+      const counts = new Array<number>(bins).fill(0);
+      for (const median of known) counts[bin(median)]++;
+      return { name: who, values: counts.map((count) => (known.length > 0 ? (100 * count) / known.length : 0)) };
+    }),
+  };
+}
+
+/** Distances to two countries, the movement, and the answers to each question of high tension. */
+export function surveySection({
+  language,
+  countries,
+  questions,
+  high_tension,
+  runs,
+  change,
+  model,
+}: SurveyResult): ReportSection {
+  const subsets: readonly [SurveySubset, string][] = [
+    ['all', 'all questions'],
+    ['emd', 'high tension'],
+    ['sorted', "high tension by the paper's code"],
+  ];
+  const three = (value: number) => value.toFixed(3);
+  const rows = subsets.flatMap(([subset, title]) =>
+    runs.map(({ name, summaries }) => {
+      const { n, countries: own, difference, closer } = summaries[subset];
+      const each = own.flatMap(({ emd, js, same_mode }) => [three(emd.mean), three(js.mean), percent(same_mode.mean)]);
+      const emd = difference.emd;
+      return [
+        title,
+        name,
+        ...each,
+        signed(emd.mean, 3),
+        interval(emd, (v) => signed(v, 3)),
+        `${closer.emd.first} : ${closer.emd.second}`,
+        String(n),
+      ];
+    }),
+  );
+  const moved = subsets.flatMap(([subset, title]) =>
+    (change?.[subset].toward ?? []).map(({ country, emd, js, test }) => [
+      title,
+      country,
+      signed(emd.mean, 3),
+      interval(emd, (v) => signed(v, 3)),
+      signed(js.mean, 3),
+      interval(js, (v) => signed(v, 3)),
+      pValue(test),
+      String(emd.n),
+    ]),
+  );
+  const [{ summaries }] = runs;
+  return {
+    title: `Survey (${language}): ${countries.join(' and ')}`,
+    blocks: [
+      {
+        kind: 'text',
+        text: `${questions.length} questions asked of ${model}, options in every rotation and format. Before training the options hold ${percent(summaries.all.mass.mean)} % of the model's probability, and order and labels move ${percent(summaries.all.order_effect.mean)} % of the shares. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+      },
+      table(
+        [
+          'questions',
+          'model',
+          ...countries.flatMap((country) => [`EMD ${country}`, `JS ${country}`, `same mode ${country}, %`]),
+          'EMD difference',
+          '95 % interval',
+          `closer ${countries.join(' : ')}`,
+          'n',
+        ],
+        rows,
+      ),
+      ...(moved.length > 0
+        ? [table(['questions', 'moved toward', 'EMD', '95 % interval', 'JS', '95 % interval', 'p', 'n'], moved)]
+        : []),
+      ...high_tension.emd.map((at): ReportBlock => {
+        const { id, question, options, countries: shares } = questions[at];
+        return {
+          kind: 'chart',
+          chart: {
+            type: 'bar',
+            title: `${id}: ${question}`,
+            x: { title: '', values: options.map(({ text }) => text) },
+            y: { title: '%', min: 0, max: 100 },
+            series: [
+              ...runs.map(({ name, answers }) => ({ name, values: answers[at].shares.map((share) => 100 * share) })),
+              ...countries.map((country) => ({
+                name: country,
+                values: normalize(shares[country].shares).map((share) => 100 * share),
+              })),
+            ],
+          },
+        };
+      }),
+    ],
+  };
+}
+
+export function sideEffectsSection({ language, runs, change, model }: SideEffectsResult): ReportSection {
+  const two = (value: number) => value.toFixed(2);
+  const rows = runs.flatMap(({ name, perplexity, followed }) => [
+    [name, 'perplexity', two(perplexity.mean), interval(perplexity, two), String(perplexity.n)],
+    [name, 'instructions followed, %', percent(followed.mean), interval(followed, percent), String(followed.n)],
+  ]);
+  const points = (share: number) => signed(100 * share, 1);
+  if (change) {
+    const { perplexityFactor: factor, followed } = change;
+    rows.push(
+      ['change', 'perplexity, times', factor.mean.toFixed(3), interval(factor, (v) => v.toFixed(3)), String(factor.n)],
+      ['change', 'instructions, points', points(followed.mean), interval(followed, points), String(followed.n)],
+    );
+  }
+  return {
+    title: `Side effects (${language})`,
+    blocks: [
+      { kind: 'text', text: `General text and simple instructions, ${model}.` },
+      table(['model', 'measure', 'value', '95 % interval', 'n'], rows),
+    ],
+  };
+}
+
+/** Lines of a run's metrics.jsonl. */
+export type Metrics = readonly Readonly<Record<string, unknown>>[];
+
+/** Curves of a training run: what of these its metrics hold. */
+const curves: readonly { readonly title: string; readonly y: string; readonly keys: readonly string[] }[] = [
+  { title: 'loss', y: 'loss', keys: ['loss', 'eval_loss'] },
+  { title: 'learning rate', y: 'rate', keys: ['learning_rate'] },
+  { title: 'score of the rollouts', y: 'score', keys: ['objective/scores', 'eval/scores'] },
+  { title: 'KL from the reference', y: 'nats', keys: ['objective/kl'] },
+  { title: 'losses of policy and value', y: 'loss', keys: ['loss/policy_avg', 'loss/value_avg'] },
+];
+/** Points of a curve at most. */
+const mostPoints = 400;
+
+export function trainingSection(name: string, metrics: Metrics): ReportSection {
+  const blocks = curves.flatMap(({ title, y, keys }): ReportBlock[] => {
+    const own = keys.filter((key) => metrics.some((line) => typeof line[key] === 'number'));
+    if (own.length === 0) return [];
+    const lines = metrics.filter((line) => own.some((key) => typeof line[key] === 'number'));
+    const every = Math.ceil(lines.length / mostPoints);
+    const kept = lines.filter(
+      (line, i) => i % every === 0 || i === lines.length - 1 || typeof line.eval_loss === 'number',
+    );
+    const value = (entry: unknown) => (typeof entry === 'number' ? entry : null);
+    return [
+      {
+        kind: 'chart',
+        chart: {
+          type: 'line',
+          title: `${name}: ${title}`,
+          x: { title: 'step', values: kept.map(({ step }) => Number(step)) },
+          y: { title: y },
+          series: own.map((key) => ({ name: key, values: kept.map((line) => value(line[key])) })),
+        },
+      },
+    ];
+  });
+  return { title: `Training: ${name}`, blocks };
+}
+
+function table(head: readonly string[], rows: readonly (readonly Cell[])[]): ReportBlock {
+  return { kind: 'table', head, rows };
+}

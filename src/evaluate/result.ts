@@ -1,0 +1,67 @@
+import type { AffectSummary } from './affect.js';
+import type { CueScore } from './association.js';
+import type { AssociationGain, AssociationSummary } from './report.js';
+import type { SideEffects, sideEffectChange } from './side-effects.js';
+import type { SurveyAnswer, SurveyChange, SurveyQuestion, SurveySummary } from './survey.js';
+
+/** What a result was made of: the command that repeats it, and digests of its files. */
+export interface Provenance {
+  readonly command: string;
+  readonly created: string;
+  readonly files: readonly { readonly file: string; readonly sha256: string }[];
+}
+
+interface Common {
+  readonly model: string;
+  readonly language: string;
+  readonly provenance: Provenance;
+}
+
+/** The `--json` of `evaluate association`. */
+export interface AssociationResult extends Common {
+  readonly measure: 'association';
+  readonly norms: string;
+  readonly ks: readonly number[];
+  readonly human: readonly { readonly cue: string; readonly words: readonly string[] }[];
+  readonly runs: readonly (AssociationSummary & {
+    readonly name: string;
+    readonly adapter: string | null;
+    readonly cues: readonly (CueScore & { readonly text: string })[];
+  })[];
+  readonly gains: readonly AssociationGain[] | null;
+}
+
+/** The `--json` of `evaluate affect`. */
+export interface AffectResult extends Common {
+  readonly measure: 'affect';
+  readonly cues: readonly string[];
+  readonly run_names: readonly { readonly name: string; readonly adapter: string | null }[];
+  readonly dimensions: readonly AffectSummary[];
+}
+
+/** The `--json` of `evaluate survey`. */
+export interface SurveyResult extends Common {
+  readonly measure: 'survey';
+  readonly countries: readonly [string, string];
+  readonly questions: readonly SurveyQuestion[];
+  readonly high_tension: Readonly<Record<'emd' | 'sorted', readonly number[]>>;
+  readonly runs: readonly {
+    readonly name: string;
+    readonly adapter: string | null;
+    readonly answers: readonly SurveyAnswer[];
+    readonly summaries: Readonly<Record<SurveySubset, SurveySummary>>;
+  }[];
+  readonly change: Readonly<Record<SurveySubset, SurveyChange>> | null;
+}
+
+/** All questions, or those of high tension by either formula. */
+export type SurveySubset = 'all' | 'emd' | 'sorted';
+
+/** The `--json` of `evaluate side-effects`. */
+export interface SideEffectsResult extends Common {
+  readonly measure: 'side-effects';
+  readonly runs: readonly (SideEffects & { readonly name: string; readonly adapter: string | null })[];
+  readonly change: ReturnType<typeof sideEffectChange> | null;
+}
+
+export type EvaluationResult = AssociationResult | AffectResult | SurveyResult | SideEffectsResult;
