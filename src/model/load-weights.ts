@@ -14,7 +14,7 @@ import type { Matrix, PackedMatrix } from '../ops/dequantize.js';
 import { biasedScales, nestedScales, zeroedScales } from '../ops/group-scales.js';
 import { quantize } from '../ops/quantize.js';
 import { repack } from '../ops/repack.js';
-import { layOutWeights, type Weights, weightsStandIn } from './weights.js';
+import { layOutWeights, type Weights, weightsStandIn, weightTensors } from './weights.js';
 
 /** Told of every piece that was read: bytes so far, and of the whole. */
 export type LoadProgress = (done: number, total: number) => void;
@@ -30,8 +30,8 @@ const stagingSlots = 4;
 
 /**
  * Streams a checkpoint onto the device piece by piece: files are read by position into mapped buffers, and what they
- * hold is converted on the device; packed weights stay packed, and others may be quantised. Throws InputError for a matrix larger than one binding
- * of the device, before anything is allocated.
+ * hold is converted on the device; packed weights stay packed, and others may be quantised. Throws InputError for a
+ * matrix larger than one binding of the device, before anything is allocated, and for files that cannot be read.
  */
 export async function loadWeights(
   device: Device,
@@ -62,10 +62,13 @@ export async function loadWeights(
     }
     await loader.vector(FINAL_NORM, weights.finalNorm);
     await loader.finish();
+    return weights;
+  } catch (error) {
+    for (const { buffer } of weightTensors(weights)) device.destroyBuffer(buffer!);
+    throw error;
   } finally {
     await loader.close();
   }
-  return weights;
 }
 
 /** Rows [first, first + count) of a matrix; `rows` with what pads it. */

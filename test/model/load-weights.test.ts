@@ -1,3 +1,4 @@
+import { copyFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { modelLayout } from '../../models/index.js';
@@ -16,7 +17,7 @@ import { createTensor, Tensor } from '../../src/gpu/tensor.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { loadWeights } from '../../src/model/load-weights.js';
 import { planQuantised, Quantizer, quantisedPieces } from '../../src/model/quantize-weights.js';
-import { type Weights, weightTensors } from '../../src/model/weights.js';
+import { type Weights, weightBytes, weightsStandIn, weightTensors } from '../../src/model/weights.js';
 import { dequantize, type Matrix } from '../../src/ops/dequantize.js';
 import { temporaryDirectory } from '../formats/helpers.js';
 import { floatCases, type GoldenCase, loadGolden, quantisedCases, readJson } from '../golden.js';
@@ -73,9 +74,12 @@ describe.each(quantisedCases)('quantised %s', (name) => {
       expect(done).toBeGreaterThan(told);
       told = done;
     };
+    const before = gpu.device.allocatedBytes;
     const weights = await loadWeights(gpu.device, gpu.kernels, checkpoint, 'f32', { stagingBytes, progress });
     await checkpoint.close();
     expect(told).toBeGreaterThan(10_000);
+    const planned = weightsStandIn(checkpoint.config, 'f32', gpu.device.maxBinding, checkpoint.packed);
+    expect(gpu.device.allocatedBytes - before).toBe(weightBytes(planned));
     let packed = 0;
     for (const [matrix, weight] of matrices(weights)) {
       if (!(weight instanceof Tensor)) packed++;
@@ -94,6 +98,19 @@ describe.each(quantisedCases)('quantised %s', (name) => {
 function ulp(x: number): number {
   return 2 ** (Math.max(-14, Math.floor(Math.log2(Math.abs(x) || 2 ** -24))) - 10);
 }
+
+it('leaves nothing on the device where a file ends early', async () => {
+  const from = join(loadGolden('nf4-double').directory, 'model');
+  const directory = await temporaryDirectory();
+  for (const file of ['config.json', 'model.safetensors']) await copyFile(join(from, file), join(directory, file));
+  const checkpoint = await openCheckpoint(directory, modelLayout);
+  await truncate(join(directory, 'model.safetensors'), 40_000);
+  const before = gpu.device.allocatedBytes;
+  const loading = loadWeights(gpu.device, gpu.kernels, checkpoint, 'f16', { stagingBytes: 4096 });
+  await expect(loading).rejects.toThrow(/model\.safetensors is truncated: bytes \d+ to \d+ wanted/);
+  expect(gpu.device.allocatedBytes).toBe(before);
+  await checkpoint.close();
+});
 
 describe.each(floatCases)('plain %s', (name) => {
   it('comes as it is, in pieces', async () => {
