@@ -21,6 +21,8 @@ export interface BenchRow {
   readonly peer_gflops: number | null;
   /** Ours over the peer's. */
   readonly ratio: number | null;
+  /** Of rollouts. */
+  readonly tokens_per_second?: number;
 }
 
 export interface BenchReport {
@@ -92,6 +94,7 @@ export function spread(values: readonly number[]): number {
 
 /** A Markdown table of the rows. */
 export function formatRows(rows: readonly BenchRow[]): string[] {
+  const ofTokens = rows.some((r) => r.tokens_per_second !== undefined);
   const cells = rows.map((r) => [
     r.operation,
     r.shape,
@@ -104,6 +107,7 @@ export function formatRows(rows: readonly BenchRow[]): string[] {
     r.share === null ? '' : r.share.toFixed(2),
     r.peer === null ? '' : `${r.peer} ${r.peer_gflops?.toFixed(2)}`,
     r.ratio === null ? '' : r.ratio.toFixed(2),
+    ...(ofTokens ? [r.tokens_per_second?.toFixed(r.tokens_per_second < 100 ? 1 : 0) ?? ''] : []),
   ]);
   const head = [
     'operation',
@@ -117,6 +121,7 @@ export function formatRows(rows: readonly BenchRow[]): string[] {
     'share',
     'peer GFLOP/s',
     'ratio',
+    ...(ofTokens ? ['tokens/s'] : []),
   ];
   const widths = head.map((h, i) => Math.max(h.length, ...cells.map((row) => row[i].length)));
   const line = (row: readonly string[]) =>

@@ -5,6 +5,7 @@ import { benchOperation, operations } from '../../bench/kernels/operations.js';
 import { tfjsMatmul } from '../../bench/peer-tfjs.js';
 import { torchTimes } from '../../bench/peer-torch.js';
 import { type LlamaShape, modelShapes } from '../../bench/random-checkpoint.js';
+import { benchRollout } from '../../bench/rollout.js';
 import { type BenchReport, type BenchRow, formatRows, withPeer, withShare } from '../../bench/rows.js';
 import { benchSft, matmulShapes } from '../../bench/sft.js';
 import { tuneMatmul } from '../../bench/tune.js';
@@ -31,13 +32,13 @@ const formats = { none: null, nf4: 'nf4', int4: 'affine4', int8: 'affine8' } as 
 
 export const benchCommand: Command = {
   command: 'bench <what>',
-  describe: 'Measure kernels, or whole training steps, on this device',
+  describe: 'Measure kernels, whole training steps or rollouts on this device',
   options: {
     device: modelOptions.device,
     tier: modelOptions.tier,
     model: {
       type: 'string',
-      describe: `Layer shapes of these models, comma-separated: ${Object.keys(modelShapes).join(', ')}; by default small on a CPU, else for kernels both big ones and for sft llama-3.1-8b`,
+      describe: `Layer shapes of these models, comma-separated: ${Object.keys(modelShapes).join(', ')}; by default small on a CPU, else for kernels both big ones, else llama-3.1-8b`,
     },
     rows: {
       type: 'string',
@@ -50,7 +51,7 @@ export const benchCommand: Command = {
       type: 'string',
       choices: Object.keys(formats),
       default: 'none',
-      describe: 'Base weights packed like this: of the matmuls (kernels), of the whole model (sft)',
+      describe: 'Base weights packed like this: of the matmuls (kernels), of the whole model (sft, rollout)',
     },
     tune: {
       type: 'boolean',
@@ -65,14 +66,21 @@ export const benchCommand: Command = {
     },
     steps: { type: 'number', default: 5, describe: 'sft: steps measured' },
     sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
-    length: { type: 'number', default: 128, describe: 'sft: tokens a row' },
+    length: { type: 'number', default: 128, describe: 'sft: tokens a row; rollout: tokens of a prompt' },
+    batches: {
+      type: 'string',
+      describe: 'rollout: sequences at once, comma-separated; by default 1,8 on a CPU, else 1,16,64,128',
+    },
+    'new-tokens': { type: 'number', default: 32, describe: 'rollout: tokens drawn, at least 3' },
     ...jsonOption,
   },
   computes: true,
-  positional: (args) => args.positional('what', { choices: ['kernels', 'sft'] as const, describe: 'What to measure' }),
+  positional: (args) =>
+    args.positional('what', { choices: ['kernels', 'sft', 'rollout'] as const, describe: 'What to measure' }),
   run: async (args) => {
     const request = parseRequest(args);
     if (args.what === 'sft') checkSftArguments(args, request.models);
+    if (args.what === 'rollout') checkRolloutArguments(args, request);
     await checkJson(args.json as string | undefined);
     const open = await openDevice({ device: args.device as string, tier: args.tier as string });
     try {
@@ -81,9 +89,11 @@ export const benchCommand: Command = {
       const result =
         args.what === 'sft'
           ? await sft(open, request, args)
-          : args.tune
-            ? await tune(open, request)
-            : await benchKernels(open, request, args, ceilings);
+          : args.what === 'rollout'
+            ? await rollout(open, request, args, ceilings)
+            : args.tune
+              ? await tune(open, request)
+              : await benchKernels(open, request, args, ceilings);
       const report: BenchReport = {
         device: open.describe,
         adapter: describeAdapter(open.device),
@@ -110,6 +120,7 @@ interface Request {
   /** Null where the command line names none: what fits the device. */
   readonly models: readonly LlamaShape[] | null;
   readonly rows: readonly number[] | null;
+  readonly batches: readonly number[] | null;
   readonly shapes: readonly MatmulShape[] | null;
   readonly only: ReadonlySet<string>;
   readonly packed: PackedLayout['format'] | null;
@@ -123,15 +134,18 @@ function parseRequest(args: Readonly<Record<string, unknown>>): Request {
     if (bad !== undefined) throw new UsageError(`--${name} ${bad}: known are ${known.join(', ')}.`);
     return list(name);
   };
-  if (args.tune && args.what === 'sft') throw new UsageError('--tune belongs to bench kernels.');
-  if (args.peer !== undefined && args.what === 'sft') throw new UsageError('--peer belongs to bench kernels.');
-  const rows = list('rows')?.map((text) => {
-    if (!/^[1-9]\d{0,6}$/.test(text)) throw new UsageError(`--rows ${text}: write whole numbers, for example 16,512.`);
-    return Number(text);
-  });
+  if (args.tune && args.what !== 'kernels') throw new UsageError('--tune belongs to bench kernels.');
+  if (args.peer !== undefined && args.what !== 'kernels') throw new UsageError('--peer belongs to bench kernels.');
+  const counts = (name: string) =>
+    list(name)?.map((text) => {
+      if (!/^[1-9]\d{0,6}$/.test(text))
+        throw new UsageError(`--${name} ${text}: write whole numbers, for example 16,512.`);
+      return Number(text);
+    }) ?? null;
   return {
     models: among('model', Object.keys(modelShapes))?.map((name) => modelShapes[name]) ?? null,
-    rows: rows ?? null,
+    rows: counts('rows'),
+    batches: counts('batches'),
     shapes: list('shapes')?.map(parseShape) ?? null,
     packed: formats[args.quantize as keyof typeof formats],
     only: new Set(among('only', kinds) ?? (args.shapes === undefined ? kinds : ['matmul'])),
@@ -156,6 +170,17 @@ function checkSftArguments(args: Readonly<Record<string, unknown>>, models: Requ
   const { vocab } = models?.[0] ?? modelShapes.small;
   if ((args.sequences as number) > vocab)
     throw new UsageError(`--sequences must be at most ${vocab}, the vocabulary of the bench's model.`);
+}
+
+function checkRolloutArguments(args: Readonly<Record<string, unknown>>, { models, batches }: Request): void {
+  if (models && models.length > 1) throw new UsageError('--model: bench rollout measures one model at a time.');
+  const { vocab } = models?.[0] ?? modelShapes.small;
+  if (Math.max(...(batches ?? [1])) > vocab)
+    throw new UsageError(`--batches must be at most ${vocab}, the vocabulary of the bench's model.`);
+  if (!Number.isSafeInteger(args.length) || (args.length as number) < 1)
+    throw new UsageError('--length must be a whole number of at least 1.');
+  if (!Number.isSafeInteger(args.newTokens) || (args.newTokens as number) < 3)
+    throw new UsageError('--new-tokens must be a whole number of at least 3.');
 }
 
 /** The layers and rows to measure, and the products among them without repetition. */
@@ -270,6 +295,25 @@ async function sft(open: OpenDevice, { models }: Request, args: Readonly<Record<
     recompute: args.recompute as boolean,
     load: (checkpoint) => quantised(checkpoint, args.quantize as QuantizedFormat),
   });
+}
+
+async function rollout(
+  open: OpenDevice,
+  { models, batches }: Request,
+  args: Readonly<Record<string, unknown>>,
+  ceilings: Ceilings,
+): Promise<{ rows: BenchRow[] }> {
+  const { cpu } = open.device.features;
+  const { rows } = await benchRollout(open, {
+    shape: models?.[0] ?? modelShapes[cpu ? 'small' : 'llama-3.1-8b'],
+    tier: open.tier,
+    quantize: args.quantize as string,
+    load: (checkpoint) => quantised(checkpoint, args.quantize as QuantizedFormat),
+    batches: batches ?? (cpu ? [1, 8] : [1, 16, 64, 128]),
+    length: args.length as number,
+    newTokens: args.newTokens as number,
+  });
+  return { rows: rows.map((row) => withShare(row, ceilings)) };
 }
 
 /** Without --tier, all that the device has. */

@@ -1,0 +1,104 @@
+import type { ModelConfig } from '../models/config.js';
+import type { Checkpoint, LoadableCheckpoint } from '../src/formats/checkpoint.js';
+import { LanguageModel, type Tier } from '../src/model/language-model.js';
+import { RolloutEngine, type RolloutStep } from '../src/model/rollout.js';
+import { weightBytes } from '../src/model/weights.js';
+import { greedySampling } from '../src/ops/sample.js';
+import { createRandom, sequenceSeed } from '../src/random.js';
+import type { BenchDevice } from './measure.js';
+import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
+import { type BenchRow, benchRow, median, spread } from './rows.js';
+import { matmulShapes } from './sft.js';
+
+export interface RolloutBenchOptions {
+  readonly shape: LlamaShape;
+  readonly tier: Tier;
+  /** Shown in the rows. */
+  readonly quantize: string;
+  /** How float weights are to be loaded. */
+  readonly load: (checkpoint: Checkpoint<ModelConfig>) => LoadableCheckpoint<ModelConfig>;
+  /** Sequences at once. */
+  readonly batches: readonly number[];
+  /** Tokens of a prompt; prompts share nothing. */
+  readonly length: number;
+  readonly newTokens: number;
+}
+
+const repetitions = 3;
+
+/**
+ * Times rollouts at temperature 1: prompts (with the first token drawn), and then steps of a full batch. Work is 2N
+ * operations a token, N being the parameters of all matmuls, of which the head's count for drawn tokens alone; a step
+ * moves at least the weights and the keys and values of all tokens that its sequences see.
+ */
+export async function benchRollout(bench: BenchDevice, options: RolloutBenchOptions): Promise<{ rows: BenchRow[] }> {
+  const { shape, tier, quantize, length, newTokens } = options;
+  const config = llamaConfig(shape);
+  const model = await LanguageModel.load(bench.device, bench.kernels, options.load(randomCheckpoint(config)), {
+    tier,
+    maxPositions: length + newTokens,
+    tuning: bench.tuning,
+  });
+  const shapes = matmulShapes(shape, 1);
+  const parameters = shapes.reduce((sum, { n, k, count }) => sum + n * k * count, 0);
+  const head = shape.vocab * shape.hidden;
+  // Of the embedding a step reads a row a token.
+  const weights = weightBytes({ ...model.weights, embedding: model.weights.head });
+  const element = model.operand === 'f16' ? 2 : 4;
+  const tokenBytes = 2 * shape.layers * config.kvHeads * config.headDim * element;
+  const rows: BenchRow[] = [];
+  for (const batch of options.batches) {
+    const open = (maxNewTokens: number) =>
+      RolloutEngine.create(model, {
+        adapter: null,
+        sampling: { ...greedySampling, temperature: 1 },
+        stopIds: new Set(),
+        batchSize: batch,
+        maxNewTokens,
+        maxPromptTokens: length,
+        promptTokens: 2048,
+      });
+    const random = createRandom(batch);
+    const requests = Array.from({ length: batch }, (_, i) => ({
+      prompt: Int32Array.from({ length }, (_, at) => (at === 0 ? i % shape.vocab : random.below(shape.vocab))),
+      seed: sequenceSeed(1, i),
+    }));
+    const single = await open(1);
+    const prompts: number[] = [];
+    for (let i = 0; i <= repetitions; i++) {
+      const started = performance.now();
+      await single.run(requests);
+      if (i > 0) prompts.push(performance.now() - started);
+    }
+    single.destroy();
+    const engine = await open(newTokens);
+    const { slots } = engine.size;
+    // Steps are told of when they are submitted, each when the host is done with the one before the last.
+    const steps: (RolloutStep & { at: number })[] = [];
+    await engine.run(requests, { onStep: (step) => steps.push({ ...step, at: performance.now() }) });
+    engine.destroy();
+    const full = steps.filter(({ sequences, promptTokens }) => sequences.length === slots && promptTokens === 0);
+    const intervals = full.slice(1).map(({ at }, i) => at - full[i].at);
+    const seen = full.reduce((sum, step) => sum + step.seen, 0) / full.length;
+    const what = {
+      shape: `${slots} x ${length}+${newTokens}`,
+      tier,
+      variant: quantize === 'none' ? 'plain' : quantize,
+    };
+    const promptWork = { flops: 2 * ((parameters - head) * batch * length + head * batch), bytes: weights };
+    const stepWork = { flops: 2 * parameters * slots, bytes: weights + seen * tokenBytes };
+    const row = (
+      operation: string,
+      times: readonly number[],
+      work: { flops: number; bytes: number },
+      tokens: number,
+    ) => {
+      const ms = median(times);
+      const made = benchRow({ operation, ...what }, { ms, spread: spread(times), peerMs: null }, work, null);
+      return { ...made, tokens_per_second: (1000 * tokens) / ms };
+    };
+    rows.push(row('prompts', prompts, promptWork, batch * length), row('step', intervals, stepWork, slots));
+    await bench.device.finish();
+  }
+  return { rows };
+}
