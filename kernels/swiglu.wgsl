@@ -1,16 +1,14 @@
 // forward:  h = scale · silu(gate) · up
-// backward: dgate = dh · up · silu'(gate),  dup = dh · silu(gate)      (dh is that of the unscaled h)
+// backward: gate ← dh · up · silu'(gate),  up ← dh · silu(gate)      (dh is that of the unscaled h)
 // One invocation four elements. TYPE: element type; scale: a power of two that keeps h inside f16.
 #if forward
 @group(0) @binding(0) var<storage, read> gate: array<vec4<${TYPE}>>;
 @group(0) @binding(1) var<storage, read> up: array<vec4<${TYPE}>>;
 @group(0) @binding(2) var<storage, read_write> h: array<vec4<${TYPE}>>;
 #else
-@group(0) @binding(0) var<storage, read> gate: array<vec4<${TYPE}>>;
-@group(0) @binding(1) var<storage, read> up: array<vec4<${TYPE}>>;
+@group(0) @binding(0) var<storage, read_write> gate: array<vec4<${TYPE}>>;
+@group(0) @binding(1) var<storage, read_write> up: array<vec4<${TYPE}>>;
 @group(0) @binding(2) var<storage, read> dh: array<vec4<${TYPE}>>;
-@group(0) @binding(3) var<storage, read_write> dgate: array<vec4<${TYPE}>>;
-@group(0) @binding(4) var<storage, read_write> dup: array<vec4<${TYPE}>>;
 #endif
 struct Params { dim: u32, scale: f32 }
 @group(1) @binding(0) var<uniform> p: Params;
@@ -33,7 +31,7 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
   let g = vec4f(gate[i]);
   let d = vec4f(dh[i]);
   let s = 1.0 / (1.0 + exp(min(-g, vec4f(80.0)))); // an infinite exp would be undefined
-  dgate[i] = vec4<${TYPE}>(d * vec4f(up[i]) * s * (1.0 + g * (1.0 - s)));
-  dup[i] = vec4<${TYPE}>(d * g * s);
+  gate[i] = vec4<${TYPE}>(d * vec4f(up[i]) * s * (1.0 + g * (1.0 - s)));
+  up[i] = vec4<${TYPE}>(d * g * s);
 }
 #endif

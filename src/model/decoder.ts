@@ -177,12 +177,11 @@ export function decoderBackward(
       recorder.tensor(name, dtype, [capacity, width]);
     const dh = make('dh', config.intermediateSize);
     linearBackward(d, down, { x: h, dy: dxCopy, dx: dh });
-    const [dgate, dup] = [make('dgate', config.intermediateSize), make('dup', config.intermediateSize)];
-    swigluBackward(ops, { gate: t.gate, up: t.up, dh, dgate, dup });
+    swigluBackward(ops, { gate: t.gate, up: t.up, dh }); // from here on they are their gradients
     const dn2 = make('dn2', config.hiddenSize, 'f32');
     const n2 = once(() => normed(d, t.middle, w.postAttentionNorm));
-    linearBackward(d, gate, { x: n2, dy: dgate, dx: dn2 });
-    linearBackward(d, up, { x: n2, dy: dup, dx: dn2, accumulate: true });
+    linearBackward(d, gate, { x: n2, dy: t.gate, dx: dn2 });
+    linearBackward(d, up, { x: n2, dy: t.up, dx: dn2, accumulate: true });
     rmsNormBackward(ops, norm, { x: t.middle, w: w.postAttentionNorm, dy: dn2, dx, dxCopy, accumulate: true });
     const dout = make('do', t.o.shape[1]);
     linearBackward(d, o, { x: () => t.o, dy: dxCopy, dx: dout });

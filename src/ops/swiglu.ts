@@ -16,11 +16,8 @@ export function swiglu(ctx: OpContext, args: { gate: Tensor; up: Tensor; h: Tens
   });
 }
 
-/** dgate = dh·up·silu'(gate), dup = dh·silu(gate), dh being the gradient of the unscaled product. */
-export function swigluBackward(
-  ctx: OpContext,
-  args: { gate: Tensor; up: Tensor; dh: Tensor; dgate: Tensor; dup: Tensor },
-): void {
+/** In place, gate becomes dh·up·silu'(gate) and up dh·silu(gate), dh being the gradient of the unscaled product. */
+export function swigluBackward(ctx: OpContext, args: { gate: Tensor; up: Tensor; dh: Tensor }): void {
   ctx.recorder.dispatch({
     kernel: 'swiglu',
     pass: 'backward',

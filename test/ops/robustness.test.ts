@@ -202,10 +202,10 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
   swiglu(op) {
     const dims = [capacity, 36];
     const [gate, up, dh] = [random(op, dims), random(op, dims), random(op, dims)];
-    const [h, dgate, dup] = ['h', 'dgate', 'dup'].map((name) => op.output(name, tier, dims));
+    const h = op.output('h', tier, dims);
     swiglu(op.ctx, { gate, up, h }, 1 / 16);
-    swigluBackward(op.ctx, { gate, up, dh, dgate, dup });
-    return [h, dgate, dup];
+    swigluBackward(op.ctx, { gate, up, dh });
+    return [h, gate, up];
   },
   'gathers, dropout and conversion'(op) {
     const y = op.output('y', 'f32', [capacity, 20]);
