@@ -80,7 +80,7 @@ export class Staging {
     if (this.#current) this.#submit(this.#current);
     this.#current = null;
     await Promise.all(this.#slots.map(({ free }) => free));
-    if (this.#error) throw this.#error;
+    this.#check();
     await this.#device.finish();
   }
 
@@ -105,7 +105,7 @@ export class Staging {
     }
     const slot = this.#current ?? (await this.#next());
     this.#current = slot;
-    if (this.#error) throw this.#error;
+    this.#check();
     const raw = reads.map(({ bytes, read }) => {
       const into = slot.mapped.subarray(slot.used, slot.used + bytes);
       const tensor = new Tensor('staged', 'u32', [Math.ceil(bytes / 4)], slot.device, slot.used);
@@ -175,5 +175,12 @@ export class Staging {
 
   #fail(error: unknown): void {
     this.#error ??= error;
+  }
+
+  /** Throws what failed; first what the device reported, which says why a buffer could not be mapped. */
+  #check(): void {
+    if (!this.#error) return;
+    this.#device.check();
+    throw this.#error;
   }
 }
