@@ -22,7 +22,7 @@ import type { Command } from './main.js';
 import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { checkOutput } from './run-directory.js';
-import { resumeOption } from './run-record.js';
+import { recordBase, resumeOption } from './run-record.js';
 import { loadModel, openDevice, openModel, requireTokenizer } from './session.js';
 import { type LoadedBase, runSft, type SftArguments } from './sft.js';
 
@@ -92,6 +92,8 @@ async function runDemo(args: Arguments): Promise<number> {
   const model = await openModel({});
   const open = await openDevice(args);
   try {
+    // While its files are open: every run records what base it was.
+    await recordBase(model);
     const loaded = await loadModel(open, model, recipeArguments('', '', args).maxLength);
     console.log(`${open.describe}; lexi-base loaded in ${since(started)}.`);
     const results: LanguageResult[] = [];

@@ -50,9 +50,16 @@ export interface RecordedData {
   readonly stats: object;
 }
 
-/** What identifies the base model and its tokenizer. */
+const fingerprints = new WeakMap<OpenModel, string>();
+
+/**
+ * What identifies the base model and its tokenizer. Remembered: loading a model closes its files, so who trains on one
+ * that is loaded asks before.
+ */
 export async function recordBase(model: OpenModel): Promise<Record<string, string | null>> {
-  return { sha256: await fingerprint(model.checkpoint), tokenizer: model.tokenizer?.digest ?? null };
+  const sha256 = fingerprints.get(model) ?? (await fingerprint(model.checkpoint));
+  fingerprints.set(model, sha256);
+  return { sha256, tokenizer: model.tokenizer?.digest ?? null };
 }
 
 export function recordDevice(open: OpenDevice): Record<string, unknown> {
