@@ -42,10 +42,11 @@ export function associationSection({
       : []),
   ]);
   const points = (share: number) => signed(100 * share, 1);
-  const change = (gains ?? []).map(({ k, own, aboveOther }) => [
+  const change = (gains ?? []).map(({ k, own, aboveOther, test }) => [
     `P@${k}, points`,
     points(own.mean),
     interval(own, points),
+    pValue(test),
     points(aboveOther.mean),
     interval(aboveOther, points),
     String(own.n),
@@ -81,7 +82,7 @@ export function associationSection({
       },
       { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
       ...(change.length > 0
-        ? [table(['gain', 'own list', '95 % interval', 'own − other', '95 % interval', 'n'], change)]
+        ? [table(['gain', 'own list', '95 % interval', 'p', 'own − other', '95 % interval', 'n'], change)]
         : []),
       { kind: 'chart', chart: curves },
       { kind: 'text', text: `What people and models answer to the first cues; what stands out is on people's list.` },
@@ -223,13 +224,13 @@ export function surveySection({
       String(emd.n),
     ]),
   );
-  const [{ summaries }] = runs;
+  const [{ name, summaries }] = runs;
   return {
     title: `Survey (${language}): ${countries.join(' and ')}`,
     blocks: [
       {
         kind: 'text',
-        text: `${questions.length} questions asked of ${model}, options in every rotation and format. Before training the options hold ${percent(summaries.all.mass.mean)} % of the model's probability, and order and labels move ${percent(summaries.all.order_effect.mean)} % of the shares. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+        text: `${questions.length} questions asked of ${model}, options in every rotation and format. ${name}: the options hold ${percent(summaries.all.mass.mean)} % of the model's probability, and order and labels move ${percent(summaries.all.order_effect.mean)} % of the shares. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
       },
       table(
         [

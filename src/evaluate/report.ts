@@ -1,5 +1,5 @@
 import type { CueScore } from './association.js';
-import { bootstrapGain, bootstrapMean, type Estimate } from './statistics.js';
+import { bootstrapGain, bootstrapMean, type Estimate, type SignedRankTest, wilcoxonSignedRank } from './statistics.js';
 
 /** What one model makes of a set of cues. P@K in shares of 1. */
 export interface AssociationSummary {
@@ -23,6 +23,8 @@ export interface AssociationGain {
   readonly other: Estimate;
   /** P@K own − P@K other: what is left when word frequency is taken away. */
   readonly aboveOther: Estimate;
+  /** Whether P@K against the own list changed. */
+  readonly test: SignedRankTest;
 }
 
 /** Means with bootstrap 95 % intervals over cues; `ks` as given to `scoreAssociations`. */
@@ -51,7 +53,7 @@ export function summarizeAssociations(
   };
 }
 
-/** Gains from `base` to `adapter`, the same cues in the same order, by a paired bootstrap over cues. */
+/** Gains from `base` to `adapter`, the same cues in the same order: a paired bootstrap over cues, and a signed-rank test. */
 export function associationGains(
   base: readonly CueScore[],
   adapter: readonly CueScore[],
@@ -64,6 +66,7 @@ export function associationGains(
     own: gain(({ precision }) => precision[i]),
     other: gain(({ otherPrecision }) => otherPrecision[i]),
     aboveOther: gain(({ precision, otherPrecision }) => precision[i] - otherPrecision[i]),
+    test: wilcoxonSignedRank(adapter.map(({ precision }, cue) => precision[i] - base[cue].precision[i])),
   }));
 }
 

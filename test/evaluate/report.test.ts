@@ -31,7 +31,9 @@ test('a summary counts cues, and correlations by themselves', () => {
 });
 
 test('gains take what another list would give away', () => {
-  const [{ own, aboveOther }] = associationGains(base, adapter, [5]);
+  const [{ own, aboveOther, test: signed }] = associationGains(base, adapter, [5]);
+  // All four cues gain: 2 of 16 signs.
+  expect(signed).toMatchObject({ n: 4, p: 2 / 16 });
   expect(own.mean).toBeCloseTo(0.4, 12);
   expect(own.low).toBeCloseTo(0.4, 12);
   expect(aboveOther.mean).toBeCloseTo(0.35, 12);

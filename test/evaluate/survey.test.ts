@@ -68,6 +68,20 @@ test('every rotation in every format, each option once a try, at its own place',
   expect(tries.find(({ format }) => format === 'letter')?.messages.at(-1)?.content).toBe('A');
 });
 
+test('Mandarin questions have prompts of their own', () => {
+  const [first] = surveyTries([written[52]], SURVEY_PROMPTS.zh, ['letter']);
+  expect(first.messages.map(({ content }) => content)).toEqual([
+    '你正在参加一项民意调查，请选择最接近你自己看法的答案。',
+    '问题：家里的花园对你重要吗？\n选项：\nA. 很重要\nB. 比较重要\nC. 不重要\n请只回答一个选项的字母，不要写别的内容。',
+    'A',
+  ]);
+  const [short] = surveyTries([written[52]], LEXI_BASE_SURVEY_PROMPTS.zh, ['text']);
+  expect(short.messages.map(({ content }) => content)).toEqual([
+    '家里的花园对你重要吗？\n选项：\n- 很重要\n- 比较重要\n- 不重要\n回答：',
+    '很重要',
+  ]);
+});
+
 test('50 questions × all rotations are one batch; what they share is computed once', async () => {
   const tokenizer = await loadTokenizer(lexiBase);
   const questions = written.filter(({ language }) => language === 'en');
