@@ -88,13 +88,22 @@ export class RolloutEngine {
     if (notes) upload(model.device, notes.spared, bitSet(options.sampling.unpenalised, notes.spared.elements));
   }
 
-  /** Allocates what all runs need. Throws InputError where not one sequence finds room in the KV cache. */
+  /**
+   * Allocates what all runs need. Throws InputError where not one sequence finds room in the KV cache, or the device has
+   * too little memory.
+   */
   static async create(model: LanguageModel, options: RolloutOptions): Promise<RolloutEngine> {
     const engine = new RolloutEngine(model, options);
-    // The largest step first, so that its buffers serve the others.
-    for (const capacity of [...engine.#capacities].reverse()) model.pool.acquire(engine.#record(capacity).plan().slots);
-    await model.device.finish();
-    return engine;
+    try {
+      // The largest step first, so that its buffers serve the others.
+      for (const capacity of [...engine.#capacities].reverse())
+        model.pool.acquire(engine.#record(capacity).plan().slots);
+      await model.device.finish();
+      return engine;
+    } catch (error) {
+      engine.destroy();
+      throw error;
+    }
   }
 
   /** One completion for each request. Throws InputError for a prompt without tokens or room, before any work. */

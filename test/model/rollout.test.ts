@@ -154,6 +154,11 @@ describe('batched decoding', () => {
     const all = new Set(Array.from({ length: model.config.vocabSize }, (_, id) => id));
     const spared = { ...greedySampling, presencePenalty, unpenalised: all };
     expect(await decode(model, [[1, 20]], { sampling: spared })).toEqual(await decode(model, [[1, 20]]));
+    // A slot that changes hands forgets what its last sequence was given.
+    const sampling = { ...greedySampling, presencePenalty };
+    expect(await decode(model, prompts, { sampling, batchSize: 1 })).toEqual(
+      await decode(model, prompts, { sampling }),
+    );
   });
 
   it('refuses an empty prompt and one that leaves no room', async () => {

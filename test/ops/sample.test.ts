@@ -151,6 +151,23 @@ describe('sample', () => {
   });
 });
 
+describe('sample of what is no number', () => {
+  it.each([{}, { temperature: 1 }, { temperature: 1, topK: 3, topP: 0.5 }])(
+    'shows by its logprob: %o',
+    async (given) => {
+      const values = new Float32Array(3 * 24).fill(Number.NaN);
+      values.fill(1, 24, 72);
+      values[30] = Number.POSITIVE_INFINITY;
+      values[57] = Number.NaN;
+      const { results } = await run({ ...greedySampling, ...given }, { values, vocab: 21, stride: 24 });
+      for (const { id, logprob } of results) {
+        expect(id).toBeLessThan(21);
+        expect(Number.isFinite(logprob)).toBe(false);
+      }
+    },
+  );
+});
+
 describe('chiSquareTail', () => {
   // Quantiles of Abramowitz and Stegun, table 26.8.
   it.each([

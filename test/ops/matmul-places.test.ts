@@ -1,0 +1,91 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { OpContext } from '../../src/ops/context.js';
+import { matmul } from '../../src/ops/matmul.js';
+import { OpRun, openTestGpu, rounded, type TestGpu } from '../gpu.js';
+import { matmulNT } from '../reference/matmul.js';
+import { randomNormal, relativeError } from '../reference/random.js';
+import { smallTile } from './random-shapes/products.js';
+
+let gpu: TestGpu;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+});
+afterAll(() => gpu.close());
+
+const forms: Record<string, () => Partial<OpContext>> = {
+  direct: () => ({ cpu: true }),
+  tiled: () => ({ cpu: false }),
+  rows: () => ({ cpu: false, subgroups: true }),
+  // Tiles as GPUs have them take minutes to compile on CPU cores.
+  matrices: () => ({ cpu: false, subgroups: true, matrix: gpu.device.matrixUnits[0], tuned: () => smallTile }),
+};
+
+describe.each(Object.keys(forms))('matmul, %s form', (form) => {
+  const lacksMatrices = () => form === 'matrices' && !gpu.device.matrixUnits[0];
+
+  it('writes parts side by side into a wider matrix, and nothing else', async () => {
+    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    const [m, k, wide] = [5, 64, 100];
+    const x = rounded('f16', randomNormal(m * k, 1));
+    const parts = [
+      { column: 0, n: 40 },
+      { column: 40, n: 24 },
+      { column: 72, n: 16 },
+    ].map((part, i) => ({ ...part, w: rounded('f16', randomNormal(part.n * k, 2 + i)) }));
+    const op = new OpRun(gpu, 'f16', forms[form]());
+    const c = op.output('c', 'f32', [m, wide]);
+    for (const { column, n, w } of parts)
+      matmul(op.ctx, {
+        ...{ label: 'test', form: 'nt', c, n, k, cColumn: column, count: 'batch.rows' },
+        x: op.input('x', 'f16', [m, k], x),
+        w: op.input('w', 'f16', [n, k], w),
+      });
+    await op.run({ rows: m - 1 });
+    const actual = await op.read(c);
+    const expected = new Float64Array(m * wide).fill(Number.NaN);
+    for (const { column, n, w } of parts) {
+      const product = matmulNT(x, w, m, n, k);
+      for (let row = 0; row < m - 1; row++) expected.set(product.subarray(row * n, (row + 1) * n), row * wide + column);
+    }
+    const written = [...expected.keys()].filter((i) => !Number.isNaN(expected[i]));
+    const pick = (values: Float64Array) => Float64Array.from(written, (i) => values[i]);
+    expect(relativeError(pick(actual), pick(expected))).toBeLessThan(1e-5);
+    expect([...actual.keys()].filter((i) => !Number.isNaN(actual[i]))).toEqual(written);
+  });
+
+  it('with tileRows, gives a row the same bits whatever the others are and wherever it stands', async () => {
+    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    // Long sums of few columns: on matrix units their parts are added up apart.
+    const [n, k, rank, tileRows] = [64, 1024, 8, 64];
+    const [x, u] = [k, rank].map((width) => rounded('f16', randomNormal(20 * width, width)));
+    const [w, v] = [k, rank].map((width) => rounded('f16', randomNormal(n * width, 1 + width)));
+    const run = async (m: number, at: number, live: number) => {
+      const op = new OpRun(gpu, 'f16', forms[form]());
+      const placed = (rows: Float64Array, width: number) => {
+        const values = randomNormal(m * width, m);
+        values.set(rows, at * width);
+        return op.input('x', 'f16', [m, width], values);
+      };
+      const c = op.output('c', 'f32', [m, n]);
+      matmul(
+        { ...op.ctx, tileRows },
+        {
+          ...{ label: 'test', form: 'nt', c, n, k, count: 'batch.rows' },
+          x: placed(x, k),
+          w: op.input('w', 'f16', [n, k], w),
+          lora: { u: placed(u, rank), v: op.input('v', 'f16', [n, rank], v), rank },
+        },
+      );
+      expect(op.kernels).not.toContain('matmul-rows');
+      if (form === 'matrices') expect(op.kernels).toContain('sum-splits');
+      await op.run({ rows: live });
+      return (await op.read(c)).subarray(at * n, (at + 20) * n);
+    };
+    const few = await run(64, 0, 20);
+    expect(await run(64, 37, 60)).toEqual(few);
+    expect(await run(300, 209, 300)).toEqual(few);
+    const lora = matmulNT(u, v, 20, n, rank);
+    const exact = matmulNT(x, w, 20, n, k).map((value, i) => value + lora[i]);
+    expect(relativeError(few, exact)).toBeLessThan(1e-5);
+  });
+});
