@@ -2,7 +2,14 @@ import { basename } from 'node:path';
 import { parse } from 'yaml';
 import { InputError, UsageError } from '../errors.js';
 import { readLines } from '../text/lines.js';
-import { type AssociationPrompt, INSTRUCT_PROMPTS, LEXI_BASE_PROMPTS } from '../text/prompts.js';
+import {
+  type AssociationPrompt,
+  INSTRUCT_PROMPTS,
+  LEXI_BASE_PROMPTS,
+  LEXI_BASE_RANKING_PROMPTS,
+  RANKING_PROMPTS,
+  type RankingPrompt,
+} from '../text/prompts.js';
 import type { OpenModel } from './session.js';
 
 /** Whether it is the embedded default model, which follows no instructions. */
@@ -27,6 +34,17 @@ export function ownPrompt(style: 'instruct' | 'lexi-base', language: string): As
   if (prompt) return prompt;
   throw new UsageError(
     `There is no prompt of ours in language ${language}, only in ${Object.keys(prompts).join(', ')}: give --prompt-file.`,
+  );
+}
+
+/** Our own prompt that asks to rank words. Throws UsageError where there is none in the language. */
+export function rankingPrompt(style: 'instruct' | 'lexi-base', language: string): RankingPrompt {
+  const prompts: Readonly<Record<string, RankingPrompt>> =
+    style === 'instruct' ? RANKING_PROMPTS : LEXI_BASE_RANKING_PROMPTS;
+  const prompt = prompts[language];
+  if (prompt) return prompt;
+  throw new UsageError(
+    `There is no ranking prompt in language ${language}, only in ${Object.keys(prompts).join(', ')}.`,
   );
 }
 

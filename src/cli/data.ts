@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { associationRows } from '../../datasets/association-rows.js';
 import { importAssociations } from '../../datasets/import-associations.js';
@@ -8,11 +8,13 @@ import { sources } from '../../datasets/index.js';
 import { readLexicon } from '../../datasets/lexicon.js';
 import { type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
+import { rankingRows } from '../../datasets/ranking-rows.js';
 import type { AssociationSource, LexiconSource, Source, SurveySource } from '../../datasets/source.js';
 import { InputError, UsageError } from '../errors.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { digestFile } from '../text/lines.js';
-import { ownPrompt, readPromptFile } from './association-prompt.js';
+import { ownPrompt, rankingPrompt, readPromptFile } from './association-prompt.js';
+import { checkWhole } from './check-numbers.js';
 import { type DataCard, writeDataCard } from './data-card.js';
 import type { Command } from './main.js';
 import { checkSeed, configOption } from './options.js';
@@ -47,6 +49,12 @@ const options = {
     type: 'string',
     describe: 'YAML or JSON: form, system, question with {cue} and {n}, separator, lead',
   },
+  ranking: {
+    type: 'number',
+    default: 0,
+    describe: 'Also write questions to rank so many associates of a cue, for ppo, to ranking/; 0: none',
+  },
+  'ranking-questions': { type: 'number', default: 1, describe: 'Such questions about each cue' },
   questions: { type: 'string', describe: 'Wording of a survey: JSONL of {id, language, question, options}' },
   ...jsonOption,
   ...configOption,
@@ -57,7 +65,7 @@ type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>> & { sou
 const kindOptions: Readonly<Record<Source['kind'], readonly string[]>> = {
   associations: [
     ...['country', 'native-language', 'responses', 'language', 'augment', 'max-associates', 'split', 'seed'],
-    ...['prompts', 'prompt-file'],
+    ...['prompts', 'prompt-file', 'ranking', 'ranking-questions'],
   ],
   lexicon: [],
   survey: ['country', 'questions'],
@@ -128,6 +136,7 @@ async function runData(args: Arguments, given: ReadonlySet<string>): Promise<voi
   for (const { name, chunks } of result.files) {
     const hash = createHash('sha256');
     const path = join(args.output, name);
+    await makeDirectory(dirname(path));
     await writeFileAtomic(path, encode(chunks, hash));
     outputs.push({ file: name, bytes: (await stat(path)).size, sha256: hash.digest('hex') });
   }
@@ -153,9 +162,10 @@ function importSource(source: Source, files: readonly string[], args: Arguments)
 
 async function importNorms(source: AssociationSource, files: readonly string[], args: Arguments): Promise<Imported> {
   checkSeed(args.seed);
-  for (const [name, value] of Object.entries({ augment: args.augment, 'max-associates': args.maxAssociates })) {
-    if (!Number.isInteger(value) || value < 0) throw new UsageError(`--${name} must be a whole number of at least 0.`);
-  }
+  checkWhole('augment', args.augment, 0);
+  checkWhole('max-associates', args.maxAssociates, 0);
+  checkWhole('ranking', args.ranking, 0);
+  checkWhole('ranking-questions', args.rankingQuestions, 1);
   const language = args.language ?? source.language;
   if (language === null) throw new UsageError(`${source.name} needs --language, such as en or zh.`);
   const prompt = args.promptFile
@@ -179,6 +189,7 @@ async function importNorms(source: AssociationSource, files: readonly string[], 
       seed: args.seed,
     }),
   );
+  const ranking = args.ranking > 0 ? rankParts(parts, language, args) : null;
   const { dropped, ...kept } = counts;
   return {
     card: {
@@ -191,15 +202,39 @@ async function importNorms(source: AssociationSource, files: readonly string[], 
         augment: args.augment,
         max_associates: args.maxAssociates,
         prompt,
+        ...ranking?.choices,
       },
-      counts: kept,
-      dropped: { ...dropped },
+      counts: { ...kept, ...ranking?.counts },
+      dropped: { ...dropped, ...ranking?.dropped },
       split: names.map((name, i) => ({ name, percent: percents[i], cues: parts[i].cues.length, rows: rows[i].length })),
     },
-    files: names.flatMap((name, i) => [
-      { name: `${name}.jsonl`, chunks: jsonLines(rows[i]) },
-      { name: `${name}.tsv`, chunks: normLines(parts[i]) },
-    ]),
+    files: [
+      ...names.flatMap((name, i) => [
+        { name: `${name}.jsonl`, chunks: jsonLines(rows[i]) },
+        { name: `${name}.tsv`, chunks: normLines(parts[i]) },
+      ]),
+      ...(ranking?.rows ?? []).map((questions, i) => ({
+        name: `ranking/${names[i]}.jsonl`,
+        chunks: jsonLines(questions),
+      })),
+    ],
+  };
+}
+
+/** Ranking questions about the cues of each part, and what the card says of them. */
+function rankParts(parts: readonly Norms[], language: string, args: Arguments) {
+  const { ranking: k, rankingQuestions: questions, seed } = args;
+  const prompt = rankingPrompt(args.prompts as 'instruct', language);
+  const made = parts.map((part) => rankingRows(part, { prompt, k, questions, seed }));
+  const skipped = made.reduce((sum, part) => sum + part.skipped, 0);
+  const rows = made.map((part) => part.rows);
+  if (rows.every((part) => part.length === 0))
+    throw new InputError(`--ranking ${k}: no cue has so many associates: lower it.`);
+  return {
+    rows,
+    choices: { ranking: k, ranking_questions: questions, ranking_prompt: prompt },
+    counts: { 'ranking questions': rows.reduce((sum, part) => sum + part.length, 0) },
+    dropped: { [`cues with fewer than ${k} to rank`]: skipped },
   };
 }
 

@@ -66,6 +66,37 @@ describe('lexalign data', () => {
       expect(readFileSync(join(again, name), 'utf8'), name).toBe(readFileSync(join(output, name), 'utf8'));
   });
 
+  test('writes questions to rank beside, parted by cue as the rows are', async () => {
+    const output = newOutput();
+    const table = ['cue,response,count', ...Array.from({ length: 66 }, (_, i) => `cue${i % 11},word${i},${200 - i}`)];
+    const norms = write('rank.csv', [...table, 'short,a,2', 'short,b,1'].join('\n'));
+    const ranking = ['--ranking', '4', '--ranking-questions', '2'];
+    const run = await lexalign('data', 'generic', '--input', norms, '--output', output, '--language', 'zh', ...ranking);
+    expect(run.code, run.stderr).toBe(0);
+    const card = JSON.parse(readFileSync(join(output, 'card.json'), 'utf8'));
+    expect(card).toMatchObject({ choices: { ranking: 4, ranking_questions: 2 }, counts: { 'ranking questions': 22 } });
+    expect(card.dropped['cues with fewer than 4 to rank']).toBe(1);
+    const cues = ['train', 'valid', 'test'].map((part) => {
+      const rows = jsonl(join(output, 'ranking', `${part}.jsonl`));
+      for (const { messages, ranking: order, language } of rows) {
+        expect(language).toBe('zh');
+        expect(order).toHaveLength(4);
+        expect(messages.at(-1).content).toMatch(/提示词：cue\d+\n词语：word\d+(，word\d+){3}$/);
+      }
+      const own = new Set(rows.map(({ cue }) => cue));
+      const listed = readFileSync(join(output, `${part}.tsv`), 'utf8');
+      for (const cue of own) expect(listed).toContain(`${cue}\t`);
+      return own;
+    });
+    expect(cues.reduce((n, { size }) => n + size, 0)).toBe(new Set(cues.flatMap((set) => [...set])).size);
+    const refuse = async (sentence: RegExp, ...args: readonly string[]) => {
+      const result = await lexalign('data', 'generic', '--input', norms, '--output', newOutput(), ...args);
+      expect(result.stderr).toMatch(sentence);
+    };
+    await refuse(/--ranking 7: no cue has so many associates: lower it/, '--language', 'en', '--ranking', '7');
+    await refuse(/--ranking must be a whole number/, '--language', 'en', '--ranking', '1.5');
+  });
+
   test('what it writes it reads again', async () => {
     const output = newOutput();
     const norms = write('norms.tsv', 'cue\tresponse\tcount\nsea\t"""wave"""\t2\nsea\tship, boat\t1\nsky\tblue\t1\n');
