@@ -230,7 +230,7 @@ export function surveySection({
     blocks: [
       {
         kind: 'text',
-        text: `${questions.length} questions asked of ${model}, options in every rotation and format. ${name}: the options hold ${percent(summaries.all.mass.mean)} % of the model's probability, and order and labels move ${percent(summaries.all.order_effect.mean)} % of the shares. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+        text: `${questions.length} questions asked of ${model}, options in every rotation and format. In the answers of "${name}" the options hold ${(100 * summaries.all.mass.mean).toPrecision(2)} % of the probability, and order and labels move ${percent(summaries.all.order_effect.mean)} % of the shares. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
       },
       table(
         [
