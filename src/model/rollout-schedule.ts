@@ -45,8 +45,10 @@ export class RolloutSchedule {
   readonly #slots: number[];
   #admitted = 0;
   #going: Sequence[] = [];
-  /** Tokens of prompts to compute, from `#scheduled` on. */
-  readonly #prompts: { sequence: Sequence; position: number }[] = [];
+  /** Sequences with tokens of their prompt to compute, from position `next` on. */
+  readonly #prompts: { readonly sequence: Sequence; next: number }[] = [];
+  /** Tokens of prompts ever put in there, and ever taken out. */
+  #wanted = 0;
   #scheduled = 0;
 
   constructor(size: RolloutSize, requests: readonly RolloutRequest[]) {
@@ -67,17 +69,18 @@ export class RolloutSchedule {
       const path = this.#places.admit(index);
       if (!path) break;
       const { places, stored } = path;
+      this.#wanted += places.length - stored;
       const sequence = {
         index,
         request: this.#requests[index],
         slot: this.#slots.pop()!,
         places,
-        ready: this.#prompts.length + places.length - stored,
+        ready: this.#wanted,
         steps: 0,
         row: noSource,
         ended: false,
       };
-      for (let position = stored; position < places.length; position++) this.#prompts.push({ sequence, position });
+      if (stored < places.length) this.#prompts.push({ sequence, next: stored });
       this.#going.push(sequence);
       this.#admitted++;
       admitted.push(sequence);
@@ -89,7 +92,7 @@ export class RolloutSchedule {
   next(table: Uint32Array): RolloutStep | null {
     const { stepRows, maxNewTokens } = this.#size;
     // A step has more rows than there are slots, so prompts go on however many sequences do.
-    const promptTokens = Math.min(this.#prompts.length - this.#scheduled, stepRows - this.#going.length);
+    const promptTokens = Math.min(this.#wanted - this.#scheduled, stepRows - this.#going.length);
     const sequences = this.#going.filter(({ ready }) => ready <= this.#scheduled + promptTokens);
     let seen = 0;
     sequences.forEach((sequence, i) => {
@@ -100,11 +103,15 @@ export class RolloutSchedule {
       seen += length;
     });
     for (let i = 0; i < promptTokens; i++) {
-      const { sequence, position } = this.#prompts[this.#scheduled++];
+      const first = this.#prompts[0];
+      const { sequence } = first;
+      const position = first.next++;
+      if (first.next === sequence.places.length) this.#prompts.shift();
       const token = sequence.request.prompt[position];
       const row = { shared: position + 1, length: position + 1, token, source: noSource };
       this.#put(table, sequences.length + i, sequence, row);
     }
+    this.#scheduled += promptTokens;
     sequences.forEach((sequence, i) => {
       sequence.row = i;
       sequence.steps++;
@@ -132,7 +139,7 @@ export class RolloutSchedule {
     this.#places.release(sequence.index);
   }
 
-  /** Whether sequences still wait or go. */
+  /** Whether no sequence waits or goes any more. */
   get done(): boolean {
     return this.#admitted === this.#requests.length && this.#going.length === 0;
   }

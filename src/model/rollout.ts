@@ -150,6 +150,7 @@ export class RolloutEngine {
     } finally {
       await Promise.allSettled(running.map(({ words }) => words));
     }
+    if (!schedule.done) throw new Error('rollout: sequences were left that found no room');
     return results as Completion[];
   }
 
