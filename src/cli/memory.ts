@@ -161,7 +161,7 @@ export function firstThatFits<T, R extends { readonly fits: boolean }>(
   return found;
 }
 
-/** Bytes that a run may take, and who says so; null where nothing tells. */
+/** Bytes that a run may take, and whether that is for the user to say; null where nothing tells. */
 export interface MemoryLimit {
   readonly bytes: number | null;
   readonly given: boolean;
@@ -235,7 +235,7 @@ export function describePlan(run: PlannedRun, layers: number, limit: MemoryLimit
   const again = recompute > 0 ? `, ${recompute} of ${layers} layers computed again in the backward pass` : '';
   const against =
     limit.bytes === null
-      ? '; the system tells nothing of the card: give --memory-limit to have it checked'
+      ? `; ${limit.given ? '' : 'the system tells nothing of the card: '}give --memory-limit to have it checked`
       : `; ${limit.given ? '--memory-limit' : 'free on the device'}: ${formatBytes(limit.bytes)}`;
   return [
     `Memory plan for micro-batches of ${microBatchTokens} tokens${again}${against}:`,

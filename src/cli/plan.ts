@@ -162,9 +162,14 @@ async function readRows(
 function describeModel(model: PlannedModel, { adapter, data }: PlanRequest): string {
   const weights = model.format === 'none' ? 'in the type of the tier' : `in ${model.format}`;
   return (
-    `Model: ${model.name}, ${(model.parameters / 1e6).toFixed(0)} million parameters ${weights}; adapter of rank ` +
+    `Model: ${model.name}, ${formatCount(model.parameters)} parameters ${weights}; adapter of rank ` +
     `${adapter.r} on ${adapter.targetModules.join(', ')}; rows of up to ${data.longest} tokens.`
   );
+}
+
+function formatCount(count: number): string {
+  if (count >= 1e9) return `${(count / 1e9).toFixed(2)} billion`;
+  return count >= 1e6 ? `${(count / 1e6).toFixed(0)} million` : `${count}`;
 }
 
 function describeMends(run: PlannedRun, limit: MemoryLimit, mends: readonly Mend[]): string[] {
