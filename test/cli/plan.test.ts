@@ -105,12 +105,12 @@ describe('a plan for a card that is not here', () => {
 
 describe('a plan for this device', () => {
   beforeAll(async () => {
-    const shape = { hidden: 32, layers: 2, heads: 2, kvHeads: 1, intermediate: 64, vocab: 64 };
+    const shape = { hidden: 64, layers: 2, heads: 2, kvHeads: 1, intermediate: 128, vocab: 64 };
     await writeRandomCheckpoint(at('model'), shape);
     writeRows(at('train.jsonl'), idRows(13));
     writeFileSync(
       at('recipe.yaml'),
-      `sft:\n  model: ${at('model')}\n  data: ${at('train.jsonl')}\n  batch_size: 5\n  num_train_epochs: 1\n  lora_r: 8\n  learning_rate: 0.01\n  gradient_checkpointing: true\n`,
+      `sft:\n  model: ${at('model')}\n  data: ${at('train.jsonl')}\n  batch_size: 5\n  num_train_epochs: 1\n  lora_r: 8\n  learning_rate: 0.01\n  gradient_checkpointing: true\n  quantize: int4\n`,
     );
   });
 
@@ -130,7 +130,7 @@ describe('a plan for this device', () => {
       text.slice(text.indexOf('Memory plan'), text.indexOf('total')).replace(/on the device: \S+ GiB/, '');
     expect(table(stdout)).toBe(table(run.stdout));
     expect(stdout).toMatch(
-      /Time: .* s or more, at [\d.]+ tokens\/s or fewer \(.*product of 64x64x32 just reached here/,
+      /Time: .* s or more, at [\d.]+ tokens\/s or fewer \(.*product of 64x128x64 just reached here/,
     );
   });
 
