@@ -1,5 +1,6 @@
 import yargs, { type ArgumentsCamelCase, type Argv, type Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
+import { checkTypes } from './check-types.js';
 import { readConfigFile } from './config-file.js';
 import { runOnSoftwareDriver } from './gpu.js';
 import { commands } from './registry.js';
@@ -124,20 +125,5 @@ function endOnBrokenPipe(): void {
       if (error.code === 'EPIPE') process.exit(141);
       throw error;
     });
-  }
-}
-
-/** What yargs lets through, also from a file: numbers that are none, words for switches, options twice or empty. */
-function checkTypes(args: Readonly<Record<string, unknown>>, options: Readonly<Record<string, Options>>): void {
-  for (const [name, { type }] of Object.entries(options)) {
-    const value = args[name];
-    if (type === 'number' && value !== undefined && (typeof value !== 'number' || !Number.isFinite(value))) {
-      throw new UsageError(`--${name} must be one number.`);
-    }
-    if (type === 'boolean' && value !== undefined && typeof value !== 'boolean')
-      throw new UsageError(`--${name} must be true or false.`);
-    if (type === 'string' && Array.isArray(value)) throw new UsageError(`--${name} was given more than once.`);
-    if (type === 'string' && value === '')
-      throw new UsageError(`--${name} is empty: give it a value, or leave it out.`);
   }
 }

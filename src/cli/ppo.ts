@@ -136,11 +136,7 @@ async function checkRun(
   const reward = await loadReward(args.reward);
   if (!resumed) await checkOutput(args.output);
   const data = await loadRankingData((await findData(args.data, undefined)).train, model);
-  const longest = data.questions.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  if (longest + args.responseLength > model.config.maxPositions)
-    throw new InputError(
-      `The longest prompt's ${longest} tokens and --response-length ${args.responseLength} pass the model's ${model.config.maxPositions} positions: lower it.`,
-    );
+  checkAnswerRoom(data, args.responseLength, model);
   let resume: CheckedRun['resume'] = null;
   if (resumed) {
     await checkUnchanged(resumed, model, [data]);
@@ -159,6 +155,16 @@ async function checkRun(
   for (const line of previewQuestions(data, model)) console.log(line);
   const base = await recordBase(model);
   return { data, reward, config, initial, reference, referenceDigest, base, resume, memoryLimit: limit };
+}
+
+/** The longest prompt and answer, tokens. Throws InputError where the model has fewer positions. */
+export function checkAnswerRoom({ questions }: RankingData, responseLength: number, { config }: OpenModel): number {
+  const longest = questions.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+  if (longest + responseLength > config.maxPositions)
+    throw new InputError(
+      `The longest prompt's ${longest} tokens and --response-length ${responseLength} pass the model's ${config.maxPositions} positions: lower it.`,
+    );
+  return longest + responseLength;
 }
 
 async function train(

@@ -1,3 +1,4 @@
+import { alignCommand } from './align.js';
 import { benchCommand } from './bench.js';
 import { checkAdapterCommand } from './check-adapter.js';
 import { dataCommand } from './data.js';
@@ -22,6 +23,7 @@ export const commands: readonly Command[] = [
   planCommand,
   sftCommand,
   ppoCommand,
+  alignCommand,
   generateCommand,
   scoreCommand,
   evaluateCommand,

@@ -50,15 +50,16 @@ import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel } fro
 const trainingOptions = { ...modelOptions, ...sftOptions, ...configOption };
 /** What `plan` takes too. */
 type TrainingArguments = ArgumentsCamelCase<InferredOptionTypes<typeof trainingOptions>>;
-const options = { ...trainingOptions, ...resumeOption };
-export type SftArguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
+/** Every option of `lexalign sft`. */
+export const sftTable = { ...trainingOptions, ...resumeOption };
+export type SftArguments = ArgumentsCamelCase<InferredOptionTypes<typeof sftTable>>;
 /** With what a run can't do without. */
 type Arguments = SftArguments & { readonly data: string; readonly output: string };
 
 export const sftCommand: Command = {
   command: 'sft',
   describe: 'Train a LoRA adapter by supervised fine-tuning',
-  options,
+  options: sftTable,
   computes: true,
   run: async (args, given) => {
     const outcome = await runSft(args as unknown as SftArguments, given);
@@ -86,7 +87,7 @@ export interface LoadedBase {
  * With `base`, on that instead of its own.
  */
 export async function runSft(asked: SftArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<SftRun> {
-  const resumed = asked.resume ? await resumeRun('sft', asked, given, options) : null;
+  const resumed = asked.resume ? await resumeRun('sft', asked, given, sftTable) : null;
   const args = requireArguments(resumed?.args ?? asked);
   checkArguments(args);
   if (args.initAdapter !== undefined) {
@@ -233,7 +234,7 @@ async function train(
   };
   const directory = resume
     ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state.step)
-    : await RunDirectory.create(args.output, { ...record, arguments: recordArguments(args, options), base: run.base });
+    : await RunDirectory.create(args.output, { ...record, arguments: recordArguments(args, sftTable), base: run.base });
   const interrupt = onInterrupt(() =>
     console.error('Interrupted: writing a checkpoint after this step; again to quit at once.'),
   );
@@ -316,7 +317,7 @@ export function settingsOf(
 }
 
 /** Not demanded by the table of options: a resumed run knows them from its run.json. */
-function requireArguments(args: SftArguments): Arguments {
+export function requireArguments(args: SftArguments): Arguments {
   const { data, output } = args;
   if (data === undefined || output === undefined) {
     const missing = [data === undefined ? '--data' : '', output === undefined ? '--output' : ''].filter(Boolean);
@@ -351,7 +352,7 @@ function describeOptions(
   open: OpenDevice,
 ): Record<string, unknown> {
   return {
-    ...recordArguments(args, options),
+    ...recordArguments(args, sftTable),
     device: open.device.info.device || open.device.info.description,
     tier: open.tier,
     eval_data: run.valid?.file,
