@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -22,8 +22,6 @@ import { sftDefaults } from '../train/helpers.js';
 const directory = mkdtempSync(join(tmpdir(), 'lexalign-memory-'));
 const large: CheckpointShape = { hidden: 512, layers: 8, heads: 8, kvHeads: 4, intermediate: 1408, vocab: 4096 };
 const small: CheckpointShape = { ...large, layers: 1, vocab: 256 };
-/** Models stay referenced, so that no run takes memory that an earlier one gave back. */
-const kept: unknown[] = [];
 let gpu: TestGpu;
 beforeAll(async () => {
   gpu = await openTestGpu();
@@ -34,11 +32,6 @@ afterAll(async () => {
   rmSync(directory, { recursive: true });
   await gpu.close();
 });
-
-/** Resident memory of the process, bytes. */
-function resident(): number {
-  return Number(readFileSync('/proc/self/statm', 'utf8').split(' ')[1]) * 4096;
-}
 
 const random = createRandom(3);
 const rows: Example[] = Array.from({ length: 8 }, () => {
@@ -63,7 +56,6 @@ async function run(name: string, tier: Tier, microBatchTokens: number, recompute
     recompute,
   });
   const made = gpu.device.allocatedBytes;
-  const before = resident();
   const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier, maxPositions: 128 });
   await checkpoint.close();
   model.pool.acquire(plan.slots);
@@ -71,11 +63,8 @@ async function run(name: string, tier: Tier, microBatchTokens: number, recompute
     initialAdapter(model.config, loraConfig, () => random.uint32() / 2 ** 32),
     { trainable: true },
   );
-  kept.push(model, weights);
-  let growth = 0;
   let buffers = 0;
   const look = () => {
-    growth = Math.max(growth, resident() - before);
     buffers = Math.max(buffers, gpu.device.allocatedBytes - made);
   };
   const options = { ...sftDefaults, batchSize: 4, microBatchTokens, recompute };
@@ -85,23 +74,17 @@ async function run(name: string, tier: Tier, microBatchTokens: number, recompute
     checkpoint: async () => look(),
     interrupted: () => false,
   });
-  return { plan, growth, buffers };
+  return { plan, buffers };
 }
 
 describe('the memory plan', () => {
-  // First of all, since later runs take memory that earlier ones gave back to the allocator.
-  it('is within 15 % of what the process grows by, where device memory is host memory', async ({ skip }) => {
-    if (process.platform !== 'linux' || !gpu.device.features.cpu) skip('needs a software driver and /proc');
-    await run('small', 'f32', 256); // pipelines and threads, which a run has whatever its size
-    const { plan, growth, buffers } = await run('large', 'f32', 256);
-    expect(plan.total).toBeGreaterThanOrEqual(buffers);
-    expect(Math.abs(plan.total / growth - 1), `${plan.total} planned, ${growth} taken`).toBeLessThan(0.15);
-  });
-
-  it.each<['small' | 'packed', Tier, number, number]>([
+  // What a process grows by, beside the plan, is slow/eight-billion.test.ts's: here it depends on what memory earlier
+  // tests gave back.
+  it.each<['small' | 'large' | 'packed', Tier, number, number]>([
     ['small', 'f32', 64, 0],
     ['small', 'f32', 100, 1],
     ['small', 'f32', 300, 0],
+    ['large', 'f32', 256, 0],
     ['packed', 'f16', 256, 5], // NF4, five layers of eight computed again
   ])(
     'is never under the sum of buffers made, nor far above it: %s, %s, %d tokens',
