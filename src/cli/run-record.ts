@@ -30,7 +30,6 @@ const free = [
   'device',
   'debug-gpu',
   'memory-limit',
-  'tier',
   'gradient-checkpointing',
 ];
 const compared = ['model', 'data', 'eval-data'];
@@ -115,9 +114,11 @@ export async function resumeRun<Arguments extends { resume?: unknown; output?: s
   const own = args as unknown as Record<string, unknown>;
   const values: Record<string, unknown> = { ...own };
   for (const name of Object.keys(table)) {
-    const used = before[underscored(name)];
+    // The tier that was chosen counts, and auto means that one.
+    const used = name === 'tier' ? resolved.tier : before[underscored(name)];
+    const same = own[name] === used || (name === 'tier' && own[name] === 'auto');
     if (given.has(name) && [...free, ...compared, ...extending].includes(name)) continue;
-    if (given.has(name) && own[name] !== used)
+    if (given.has(name) && !same)
       throw new UsageError(
         `--resume: --${name} is ${own[name]}, the run began with ${used}: leave it out, or start a new run.`,
       );

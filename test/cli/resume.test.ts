@@ -59,7 +59,7 @@ function cut(run: string): void {
 describe('sft --resume', () => {
   it('goes on from the newest checkpoint to the same bytes, under the settings of the run', async () => {
     cut('cut');
-    const { code, stdout, stderr } = await lexalign('sft', '--resume', '--output', at('cut'));
+    const { code, stdout, stderr } = await lexalign('sft', '--resume', '--output', at('cut'), '--tier', 'auto');
     expect(code, stderr).toBe(0);
     expect(stdout).toContain('Training: from step 3 to 6 steps of 5 rows');
     expect(bytes('cut/adapter_model.safetensors').equals(bytes('whole/adapter_model.safetensors'))).toBe(true);
@@ -133,6 +133,7 @@ describe('sft --resume refuses, in one sentence, and leaves the run as it was', 
       '0.5',
     );
     await refuse(2, /--seed is 7, the run began with 42/, ...bare(), '--seed', '7');
+    await refuse(2, /--tier is f32, the run began with f16/, ...bare(), '--tier', 'f32');
     writeFileSync(at('other.yaml'), 'sft:\n  batch_size: 4\n');
     await refuse(2, /--batch-size is 4, the run began with 5/, ...bare(), '--config', at('other.yaml'));
   });
