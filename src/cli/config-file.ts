@@ -6,7 +6,7 @@ import { suggest } from './usage.js';
 const maxBytes = 1 << 20;
 
 /** Sections of a recipe; those of other commands are left alone. */
-const sections = ['data', 'sft', 'ppo', 'evaluate'];
+export const sections = ['align', 'cultures', 'data', 'sft', 'ppo', 'evaluate'];
 /** TRL's names, whose product is the batch size. */
 const batchFactors = ['per-device-train-batch-size', 'gradient-accumulation-steps'];
 
@@ -18,11 +18,12 @@ const batchFactors = ['per-device-train-batch-size', 'gradient-accumulation-step
 export function readConfigFile(file: string, command: string, known: ReadonlySet<string>): Record<string, unknown> {
   const top = readYaml(file);
   const section = isRecord(top[command]) ? Object.entries(top[command]) : [];
-  const common = Object.entries(top).filter(([key, entry]) => !(sections.includes(key) && isRecord(entry)));
+  const common = Object.entries(top).filter(([key, entry]) => !(sections.includes(key) && typeof entry === 'object'));
   return { ...toOptions(file, command, common, known), ...toOptions(file, command, section, known) };
 }
 
-function readYaml(file: string): Record<string, unknown> {
+/** A YAML file that holds a mapping. Throws InputError. */
+export function readYaml(file: string): Record<string, unknown> {
   let value: unknown;
   try {
     if (statSync(file).size > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`);
@@ -65,6 +66,6 @@ function toOptions(
   return options;
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

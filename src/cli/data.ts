@@ -21,7 +21,8 @@ import { checkSeed, configOption } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { checkOutput } from './run-directory.js';
 
-const options = {
+/** Options of all sources. */
+export const dataOptions = {
   input: { type: 'string', demandOption: true, describe: 'File of the source, or a directory of files of one layout' },
   output: { type: 'string', demandOption: true, describe: 'Directory to write; must be new or empty' },
   country: {
@@ -59,7 +60,7 @@ const options = {
   ...jsonOption,
   ...configOption,
 } as const satisfies Record<string, Options>;
-type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>> & { source: string };
+type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof dataOptions>> & { source: string };
 
 /** Options that only one kind of source has. */
 const kindOptions: Readonly<Record<Source['kind'], readonly string[]>> = {
@@ -74,7 +75,7 @@ const kindOptions: Readonly<Record<Source['kind'], readonly string[]>> = {
 export const dataCommand: Command = {
   command: 'data <source>',
   describe: 'Import association norms, word ratings or a survey from the files of their publishers',
-  options,
+  options: dataOptions,
   computes: false,
   positional: (args) =>
     args.positional('source', {
@@ -283,7 +284,7 @@ function* jsonLines(values: Iterable<unknown>): Generator<string> {
 }
 
 /** A table that `generic` and `evaluate --norms` read. */
-function* normLines({ cues }: Norms): Generator<string> {
+export function* normLines({ cues }: Norms): Generator<string> {
   yield 'cue\tresponse\tcount\n';
   const field = (text: string) => (/^".*"$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   for (const { cue, responses } of cues) {
@@ -314,7 +315,7 @@ async function* encode(
 }
 
 /** The file, or every file of the directory in the order of their names. */
-async function findFiles(input: string): Promise<string[]> {
+export async function findFiles(input: string): Promise<string[]> {
   const info = await stat(input).catch(() => null);
   if (!info) throw new InputError(`--input ${input} does not exist.`);
   if (info.isFile()) return [input];
@@ -329,7 +330,8 @@ function list(text: string | undefined): string[] {
   return (text ?? '').split(',').flatMap((entry) => (entry.trim() ? [entry.trim()] : []));
 }
 
-function parseSplit(text: string): number[] {
+/** Percents of train, valid and test. Throws UsageError. */
+export function parseSplit(text: string): number[] {
   const percents = text.split(/[,/]/).map(Number);
   const sum = percents.reduce((a, b) => a + b, 0);
   if (percents.length !== 3 || percents.some((percent) => !(percent >= 0)) || Math.abs(sum - 100) > 1e-9) {
@@ -338,7 +340,8 @@ function parseSplit(text: string): number[] {
   return percents;
 }
 
-function parsePositions(text: string): number[] {
+/** Which responses of a participant are pooled. Throws UsageError. */
+export function parsePositions(text: string): number[] {
   const positions = text.split(',').map(Number);
   const rising = positions.every((position, i) => i === 0 || position > positions[i - 1]);
   if (!rising || positions.some((position) => ![1, 2, 3].includes(position))) {

@@ -1,4 +1,5 @@
 import { readLexicon } from '../../datasets/lexicon.js';
+import type { LexiconSource } from '../../datasets/source.js';
 import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
 import { type AffectSummary, firstWords, type Lexicon, leastCoverage, summarizeAffect } from '../evaluate/affect.js';
@@ -23,7 +24,7 @@ interface Lists {
 export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
   if (args.lexicon === undefined) throw new UsageError('evaluate affect needs --lexicon.');
   const files = args.lexicon.split(',');
-  const lexicon = await readLexicons(files);
+  const lexicon = await readLexicons(files.map((file) => ({ file, source: wordNorms })));
   const { runs, human, ...about } = await collectLists(args, given);
   const dimensions = summarizeAffect(
     human,
@@ -63,11 +64,14 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
   });
 }
 
-async function readLexicons(files: readonly string[]): Promise<Lexicon> {
+/** Several lexicons as one. Throws InputError where two rate the same dimension. */
+export async function readLexicons(
+  files: readonly { readonly file: string; readonly source: LexiconSource }[],
+): Promise<Lexicon> {
   const dimensions = new Map<string, ReadonlyMap<string, number>>();
   const words = new Set<string>();
-  for (const file of files) {
-    const { lexicon } = await readLexicon(file, wordNorms);
+  for (const { file, source } of files) {
+    const { lexicon } = await readLexicon(file, source);
     for (const [name, ratings] of lexicon.dimensions) {
       if (dimensions.has(name))
         throw new InputError(`--lexicon ${file} rates ${name} again: name each dimension once.`);

@@ -14,7 +14,7 @@ import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance, type Run } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
-import { openModel, requireTokenizer } from './session.js';
+import { type OpenModel, openModel, requireTokenizer } from './session.js';
 
 /** Of a human list the words that go into a result. */
 const shownWords = 50;
@@ -80,16 +80,15 @@ export async function evaluateAssociation(args: EvaluateArguments, given: Readon
 export async function askForLists(args: EvaluateArguments): Promise<AskedLists> {
   const runs = chooseRuns(args);
   if (args.norms === undefined) throw new UsageError(`evaluate ${args.measure} needs --norms.`);
-  const given = args.k === undefined ? null : parseKs(args.k);
+  if (args.k !== undefined) parseKs(args.k); // refused before files are read
   const norms = await readNorms(args.norms, args.language);
   const model = await openModel(args);
   try {
     const tokenizer = requireTokenizer(model);
     const prompt = await chooseAssociationPrompt(args.promptFile, model, norms.language);
-    const ks = given ?? (isLexiBase(model) ? [5, 10] : [5, 10, 20, 30, 40, 50]);
+    const ks = chooseKs(args.k, model);
     const most = Math.max(...ks);
-    // A word and its separator take about three tokens of lexi-base, fewer than eight of any model.
-    const maxNewTokens = args.maxNewTokens || (isLexiBase(model) ? Math.max(28, 3 * most) : Math.max(64, 8 * most));
+    const maxNewTokens = args.maxNewTokens || listTokens(most, model);
     const cues = norms.cues.map(({ cue }) => cue);
     const longest = cues.reduce((n, cue) => Math.max(n, associationPromptIds(tokenizer, prompt, cue, most).length), 0);
     const positions = longest + maxNewTokens;
@@ -118,7 +117,19 @@ export async function askForLists(args: EvaluateArguments): Promise<AskedLists> 
   }
 }
 
-function parseKs(text: string): number[] {
+/** The Ks of `--k`, ascending; without it those that suit the model. Throws UsageError. */
+export function chooseKs(text: string | undefined, model: OpenModel): number[] {
+  if (text === undefined) return isLexiBase(model) ? [5, 10] : [5, 10, 20, 30, 40, 50];
+  return parseKs(text);
+}
+
+/** Longest list of the largest K, tokens: a word and its separator take about three of lexi-base, fewer than eight of any model. */
+export function listTokens(most: number, model: OpenModel): number {
+  return isLexiBase(model) ? Math.max(28, 3 * most) : Math.max(64, 8 * most);
+}
+
+/** Throws UsageError. */
+export function parseKs(text: string): number[] {
   const ks = text.split(',').map(Number);
   if (!ks.every((k) => Number.isInteger(k) && k >= 1 && k <= 1000)) {
     throw new UsageError(`--k ${text}: write whole numbers from 1 to 1000 as 5,10.`);

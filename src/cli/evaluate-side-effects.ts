@@ -1,10 +1,12 @@
-import { loadInstructions, loadTexts, readTexts } from '../../datasets/side-effects.js';
+import { type GeneralText, loadInstructions, loadTexts, readTexts } from '../../datasets/side-effects.js';
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { alignColumns } from '../evaluate/report.js';
-import { follows, sideEffectChange, summarizeSideEffects, type TextScore } from '../evaluate/side-effects.js';
+import { follows, type Instruction, sideEffectChange, summarizeSideEffects, type TextScore } from '../evaluate/side-effects.js';
 import type { Estimate } from '../evaluate/statistics.js';
+import type { AdapterWeights } from '../model/adapter.js';
+import type { LanguageModel } from '../model/language-model.js';
 import { LossPrograms } from '../model/loss-program.js';
 import { scoreExamples } from '../model/score-examples.js';
 import type { Tokenizer } from '../text/tokenizer.js';
@@ -12,7 +14,7 @@ import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
-import { openModel, requireTokenizer } from './session.js';
+import { type OpenModel, openModel, requireTokenizer } from './session.js';
 
 /** Tokens of a text that count; longer ones are cut. */
 const textTokens = 1024;
@@ -26,29 +28,12 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
   const model = await openModel(args);
   try {
     const tokenizer = requireTokenizer(model);
-    const examples = texts.map(({ id, text }) =>
-      textExample(tokenizer, id, text, Math.min(textTokens, model.config.maxPositions)),
-    );
-    const prompts = instructions.map(({ prompt }) => ask(tokenizer, prompt));
-    const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-    const positions = prompts.reduce((most, ids) => Math.max(most, ids.length + answerTokens), longest);
-    checkPositions(model, positions, 'An instruction and its answer', 'take a model with more');
-    const measured = await measureRuns(args, model, runs, positions, async (loaded, weights, run) => {
-      const programs = new LossPrograms(loaded, { adapter: weights, backward: false });
-      const { logprobs } = await scoreExamples(programs, examples, Math.max(args.microBatchTokens, longest));
-      programs.destroy();
+    const probes = prepareSideEffects(texts, instructions, model);
+    checkPositions(model, probes.positions, 'An instruction and its answer', 'take a model with more');
+    const measured = await measureRuns(args, model, runs, probes.positions, (loaded, weights, run) => {
       const progress = createProgress();
-      const answers = await decodeAnswers(loaded, weights, tokenizer, prompts, {
-        maxNewTokens: answerTokens,
-        batchSize: args.batchSize,
-        onProgress: (share) => progress.update(share, `${run.name}: ${instructions.length} instructions`),
-      });
-      progress.end();
-      return {
-        answers,
-        texts: logprobs.map(textScore),
-        followed: instructions.map((instruction, i) => follows(instruction, answers[i])),
-      };
+      const onProgress = (share: number) => progress.update(share, `${run.name}: ${instructions.length} instructions`);
+      return measureSideEffects(loaded, weights, tokenizer, probes, { ...args, onProgress }).finally(progress.end);
     });
     const summaries = measured.map((own) => summarizeSideEffects(own.texts, own.followed, args.seed));
     const change = measured.length < 2 ? null : sideEffectChange(measured[0], measured[measured.length - 1], args.seed);
@@ -91,6 +76,61 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
   } finally {
     await model.checkpoint.close();
   }
+}
+
+/** Texts and instructions as tokens. */
+export interface SideEffectProbes {
+  readonly instructions: readonly Instruction[];
+  readonly examples: readonly Example[];
+  readonly prompts: readonly Int32Array[];
+  /** Longest sequence that they take. */
+  readonly positions: number;
+}
+
+/** Tokenises texts and instructions. Throws InputError. */
+export function prepareSideEffects(
+  texts: readonly GeneralText[],
+  instructions: readonly Instruction[],
+  model: OpenModel,
+): SideEffectProbes {
+  const tokenizer = requireTokenizer(model);
+  const most = Math.min(textTokens, model.config.maxPositions);
+  const examples = texts.map(({ id, text }) => textExample(tokenizer, id, text, most));
+  const prompts = instructions.map(({ prompt }) => ask(tokenizer, prompt));
+  const longest = examples.reduce((length, { ids }) => Math.max(length, ids.length), 0);
+  const positions = prompts.reduce((length, ids) => Math.max(length, ids.length + answerTokens), longest);
+  return { instructions, examples, prompts, positions };
+}
+
+/** What one run makes of them. */
+export interface MeasuredSideEffects {
+  readonly answers: readonly string[];
+  readonly texts: readonly TextScore[];
+  readonly followed: readonly boolean[];
+}
+
+export async function measureSideEffects(
+  loaded: LanguageModel,
+  adapter: AdapterWeights | null,
+  tokenizer: Tokenizer,
+  { instructions, examples, prompts }: SideEffectProbes,
+  options: { microBatchTokens: number; batchSize: number; onProgress: (share: number) => void },
+): Promise<MeasuredSideEffects> {
+  const { batchSize, onProgress } = options;
+  const longest = examples.reduce((length, { ids }) => Math.max(length, ids.length), options.microBatchTokens);
+  const programs = new LossPrograms(loaded, { adapter, backward: false });
+  const { logprobs } = await scoreExamples(programs, examples, longest);
+  programs.destroy();
+  const answers = await decodeAnswers(loaded, adapter, tokenizer, prompts, {
+    maxNewTokens: answerTokens,
+    batchSize,
+    onProgress,
+  });
+  return {
+    answers,
+    texts: logprobs.map(textScore),
+    followed: instructions.map((instruction, i) => follows(instruction, answers[i])),
+  };
 }
 
 /** All tokens but the first are predicted. */

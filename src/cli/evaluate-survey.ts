@@ -62,25 +62,12 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
         programs.destroy();
       }
     });
-    const subsets: Readonly<Record<SurveySubset, readonly number[]>> = {
-      all: questions.map((_, i) => i),
-      emd: highTension(questions, pair, args.highTension, 'emd'),
-      sorted: highTension(questions, pair, args.highTension, 'sorted'),
-    };
-    const perSubset = <T>(make: (indices: readonly number[]) => T) =>
-      Object.fromEntries(Object.entries(subsets).map(([name, indices]) => [name, make(indices)])) as Record<
-        SurveySubset,
-        T
-      >;
-    const pick = <T>(values: readonly T[], indices: readonly number[]) => indices.map((i) => values[i]);
-    const summaries = scored.map(({ answers }) =>
-      perSubset((at) => summarizeSurvey(pick(questions, at), pick(answers, at), pair, args.seed)),
+    const { subsets, summaries, change } = compareSurveys(
+      questions,
+      scored.map(({ answers }) => answers),
+      pair,
+      args,
     );
-    const [first, last] = [scored[0].answers, scored[scored.length - 1].answers];
-    const change =
-      scored.length < 2
-        ? null
-        : perSubset((at) => surveyChange(pick(questions, at), pick(first, at), pick(last, at), pair, args.seed));
     const { cost } = scored[0];
     if (args.json !== '-') {
       console.log(describeCost(questions.length, formats, cost));
@@ -124,6 +111,35 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
   }
 }
 
+/** What several runs answered, on all questions and on those of high tension, and how the first differs from the last. */
+export function compareSurveys(
+  questions: readonly SurveyQuestion[],
+  runs: readonly (readonly SurveyAnswer[])[],
+  pair: CountryPair,
+  { highTension: count, seed }: { readonly highTension: number; readonly seed: number },
+) {
+  const subsets: Readonly<Record<SurveySubset, readonly number[]>> = {
+    all: questions.map((_, i) => i),
+    emd: highTension(questions, pair, count, 'emd'),
+    sorted: highTension(questions, pair, count, 'sorted'),
+  };
+  const perSubset = <T>(make: (indices: readonly number[]) => T) =>
+    Object.fromEntries(Object.entries(subsets).map(([name, indices]) => [name, make(indices)])) as Record<
+      SurveySubset,
+      T
+    >;
+  const pick = <T>(values: readonly T[], indices: readonly number[]) => indices.map((i) => values[i]);
+  const change = (first: readonly SurveyAnswer[], last: readonly SurveyAnswer[]) =>
+    perSubset((at) => surveyChange(pick(questions, at), pick(first, at), pick(last, at), pair, seed));
+  return {
+    subsets,
+    summaries: runs.map((answers) =>
+      perSubset((at) => summarizeSurvey(pick(questions, at), pick(answers, at), pair, seed)),
+    ),
+    change: runs.length < 2 ? null : change(runs[0], runs[runs.length - 1]),
+  };
+}
+
 function describeCost(questions: number, formats: readonly string[], cost: ScoredSurvey['cost']): string {
   const { rows, tokens, equivalentTokens, paddedTokens, microBatches } = cost;
   const times = (other: number) => `${other} (${(other / tokens).toFixed(1)}x)`;
@@ -135,14 +151,16 @@ function distances({ countries }: SurveyQuestion, { shares }: SurveyAnswer, pair
   return Object.fromEntries(pair.map((country) => [country, surveyDistance(shares, countries[country].shares)]));
 }
 
-function parseFormats(text: string): OptionFormat[] {
+/** The formats of `--formats`. Throws UsageError. */
+export function parseFormats(text: string): OptionFormat[] {
   const formats = [...new Set(text.split(','))];
   const wrong = formats.find((format) => !['number', 'letter', 'text'].includes(format));
   if (wrong !== undefined) throw new UsageError(`--formats ${wrong}: there are number, letter and text.`);
   return formats as OptionFormat[];
 }
 
-function chooseLanguage(survey: readonly SurveyQuestion[], wish: string | undefined) {
+/** The questions of one language. Throws where that is not to be told, or there are none. */
+export function chooseLanguage(survey: readonly SurveyQuestion[], wish: string | undefined) {
   const languages = [...new Set(survey.map(({ language }) => language))];
   if (wish === undefined && languages.length > 1) {
     throw new UsageError(`The survey is in ${languages.join(' and ')}: choose with --language.`);
@@ -154,7 +172,8 @@ function chooseLanguage(survey: readonly SurveyQuestion[], wish: string | undefi
   return { questions, language };
 }
 
-function choosePair(questions: readonly SurveyQuestion[], wish: string | undefined, file: string): CountryPair {
+/** Two countries that every question has answers of. Throws UsageError or InputError. */
+export function choosePair(questions: readonly SurveyQuestion[], wish: string | undefined, file: string): CountryPair {
   const known = [...new Set(questions.flatMap(({ countries }) => Object.keys(countries)))];
   const wanted = wish === undefined ? known : wish.split(',').map((country) => country.trim());
   if (wanted.length !== 2) {

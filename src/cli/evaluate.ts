@@ -9,7 +9,8 @@ import type { Command } from './main.js';
 import { checkSeed, configOption } from './options.js';
 import { checkJson, jsonOption } from './output-file.js';
 
-const options = {
+/** Options of all measures. */
+export const evaluateOptions = {
   ...inferenceOptions,
   before: { type: 'string', describe: 'Compare: the adapter before, a PEFT directory, or none for the base model' },
   after: { type: 'string', describe: 'Compare: the adapter after; before it stands the base model unless --before' },
@@ -46,7 +47,7 @@ const options = {
   ...jsonOption,
   ...configOption,
 } as const satisfies Record<string, Options>;
-export type EvaluateArguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
+export type EvaluateArguments = ArgumentsCamelCase<InferredOptionTypes<typeof evaluateOptions>>;
 
 /** Options of asking for lists of associates. */
 const listOptions = ['norms', 'language', 'k', 'prompt-file', 'max-new-tokens', 'presence-penalty', 'batch-size'];
@@ -64,7 +65,7 @@ const measures = {
 export const evaluateCommand: Command = {
   command: 'evaluate <measure>',
   describe: 'Measure how near a model is to what people answer, alone or before and after training',
-  options,
+  options: evaluateOptions,
   computes: true,
   positional: (args) =>
     args.positional('measure', {
