@@ -2,18 +2,16 @@ import { fold, requireKnown } from '../../datasets/participants.js';
 import { readSurvey } from '../../datasets/survey-file.js';
 import { InputError, UsageError } from '../errors.js';
 import { alignColumns } from '../evaluate/report.js';
-import type { SurveySubset } from '../evaluate/result.js';
 import { type ScoredSurvey, scoreSurvey, surveyExamples, surveyTries } from '../evaluate/score-survey.js';
 import type { Estimate } from '../evaluate/statistics.js';
 import {
   type CountryPair,
-  highTension,
+  compareSurveys,
   type SurveyAnswer,
   type SurveyChange,
   type SurveyQuestion,
+  type SurveySubset,
   type SurveySummary,
-  summarizeSurvey,
-  surveyChange,
   surveyDistance,
 } from '../evaluate/survey.js';
 import { LossPrograms } from '../model/loss-program.js';
@@ -109,35 +107,6 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
   } finally {
     await model.checkpoint.close();
   }
-}
-
-/** What several runs answered, on all questions and on those of high tension, and how the first differs from the last. */
-export function compareSurveys(
-  questions: readonly SurveyQuestion[],
-  runs: readonly (readonly SurveyAnswer[])[],
-  pair: CountryPair,
-  { highTension: count, seed }: { readonly highTension: number; readonly seed: number },
-) {
-  const subsets: Readonly<Record<SurveySubset, readonly number[]>> = {
-    all: questions.map((_, i) => i),
-    emd: highTension(questions, pair, count, 'emd'),
-    sorted: highTension(questions, pair, count, 'sorted'),
-  };
-  const perSubset = <T>(make: (indices: readonly number[]) => T) =>
-    Object.fromEntries(Object.entries(subsets).map(([name, indices]) => [name, make(indices)])) as Record<
-      SurveySubset,
-      T
-    >;
-  const pick = <T>(values: readonly T[], indices: readonly number[]) => indices.map((i) => values[i]);
-  const change = (first: readonly SurveyAnswer[], last: readonly SurveyAnswer[]) =>
-    perSubset((at) => surveyChange(pick(questions, at), pick(first, at), pick(last, at), pair, seed));
-  return {
-    subsets,
-    summaries: runs.map((answers) =>
-      perSubset((at) => summarizeSurvey(pick(questions, at), pick(answers, at), pair, seed)),
-    ),
-    change: runs.length < 2 ? null : change(runs[0], runs[runs.length - 1]),
-  };
 }
 
 function describeCost(questions: number, formats: readonly string[], cost: ScoredSurvey['cost']): string {

@@ -16,7 +16,13 @@ export async function readEvaluationResult(file: string): Promise<EvaluationResu
     throw new InputError(`${file} is not JSON: give what evaluate --json wrote`);
   }
   const measure = typeof value === 'object' && value !== null ? (value as Record<string, unknown>).measure : undefined;
-  const parts = { association: 'runs', affect: 'dimensions', survey: 'runs', 'side-effects': 'runs' } as const;
+  const parts = {
+    association: 'runs',
+    affect: 'dimensions',
+    survey: 'runs',
+    'side-effects': 'runs',
+    study: 'cultures',
+  } as const;
   const part = parts[measure as keyof typeof parts];
   if (!part || !Array.isArray((value as Record<string, unknown>)[part])) {
     throw new InputError(`${file} is no result of evaluate: it has no measure with ${part ?? 'runs'}`);

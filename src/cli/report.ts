@@ -10,6 +10,7 @@ import {
   associationSection,
   type Metrics,
   sideEffectsSection,
+  studySection,
   surveySection,
   trainingSection,
 } from '../evaluate/report-sections.js';
@@ -61,20 +62,26 @@ async function runReport(args: Arguments): Promise<void> {
   if (inputs.some((input) => input === '')) throw new UsageError('--input has an empty name between its commas.');
   await checkJson(args.json, args.output);
   await checkOutput(args.output);
+  const result = await writeReport(inputs, args.output, args.title);
+  await writeJson(args.json, result);
+  if (args.json !== '-') console.log(`Report: ${join(args.output, 'report.html')}, report.md, report.json`);
+}
+
+/** Writes report.html, report.md and report.json of results, runs and imported data; gives what is in report.json. */
+export async function writeReport(inputs: readonly string[], output: string, title: string): Promise<object> {
   const parts: Part[] = [];
   for (const input of inputs) parts.push(await readPart(input));
   const document: ReportDocument = {
-    title: args.title,
+    title,
     created: new Date().toISOString(),
     sections: [...parts.flatMap(({ sections }) => sections), howMade(parts)],
   };
   const result = { title: document.title, created: document.created, inputs: parts.map(({ data }) => data) };
-  await makeDirectory(args.output);
-  await writeFileAtomic(join(args.output, 'report.html'), toHtml(document, await readChartLibrary()));
-  await writeFileAtomic(join(args.output, 'report.md'), toMarkdown(document));
-  await writeFileAtomic(join(args.output, 'report.json'), `${JSON.stringify(result, null, 2)}\n`);
-  await writeJson(args.json, result);
-  if (args.json !== '-') console.log(`Report: ${join(args.output, 'report.html')}, report.md, report.json`);
+  await makeDirectory(output);
+  await writeFileAtomic(join(output, 'report.html'), toHtml(document, await readChartLibrary()));
+  await writeFileAtomic(join(output, 'report.md'), toMarkdown(document));
+  await writeFileAtomic(join(output, 'report.json'), `${JSON.stringify(result, null, 2)}\n`);
+  return result;
 }
 
 async function readPart(input: string): Promise<Part> {
@@ -97,7 +104,9 @@ async function readResult(file: string): Promise<Part> {
     sections = [section(result)];
   } catch (error) {
     // A file cut or edited by hand: the figures that a section needs are not there.
-    throw new InputError(`${file} lacks figures of evaluate ${result.measure}: ${(error as Error).message}`);
+    throw new InputError(
+      `${file} lacks figures of ${result.measure === 'study' ? 'align' : `evaluate ${result.measure}`}: ${(error as Error).message}`,
+    );
   }
   const own = { file, sha256: await digestFile(file) };
   return { sections, command: provenance.command, files: [own, ...provenance.files], data: result };
@@ -106,6 +115,7 @@ async function readResult(file: string): Promise<Part> {
 function section(result: EvaluationResult): ReportSection {
   if (result.measure === 'association') return associationSection(result);
   if (result.measure === 'affect') return affectSection(result);
+  if (result.measure === 'study') return studySection(result);
   return result.measure === 'survey' ? surveySection(result) : sideEffectsSection(result);
 }
 

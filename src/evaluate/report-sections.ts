@@ -1,15 +1,20 @@
 import { normalizeWord } from './association.js';
 import { normalize } from './distribution.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
-import type { AffectResult, AssociationResult, SideEffectsResult, SurveyResult, SurveySubset } from './result.js';
+import type { AffectResult, AssociationResult, SideEffectsResult, SurveyResult } from './result.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
+import type { StudyResult } from './study.js';
+import { studyTables } from './study-tables.js';
+import type { SurveySubset } from './survey.js';
 
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
 
 const percent = (share: number) => (100 * share).toFixed(1);
+/** Of nothing there is no mean; JSON has null for it. */
+const fixed = (value: number, digits: number) => (Number.isFinite(value) ? value.toFixed(digits) : '–');
 const signed = (value: number, digits: number) =>
-  `${value > 0 ? '+' : ''}${value.toFixed(digits)}`.replace(/^-(0\.?0*)$/, '$1');
+  `${value > 0 ? '+' : ''}${fixed(value, digits)}`.replace(/^-(0\.?0*)$/, '$1');
 const interval = ({ low, high }: Estimate, show: (value: number) => string) => `${show(low)} to ${show(high)}`;
 const pValue = ({ p }: SignedRankTest) => (p < 0.001 ? '<0.001' : p.toFixed(3));
 
@@ -93,7 +98,7 @@ export function associationSection({
 
 /** Ratings of associates: means, distances, tests, and how the medians are spread. */
 export function affectSection({ language, dimensions, run_names, cues }: AffectResult): ReportSection {
-  const two = (value: number) => value.toFixed(2);
+  const two = (value: number) => fixed(value, 2);
   const rows = dimensions.flatMap(({ dimension, human, runs, change }) => [
     [
       dimension,
@@ -335,4 +340,21 @@ export function trainingSection(name: string, metrics: Metrics): ReportSection {
 
 function table(head: readonly string[], rows: readonly (readonly Cell[])[]): ReportBlock {
   return { kind: 'table', head, rows };
+}
+
+/** The tables of a study: every culture's models, models by cultures, and how far these are apart. */
+export function studySection(study: StudyResult): ReportSection {
+  return {
+    title: 'The study',
+    blocks: [
+      {
+        kind: 'text',
+        text: `${study.cultures.map(({ name }) => name).join(', ')}; ${study.model} on ${study.device}.`,
+      },
+      ...studyTables(study).flatMap(({ title, note, head, rows }): ReportBlock[] => [
+        { kind: 'text', text: `${title}. ${note}` },
+        table(head, rows),
+      ]),
+    ],
+  };
 }

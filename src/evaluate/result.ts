@@ -2,7 +2,8 @@ import type { AffectSummary } from './affect.js';
 import type { CueScore } from './association.js';
 import type { AssociationGain, AssociationSummary } from './report.js';
 import type { SideEffects, sideEffectChange } from './side-effects.js';
-import type { SurveyAnswer, SurveyChange, SurveyQuestion, SurveySummary } from './survey.js';
+import type { StudyResult } from './study.js';
+import type { SurveyAnswer, SurveyChange, SurveyQuestion, SurveySubset, SurveySummary } from './survey.js';
 
 /** What a result was made of: the command that repeats it, and digests of its files. */
 export interface Provenance {
@@ -11,7 +12,7 @@ export interface Provenance {
   readonly files: readonly { readonly file: string; readonly sha256: string }[];
 }
 
-interface Common {
+export interface Common {
   readonly model: string;
   readonly language: string;
   readonly provenance: Provenance;
@@ -54,9 +55,6 @@ export interface SurveyResult extends Common {
   readonly change: Readonly<Record<SurveySubset, SurveyChange>> | null;
 }
 
-/** All questions, or those of high tension by either formula. */
-export type SurveySubset = 'all' | 'emd' | 'sorted';
-
 /** The `--json` of `evaluate side-effects`. */
 export interface SideEffectsResult extends Common {
   readonly measure: 'side-effects';
@@ -64,4 +62,4 @@ export interface SideEffectsResult extends Common {
   readonly change: ReturnType<typeof sideEffectChange> | null;
 }
 
-export type EvaluationResult = AssociationResult | AffectResult | SurveyResult | SideEffectsResult;
+export type EvaluationResult = AssociationResult | AffectResult | SurveyResult | SideEffectsResult | StudyResult;

@@ -1,0 +1,82 @@
+import { scoreAssociations } from './association.js';
+import { associationGains } from './report.js';
+import type { AffectResult, AssociationResult, Common, SideEffectsResult, SurveyResult } from './result.js';
+import { sideEffectChange } from './side-effects.js';
+import type { StudyCultureAnswers, StudyCultureResult, StudySettings } from './study.js';
+import { compareSurveys } from './survey.js';
+
+/** Of a human list the words that go into a result. */
+const shownWords = 50;
+
+/**
+ * One culture's measures in the form of `lexalign evaluate --json`, with all its models as runs; gains and changes are
+ * those of the last over the base.
+ */
+export function cultureResults(
+  culture: StudyCultureAnswers,
+  summary: StudyCultureResult,
+  common: Common,
+  { ks, highTension, seed }: StudySettings,
+): (AssociationResult | AffectResult | SurveyResult | SideEffectsResult)[] {
+  const { name, human, surveyed } = culture;
+  const models = culture.models.filter(({ of }) => of === null || of === name);
+  const scores = models.map(({ lists }) => scoreAssociations(human, lists, ks, seed));
+  const association: AssociationResult = {
+    ...common,
+    measure: 'association',
+    norms: name,
+    ks,
+    human: human.map(({ cue, responses }) => ({ cue, words: responses.slice(0, shownWords).map(({ word }) => word) })),
+    runs: models.map(({ name: run, adapter, lists }, i) => ({
+      name: run,
+      adapter,
+      ...summary.variants[i].association,
+      cues: scores[i].map((score, cue) => ({ ...score, text: lists[cue] })),
+    })),
+    gains: associationGains(scores[0], scores[scores.length - 1], ks, seed),
+  };
+  const results: (AssociationResult | AffectResult | SurveyResult | SideEffectsResult)[] = [association];
+  if (summary.affect)
+    results.push({
+      ...common,
+      measure: 'affect',
+      cues: human.map(({ cue }) => cue),
+      run_names: models.map(({ name: run, adapter }) => ({ name: run, adapter })),
+      dimensions: summary.affect,
+    });
+  if (surveyed) {
+    const asked = models.flatMap(({ survey, ...model }) => (survey ? [{ ...model, survey }] : []));
+    const { subsets, summaries, change } = compareSurveys(
+      surveyed.questions,
+      asked.map(({ survey }) => survey),
+      surveyed.pair,
+      { highTension, seed },
+    );
+    results.push({
+      ...common,
+      measure: 'survey',
+      countries: surveyed.pair,
+      questions: surveyed.questions,
+      high_tension: { emd: subsets.emd, sorted: subsets.sorted },
+      runs: asked.map(({ name: run, adapter, survey }, i) => ({
+        name: run,
+        adapter,
+        answers: survey,
+        summaries: summaries[i],
+      })),
+      change,
+    });
+  }
+  const measured = models.flatMap(({ sideEffects, ...model }, i) => {
+    const own = summary.variants[i].sideEffects;
+    return sideEffects && own ? [{ ...model, sideEffects, own }] : [];
+  });
+  if (measured.length > 0)
+    results.push({
+      ...common,
+      measure: 'side-effects',
+      runs: measured.map(({ name: run, adapter, own }) => ({ name: run, adapter, ...own })),
+      change: sideEffectChange(measured[0].sideEffects, measured[measured.length - 1].sideEffects, seed),
+    });
+  return results;
+}

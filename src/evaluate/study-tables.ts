@@ -1,0 +1,195 @@
+import type { Estimate } from './statistics.js';
+import type { CultureDistance, StudyCultureResult, StudyResult } from './study.js';
+
+/** A table of a study, for the terminal and the report alike. */
+export interface StudyTable {
+  readonly title: string;
+  /** What a reader must know of its columns. */
+  readonly note: string;
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
+const percent = (share: number) => (100 * share).toFixed(1);
+const points = (share: number) => signed(100 * share, 1);
+const three = (value: number) => value.toFixed(3);
+const none = '–';
+
+function signed(value: number, digits: number): string {
+  const text = value.toFixed(digits);
+  return value > 0 && Number(text) !== 0 ? `+${text}` : text.replace(/^-(0\.?0*)$/, '$1');
+}
+
+/** Mean, and interval where there is one to show. */
+function cells(estimate: Estimate | null | undefined, show: (value: number) => string): [string, string] {
+  if (!estimate || estimate.n === 0) return [none, none];
+  return [show(estimate.mean), `[${show(estimate.low)}, ${show(estimate.high)}]`];
+}
+
+export function studyTables(study: Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'distances'>): StudyTable[] {
+  const tables = study.cultures.flatMap((culture) => [
+    associationTable(culture, study.ks[0]),
+    ...rankingTable(culture),
+    ...affectTable(culture),
+    ...surveyTable(culture),
+    ...sideEffectsTable(culture),
+  ]);
+  return study.cultures.length > 1 ? [...tables, matrixTable(study), distanceTable(study.distances)] : tables;
+}
+
+function associationTable({ name, language, cues, variants }: StudyCultureResult, k: number): StudyTable {
+  return {
+    title: `${name} (${language}): associations of ${cues} held-out cues`,
+    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base, paired, in points.`,
+    head: ['model', `P@${k}`, 'own − other', 'gain', '95 % interval', 'Spearman', 'n', 'refused'],
+    rows: variants.map(({ name: model, association, gains }) => {
+      const [{ own, other }] = association.precision;
+      return [
+        model,
+        percent(own.mean),
+        points(own.mean - other.mean),
+        ...cells(gains?.[0].aboveOther, points),
+        cells(association.spearman, three)[0],
+        String(association.spearman?.n ?? 0),
+        String(association.refused),
+      ];
+    }),
+  };
+}
+
+function rankingTable({ name, language, variants }: StudyCultureResult): StudyTable[] {
+  const ranked = variants.flatMap(({ name: model, ranking, rankingGain }) =>
+    ranking ? [{ model, ranking, rankingGain }] : [],
+  );
+  if (ranked.length === 0) return [];
+  return [
+    {
+      title: `${name} (${language}): rankings, one question a held-out cue (n = ${ranked[0].ranking.parsed.n})`,
+      note: 'Read: answers with a ranking; whole: every word once and no other; Spearman over whole rankings alone; reward: Spearman, −1 for what is not whole; its gain over the base, paired.',
+      head: ['model', 'read, %', 'whole, %', 'Spearman', '95 % interval', 'n', 'reward', 'gain', '95 % interval'],
+      rows: ranked.map(({ model, ranking, rankingGain }) => [
+        model,
+        percent(ranking.parsed.mean),
+        percent(ranking.whole.mean),
+        ...cells(ranking.spearman, three),
+        String(ranking.spearman?.n ?? 0),
+        three(ranking.reward.mean),
+        ...cells(rankingGain?.reward, (value) => signed(value, 3)),
+      ]),
+    },
+  ];
+}
+
+function affectTable({ name, language, variants, affect }: StudyCultureResult): StudyTable[] {
+  if (!affect) return [];
+  const two = (value: number) => value.toFixed(2);
+  return [
+    {
+      title: `${name} (${language}): ratings of the associates`,
+      note: 'Median rating of the first words of a cue, mean over cues; distance to people: mean |median − theirs|; p of Wilcoxon against people.',
+      head: ['dimension', 'model', 'coverage, %', 'mean', 'distance', '95 % interval', 'p', 'n'],
+      rows: affect.flatMap(({ dimension, human, runs }) => [
+        [
+          dimension,
+          'people',
+          percent(human.coverage),
+          cells(human.mean, two)[0],
+          none,
+          none,
+          none,
+          String(human.mean.n),
+        ],
+        ...runs.map(({ coverage, mean, distance, test }, i) => [
+          dimension,
+          variants[i].name,
+          percent(coverage),
+          cells(mean, two)[0],
+          ...cells(distance, two),
+          test.p < 0.001 ? '<0.001' : three(test.p),
+          String(mean.n),
+        ]),
+      ]),
+    },
+  ];
+}
+
+function surveyTable({ name, language, variants, countries }: StudyCultureResult): StudyTable[] {
+  if (!countries) return [];
+  const [own, other] = countries;
+  const subsets = { all: 'all', emd: 'high tension' } as const;
+  return [
+    {
+      title: `${name} (${language}): survey, distance to ${own} and ${other}`,
+      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired.`,
+      head: ['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval', 'n'],
+      rows: (['all', 'emd'] as const).flatMap((subset) =>
+        variants.flatMap(({ name: model, survey, surveyChange }) => {
+          if (!survey) return [];
+          const { countries: distances, closer, n } = survey[subset];
+          const toward = cells(surveyChange?.[subset].toward[0].emd, (value) => signed(value, 3));
+          const both = `${closer.emd.first} / ${closer.emd.second}`;
+          return [[subsets[subset], model, ...distances.map(({ emd }) => three(emd.mean)), both, ...toward, String(n)]];
+        }),
+      ),
+    },
+  ];
+}
+
+function sideEffectsTable({ name, language, variants }: StudyCultureResult): StudyTable[] {
+  const measured = variants.flatMap(({ name: model, sideEffects: own, sideEffectChange: change }) =>
+    own ? [{ model, own, change }] : [],
+  );
+  if (measured.length === 0) return [];
+  return [
+    {
+      title: `${name} (${language}): side effects`,
+      note: 'Perplexity on general text, and by which factor it grew; simple instructions followed, in percent.',
+      head: ['model', 'perplexity', 'times', '95 % interval', 'followed, %', 'change', '95 % interval'],
+      rows: measured.map(({ model, own, change }) => [
+        model,
+        own.perplexity.mean.toFixed(2),
+        ...cells(change?.perplexityFactor, three),
+        percent(own.followed.mean),
+        ...cells(change?.followed, points),
+      ]),
+    },
+  ];
+}
+
+function matrixTable({ ks, cultures, matrix }: Pick<StudyResult, 'ks' | 'cultures' | 'matrix'>): StudyTable {
+  return {
+    title: 'Models by cultures',
+    note: `P@${ks[0]} own − other list in points, with its 95 % interval: rows are the base and each culture's last adapter, columns whose people and whose prompt.`,
+    head: ['model', ...cultures.flatMap(({ name }) => [name, '95 % interval'])],
+    rows: matrix.map(({ model, cells: own }) => [model, ...own.flatMap((estimate) => cells(estimate, points))]),
+  };
+}
+
+function distanceTable(distances: readonly CultureDistance[]): StudyTable {
+  return {
+    title: 'Whether adapters stay distinct',
+    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0. Survey: Jensen-Shannon distance of the two models’ answers, of the base before and of the adapters after, and of the people.',
+    head: [
+      'cultures',
+      'asked',
+      'cross gap',
+      '95 % interval',
+      'lists',
+      '95 % interval',
+      'survey before',
+      'after',
+      'people',
+    ],
+    rows: distances.flatMap(({ cultures, crossGap, lists, survey }) =>
+      cultures.map((asked, i) => [
+        i === 0 ? cultures.join(' and ') : '',
+        asked,
+        ...cells(crossGap[i], points),
+        ...cells(lists[i], three),
+        ...(i === 0
+          ? [survey.before, survey.after, survey.people].map((estimate) => cells(estimate, three)[0])
+          : ['', '', '']),
+      ]),
+    ),
+  };
+}

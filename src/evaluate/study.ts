@@ -1,0 +1,221 @@
+import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
+import { type CueScore, type HumanList, scoreAssociations } from './association.js';
+import { crossGap, listDistance, peopleGap, surveyGap } from './culture-distance.js';
+import type { RankingLanguage } from './ranking.js';
+import {
+  type RankingGain,
+  type RankingSummary,
+  rankingGain,
+  scoreRankings,
+  summarizeRankings,
+} from './ranking-summary.js';
+import { type AssociationGain, type AssociationSummary, associationGains, summarizeAssociations } from './report.js';
+import type { Common } from './result.js';
+import { type SideEffects, sideEffectChange, summarizeSideEffects, type TextScore } from './side-effects.js';
+import { bootstrapMean, type Estimate } from './statistics.js';
+import {
+  type CountryPair,
+  compareSurveys,
+  type SurveyAnswer,
+  type SurveyChange,
+  type SurveyQuestion,
+  type SurveySubset,
+  type SurveySummary,
+} from './survey.js';
+
+/** What one model answered about one culture; null for what it was not asked. */
+export interface StudyAnswers {
+  readonly id: string;
+  readonly name: string;
+  readonly adapter: string | null;
+  /** The culture whose adapter it is; null for the base, with or without a prompt. */
+  readonly of: string | null;
+  readonly lists: readonly string[];
+  readonly rankings: readonly string[] | null;
+  readonly survey: readonly SurveyAnswer[] | null;
+  readonly sideEffects: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] } | null;
+}
+
+/** A culture's people, and the models that were asked: first the base, then its own, then those of other cultures. */
+export interface StudyCultureAnswers {
+  readonly name: string;
+  readonly language: string;
+  readonly human: readonly HumanList[];
+  readonly questions: readonly { readonly ranking: readonly string[]; readonly language: RankingLanguage }[];
+  readonly lexicon: Lexicon | null;
+  readonly surveyed: { readonly questions: readonly SurveyQuestion[]; readonly pair: CountryPair } | null;
+  readonly models: readonly StudyAnswers[];
+}
+
+export interface StudySettings {
+  readonly ks: readonly number[];
+  readonly highTension: number;
+  readonly seed: number;
+}
+
+/** One line of a culture's table. Gains and changes are paired, over the untouched base; null for that itself. */
+export interface StudyVariant {
+  readonly id: string;
+  readonly name: string;
+  readonly adapter: string | null;
+  readonly association: AssociationSummary;
+  readonly gains: readonly AssociationGain[] | null;
+  readonly ranking: RankingSummary | null;
+  readonly rankingGain: RankingGain | null;
+  readonly survey: Readonly<Record<SurveySubset, SurveySummary>> | null;
+  readonly surveyChange: Readonly<Record<SurveySubset, SurveyChange>> | null;
+  readonly sideEffects: SideEffects | null;
+  readonly sideEffectChange: ReturnType<typeof sideEffectChange> | null;
+}
+
+export interface StudyCultureResult {
+  readonly name: string;
+  readonly language: string;
+  readonly cues: number;
+  readonly variants: readonly StudyVariant[];
+  /** Runs in the order of `variants`; null without a lexicon. */
+  readonly affect: readonly AffectSummary[] | null;
+  /** Own country first; null without a survey. */
+  readonly countries: CountryPair | null;
+}
+
+/** How far two cultures' models are apart. */
+export interface CultureDistance {
+  readonly cultures: readonly [string, string];
+  /** By how much the one's adapter meets its own people better than the other's does, in each culture. */
+  readonly crossGap: readonly [Estimate, Estimate];
+  /** Between the two adapters' lists for the same cues, in each culture. Before training it is 0: one base answered. */
+  readonly lists: readonly [Estimate, Estimate];
+  /** Between answers to the survey: of the base, of the adapters, of the people; null where there is nothing in common. */
+  readonly survey: {
+    readonly before: Estimate | null;
+    readonly after: Estimate | null;
+    readonly people: Estimate | null;
+  };
+}
+
+/** The `result.json` of `lexalign align`. */
+export interface StudyResult extends Common {
+  readonly measure: 'study';
+  readonly device: string;
+  readonly ks: readonly number[];
+  readonly cultures: readonly StudyCultureResult[];
+  /** P@K own − other list, at the first K, of the base and of each culture's last adapter on each culture's people. */
+  readonly matrix: readonly { readonly model: string; readonly cells: readonly Estimate[] }[];
+  readonly distances: readonly CultureDistance[];
+}
+
+/** Scores all answers; what a model was not asked stays out. */
+export function summarizeStudy(
+  cultures: readonly StudyCultureAnswers[],
+  settings: StudySettings,
+): Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'distances'> {
+  const { ks, seed } = settings;
+  const scores = cultures.map(({ human, models }) =>
+    models.map(({ lists }) => scoreAssociations(human, lists, ks, seed)),
+  );
+  return {
+    ks,
+    cultures: cultures.map((culture, i) => summarizeCulture(culture, scores[i], settings)),
+    matrix: matrixOf(cultures, scores, seed),
+    distances: cultures.flatMap((_, i) =>
+      cultures.slice(i + 1).map((_other, j) => distanceOf(cultures, scores, [i, i + 1 + j], settings)),
+    ),
+  };
+}
+
+function summarizeCulture(
+  culture: StudyCultureAnswers,
+  scores: readonly (readonly CueScore[])[],
+  { ks, highTension, seed }: StudySettings,
+): StudyCultureResult {
+  const { name, language, human, questions, lexicon, surveyed } = culture;
+  const own = culture.models.filter(({ of }) => of === null || of === name);
+  const ranked = own.map(({ rankings }) => rankings && scoreRankings(questions, rankings));
+  const surveys = own.map(({ survey }) => survey);
+  const compare = (answers: readonly (readonly SurveyAnswer[])[]) =>
+    compareSurveys(surveyed?.questions ?? [], answers, surveyed?.pair ?? ['', ''], { highTension, seed });
+  const variants = own.map(({ id, name: title, adapter, sideEffects }, i): StudyVariant => {
+    const [ranking, first] = [ranked[i], ranked[0]];
+    const survey = surveys[i];
+    const before = own[0].sideEffects;
+    return {
+      id,
+      name: title,
+      adapter,
+      association: summarizeAssociations(scores[i], ks, seed),
+      gains: i === 0 ? null : associationGains(scores[0], scores[i], ks, seed),
+      ranking: ranking && summarizeRankings(ranking, seed),
+      rankingGain: i > 0 && ranking && first ? rankingGain(first, ranking, seed) : null,
+      survey: survey && compare([survey]).summaries[0],
+      surveyChange: i > 0 && survey && surveys[0] ? compare([surveys[0], survey]).change : null,
+      sideEffects: sideEffects && summarizeSideEffects(sideEffects.texts, sideEffects.followed, seed),
+      sideEffectChange: i > 0 && sideEffects && before ? sideEffectChange(before, sideEffects, seed) : null,
+    };
+  });
+  const words = human.map(({ responses }) => responses.map(({ word }) => word));
+  const lists = own.map((_, i) => scores[i].map(({ predictions }) => predictions));
+  return {
+    name,
+    language,
+    cues: human.length,
+    variants,
+    affect: lexicon && summarizeAffect(words, lists, lexicon, seed),
+    countries: surveyed?.pair ?? null,
+  };
+}
+
+/** Place of the last adapter of a culture among the models that were asked about another, or the same. */
+function lastOf({ models }: StudyCultureAnswers, culture: string): number {
+  return models.findLastIndex(({ of }) => of === culture);
+}
+
+function matrixOf(
+  cultures: readonly StudyCultureAnswers[],
+  scores: readonly (readonly (readonly CueScore[])[])[],
+  seed: number,
+): StudyResult['matrix'] {
+  const cell = (own: readonly CueScore[]) =>
+    bootstrapMean(
+      own.map(({ precision, otherPrecision }) => precision[0] - otherPrecision[0]),
+      seed,
+    );
+  const rows = cultures.map(({ name }) => ({
+    model: name,
+    cells: cultures.map((culture, c) => cell(scores[c][lastOf(culture, name)])),
+  }));
+  return [{ model: 'base', cells: scores.map((own) => cell(own[0])) }, ...rows];
+}
+
+function distanceOf(
+  cultures: readonly StudyCultureAnswers[],
+  scores: readonly (readonly (readonly CueScore[])[])[],
+  [i, j]: readonly [number, number],
+  { ks, seed }: StudySettings,
+): CultureDistance {
+  const [a, b] = [cultures[i], cultures[j]];
+  const of = (culture: number, name: string) => scores[culture][lastOf(cultures[culture], name)];
+  const length = Math.max(...ks);
+  const between = (models: readonly [StudyAnswers, StudyAnswers]): Estimate | null => {
+    const [first, second] = models;
+    if (!a.surveyed || !b.surveyed || !first.survey || !second.survey) return null;
+    return surveyGap(
+      { questions: a.surveyed.questions, answers: first.survey },
+      { questions: b.surveyed.questions, answers: second.survey },
+      seed,
+    );
+  };
+  return {
+    cultures: [a.name, b.name],
+    crossGap: [crossGap(of(i, a.name), of(i, b.name), 0, seed), crossGap(of(j, b.name), of(j, a.name), 0, seed)],
+    lists: [
+      listDistance(of(i, a.name), of(i, b.name), length, seed),
+      listDistance(of(j, a.name), of(j, b.name), length, seed),
+    ],
+    survey: {
+      before: between([a.models[0], b.models[0]]),
+      after: between([a.models[lastOf(a, a.name)], b.models[lastOf(b, b.name)]]),
+      people: a.surveyed && b.surveyed && peopleGap(a.surveyed.questions, a.surveyed.pair[0], b.surveyed.pair[0], seed),
+    },
+  };
+}

@@ -1,0 +1,188 @@
+import { describe, expect, it } from 'vitest';
+import { crossGap, listDistance, peopleGap, surveyGap } from '../../src/evaluate/culture-distance.js';
+import { rankingGain, scoreRankings, summarizeRankings } from '../../src/evaluate/ranking-summary.js';
+import { type StudyAnswers, type StudyCultureAnswers, summarizeStudy } from '../../src/evaluate/study.js';
+import { cultureResults } from '../../src/evaluate/study-results.js';
+import { studyTables } from '../../src/evaluate/study-tables.js';
+import type { SurveyAnswer, SurveyQuestion } from '../../src/evaluate/survey.js';
+import { fillPersona, withPreamble } from '../../src/text/preamble.js';
+
+const ranks = (...words: string[]) => `Final Ranking:\n${words.map((word, i) => `Rank ${i + 1}: ${word}`).join('\n')}`;
+const questions = Array.from({ length: 4 }, () => ({ ranking: ['a', 'b', 'c'], language: 'en' as const }));
+
+describe('rankings', () => {
+  const answers = [ranks('a', 'b', 'c'), ranks('c', 'b', 'a'), ranks('a', 'b'), 'a, b, c'];
+
+  it('count form and order apart: the correlation is of whole rankings alone', () => {
+    const scores = scoreRankings(questions, answers);
+    expect(scores).toEqual([
+      { parsed: true, spearman: 1 },
+      { parsed: true, spearman: -1 },
+      { parsed: true, spearman: null },
+      { parsed: false, spearman: null },
+    ]);
+    const summary = summarizeRankings(scores);
+    expect([summary.parsed.mean, summary.whole.mean]).toEqual([0.75, 0.5]);
+    expect(summary.spearman).toMatchObject({ mean: 0, n: 2 });
+    expect(summary.reward).toMatchObject({ mean: (1 - 1 - 1 - 1) / 4, n: 4 });
+  });
+
+  it('know a word twice, or one of another list, as no whole ranking', () => {
+    expect(scoreRankings(questions.slice(0, 2), [ranks('a', 'b', 'b'), ranks('a', 'b', 'd')])).toEqual([
+      { parsed: true, spearman: null },
+      { parsed: true, spearman: null },
+    ]);
+  });
+
+  it('gain in pairs: the reward over all, the correlation where both are whole', () => {
+    const before = scoreRankings(questions, ['', ranks('c', 'b', 'a'), ranks('b', 'a', 'c'), '']);
+    const gain = rankingGain(before, scoreRankings(questions, answers));
+    expect(gain.reward.mean).toBeCloseTo((2 + 0 - 1.5 + 0) / 4, 12);
+    expect(gain.spearman).toMatchObject({ mean: 0, n: 1 });
+    expect(
+      rankingGain(scoreRankings(questions, ['', '', '', '']), scoreRankings(questions, answers)).spearman,
+    ).toBeNull();
+  });
+});
+
+const score = (predictions: string[], precision: number, other: number) => ({
+  cue: 'x',
+  predictions,
+  precision: [precision],
+  otherPrecision: [other],
+  spearman: null,
+  refused: false,
+});
+
+describe('distances between cultures', () => {
+  it('of lists are 0 for the same words in any order, 1 for none in common', () => {
+    const of = (a: string[], b: string[]) => listDistance([score(a, 0, 0)], [score(b, 0, 0)], 4).mean;
+    expect(of(['a', 'b', 'c', 'd'], ['d', 'c', 'b', 'a'])).toBeCloseTo(0, 12);
+    expect(of(['a', 'b'], ['c', 'd'])).toBeCloseTo(1, 12);
+    expect(of(['a', 'b', 'c', 'd'], ['a', 'b', 'c', 'x'])).toBeCloseTo(1 / 4, 12);
+    expect(of(['a', 'b', 'c', 'd', 'e'], ['a', 'b', 'c', 'd', 'f'])).toBeCloseTo(0, 12);
+    expect(of([], ['a'])).toBe(1);
+    expect(of([], [])).toBe(0);
+  });
+
+  it('of adapters are how much better the own one meets its people', () => {
+    const own = [score([], 0.8, 0.1), score([], 0.6, 0)];
+    const foreign = [score([], 0.4, 0.1), score([], 0.6, 0.2)];
+    expect(crossGap(own, foreign, 0).mean).toBeCloseTo((0.4 + 0.2) / 2, 12);
+  });
+
+  it('of surveys compare what both were asked, by id, in either language', () => {
+    const question = (id: string, language: string, shares: number[]): SurveyQuestion => ({
+      id,
+      language,
+      question: id,
+      options: shares.map((_, i) => ({ code: String(i), text: String(i) })),
+      countries: { A: { shares, n: 1 }, B: { shares: [...shares].reverse(), n: 1 } },
+    });
+    const answer = (shares: number[]): SurveyAnswer => ({ shares, mass: 1, orderEffect: 0 });
+    const english = [question('q1', 'en', [1, 0]), question('q2', 'en', [0.5, 0.5])];
+    const chinese = [question('q3', 'zh', [1, 0]), question('q1', 'zh', [1, 0])];
+    const gap = surveyGap(
+      { questions: english, answers: [answer([1, 0]), answer([0, 1])] },
+      { questions: chinese, answers: [answer([1, 0]), answer([0, 1])] },
+    );
+    expect(gap).toMatchObject({ mean: 1, n: 1 });
+    expect(
+      surveyGap({ questions: english.slice(1), answers: [answer([0, 1])] }, { questions: [], answers: [] }),
+    ).toBeNull();
+    expect(peopleGap(english, 'A', 'B')).toMatchObject({ mean: 0.5, n: 2 });
+  });
+});
+
+describe('preambles', () => {
+  it('stand in the system turn, or first in the question where there is none', () => {
+    const prompt = { system: 'S', question: 'Q {cue}' };
+    expect(withPreamble(prompt, 'P')).toEqual({ system: 'P\nS', question: 'Q {cue}' });
+    expect(withPreamble({ ...prompt, system: null }, 'P')).toEqual({ system: null, question: 'P\nQ {cue}' });
+    expect(withPreamble(prompt, null)).toBe(prompt);
+    expect(fillPersona('from {place}, {place}', 'a $& b')).toBe('from a $& b, a $& b');
+  });
+});
+
+describe('a study', () => {
+  const human = ['red', 'sea'].map((cue, i) => ({
+    cue,
+    responses: [
+      ['blood', 'fire', 'rose'],
+      ['wave', 'ship', 'salt'],
+    ][i].map((word) => ({ word, count: 1 })),
+  }));
+  const model = (id: string, of: string | null, lists: string[]): StudyAnswers => ({
+    id,
+    name: id,
+    adapter: of && `adapters/${of}`,
+    of,
+    lists,
+    rankings: of === 'us' || of === null ? [ranks('a', 'b', 'c'), of ? ranks('c', 'a', 'b') : ''] : null,
+    survey: null,
+    sideEffects: null,
+  });
+  const culture = (name: string, models: StudyAnswers[]): StudyCultureAnswers => ({
+    name,
+    language: 'en',
+    human,
+    questions: questions.slice(0, 2),
+    lexicon: null,
+    surveyed: null,
+    models,
+  });
+  const cultures = [
+    culture('us', [
+      model('base', null, ['x', 'wave']),
+      model('sft', 'us', ['blood', 'wave']),
+      model('adapter-of-cn', 'cn', ['x', 'y']),
+    ]),
+    culture('cn', [
+      model('base', null, ['x', 'y']),
+      model('sft', 'cn', ['fire', 'y']),
+      model('adapter-of-us', 'us', ['x', 'y']),
+    ]),
+  ];
+  const settings = { ks: [1], highTension: 5, seed: 42 };
+  const study = summarizeStudy(cultures, settings);
+
+  it('has a line for the base and each of a culture’s own models, with gains over the base', () => {
+    const [us] = study.cultures;
+    expect(us.variants.map(({ id }) => id)).toEqual(['base', 'sft']);
+    expect(us.variants[0].gains).toBeNull();
+    expect(us.variants[1].gains?.[0].aboveOther.mean).toBe(0.5);
+    expect(us.variants[1].ranking?.whole.mean).toBe(1);
+    expect(us.variants[1].rankingGain?.reward.mean).toBeCloseTo((0 + 0.5) / 2, 12);
+  });
+
+  it('crosses models and cultures, and tells whether adapters are distinct', () => {
+    expect(study.matrix.map(({ model: name, cells }) => [name, ...cells.map(({ mean }) => mean)])).toEqual([
+      ['base', 0.5, 0],
+      ['us', 1, 0],
+      ['cn', 0, 0.5],
+    ]);
+    const [{ cultures: pair, crossGap: gaps, lists, survey }] = study.distances;
+    expect(pair).toEqual(['us', 'cn']);
+    expect(gaps.map(({ mean }) => mean)).toEqual([1, 0.5]);
+    expect(lists.map(({ mean }) => mean)).toEqual([1, 0.5]);
+    expect(survey).toEqual({ before: null, after: null, people: null });
+  });
+
+  it('is told in tables of even rows, and in the form of evaluate', () => {
+    const tables = studyTables(study);
+    expect(tables.map(({ title }) => title.split(':')[0])).toEqual([
+      ...['us (en)', 'us (en)', 'cn (en)', 'cn (en)'],
+      ...['Models by cultures', 'Whether adapters stay distinct'],
+    ]);
+    for (const { head, rows } of tables) for (const row of rows) expect(row).toHaveLength(head.length);
+    expect(tables[0].rows[1].slice(0, 4)).toEqual(['sft', '100.0', '+100.0', '+50.0']);
+    const common = { model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } };
+    const [association, ...others] = cultureResults(cultures[0], study.cultures[0], common, settings);
+    expect(others).toEqual([]);
+    expect(association).toMatchObject({
+      measure: 'association',
+      norms: 'us',
+      runs: [{ name: 'base' }, { name: 'sft' }],
+    });
+  });
+});
