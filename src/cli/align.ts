@@ -1,106 +1,265 @@
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import yargs, { type ArgumentsCamelCase, type InferredOptionTypes, type Options } from 'yargs';
-import type { Overlong } from '../batch/examples.js';
-import { UsageError } from '../errors.js';
-import { checkTypes } from './check-types.js';
-import { readConfigFile } from './config-file.js';
-import { findData, loadData } from './load-data.js';
+import type { Options } from 'yargs';
+import { InputError, UsageError } from '../errors.js';
+import { alignColumns } from '../evaluate/report.js';
+import type { Common } from '../evaluate/result.js';
+import { type StudyAnswers, type StudyCultureAnswers, type StudyResult, summarizeStudy } from '../evaluate/study.js';
+import { cultureResults } from '../evaluate/study-results.js';
+import { studyTables } from '../evaluate/study-tables.js';
+import { hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { digestFile } from '../text/lines.js';
+import { dataPaths, readCultures, type StudyCulture, testQuestions, writeCultureData } from './align-data.js';
+import {
+  type Answers,
+  adapterPath,
+  askVariant,
+  type CultureProbes,
+  prepareProbes,
+  type Variant,
+  variantsOf,
+} from './align-measures.js';
+import { type AlignArguments, alignOptions, type Recipe, readRecipe } from './align-recipe.js';
+import { checkTraining, trainStage } from './align-stages.js';
+import { chooseKs } from './evaluate-association.js';
+import { type Interrupt, onInterrupt } from './interrupt.js';
 import { loadReward } from './load-reward.js';
 import type { Command } from './main.js';
-import { configOption, modelOptions, sftOptions } from './options.js';
-import { checkJson, jsonOption, writeJson } from './output-file.js';
-import { checkAnswerRoom, runPpo } from './ppo.js';
-import { checkPpoArguments, type PpoArguments, ppoTable, requirePpoArguments } from './ppo-arguments.js';
-import { loadRankingData } from './ranking-data.js';
+import { checkJson, writeJson } from './output-file.js';
+import { writeReport } from './report.js';
 import { checkOutput } from './run-directory.js';
 import { recordBase } from './run-record.js';
-import { loadModel, type OpenModel, openDevice, openModel } from './session.js';
-import { checkArguments, requireArguments, runSft, type SftArguments, sftTable } from './sft.js';
-
-const options = {
-  ...modelOptions,
-  output: { type: 'string', demandOption: true, describe: 'Directory for sft/ and ppo/; must be new or empty' },
-  seed: sftOptions.seed,
-  ...jsonOption,
-  config: { ...configOption.config, demandOption: true, describe: 'Recipe: a YAML file with sections sft and ppo' },
-} as const satisfies Record<string, Options>;
-type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
+import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel, requireTokenizer } from './session.js';
+import type { LoadedBase } from './sft.js';
 
 export const alignCommand: Command = {
   command: 'align',
-  describe: 'Run a recipe: SFT, then PPO from its adapter, on one loaded base',
-  options,
+  describe: 'The whole study of a recipe on one loaded base: data, SFT, PPO, measures of every model, report',
+  options: alignOptions as Readonly<Record<string, Options>>,
   computes: true,
-  run: (args, given) => runAlign(args as Arguments, given),
+  run: async (args) => ((await runAlign(args as unknown as AlignArguments)) ? 0 : 130),
 };
 
-/** What the command line and the top of a recipe say for every stage. */
-const common = [...Object.keys(modelOptions), 'seed'];
+/** What a recipe's study is made of, checked and read. */
+interface Study {
+  readonly recipe: Recipe;
+  readonly model: OpenModel;
+  readonly cultures: readonly StudyCulture[];
+  readonly probes: readonly CultureProbes[];
+}
 
-async function runAlign(args: Arguments, given: ReadonlySet<string>): Promise<number> {
-  await checkJson(args.json, args.output);
-  await checkOutput(args.output);
-  const shared = Object.fromEntries(
-    common.filter((name) => given.has(name)).map((name) => [name, (args as Record<string, unknown>)[name]]),
-  );
-  const places = { sft: join(args.output, 'sft'), ppo: join(args.output, 'ppo') };
-  const sft = stage<SftArguments>(args.config, 'sft', sftTable, { ...shared, output: places.sft });
-  const start = { output: places.ppo, 'init-adapter': places.sft };
-  const ppo = stage<PpoArguments>(args.config, 'ppo', ppoTable, { ...shared, ...start });
-  const model = await openModel(args);
-  const maxPositions = await checkStages(sft.args, ppo.args, model);
-  const open = await openDevice(args);
+/** The study; false where it was interrupted. */
+async function runAlign(args: AlignArguments): Promise<boolean> {
+  const recipe = readRecipe(args);
+  const { output, resume } = recipe.args;
+  if (resume !== undefined && resume !== true && resume !== false)
+    throw new UsageError('--resume of align takes no value: it goes on with the study in --output.');
+  await checkJson(args.json, output);
+  await loadReward(recipe.ppo({}).reward);
+  const model = await openModel(recipe.args);
   try {
-    await recordBase(model); // while its files are open: both runs record what base it was
-    const base = { model, open, loaded: await loadModel(open, model, maxPositions) };
-    console.log('\n── SFT');
-    const tuned = await runSft(sft.args, sft.given, base);
-    if (tuned.result.outcome === 'interrupted') {
-      console.error(
-        `Go on with lexalign sft --resume --output ${places.sft}, then lexalign ppo --config ${args.config} --init-adapter ${places.sft} --output ${places.ppo}.`,
-      );
-      return 130;
+    requireTokenizer(model);
+    const cultures = await readCultures(recipe, model);
+    const probes: CultureProbes[] = [];
+    for (const culture of cultures) probes.push(await prepareProbes(culture, recipe, model));
+    const study = { recipe, model, cultures, probes };
+    const began = await claimOutput(study, resume === true);
+    let positions = probes.reduce((most, own) => Math.max(most, own.positions), 0);
+    try {
+      for (const culture of cultures) {
+        console.log(await writeCultureData(culture, recipe));
+        positions = Math.max(positions, await checkTraining(culture, recipe, model));
+      }
+    } catch (error) {
+      if (began) await rm(output, { recursive: true, force: true });
+      throw error;
     }
-    console.log('\n── PPO');
-    const { adapter: _, ...aligned } = await runPpo(ppo.args, ppo.given, base);
-    const { adapter: __, ...supervised } = tuned.result;
-    await writeJson(args.json, { sft: supervised, ppo: aligned });
-    if (aligned.outcome === 'finished') return 0;
-    console.error(`Go on with lexalign ppo --resume --output ${places.ppo}.`);
-    return 130;
+    await recordBase(model); // while its files are open: every run records what base it was
+    const open = await openDevice(recipe.args);
+    try {
+      return await conduct(study, open, positions);
+    } finally {
+      await open.close();
+    }
   } finally {
-    await open.close();
     await model.checkpoint.close();
   }
 }
 
-/** The arguments of a stage: its section and the top of the recipe, and what goes before them. */
-function stage<StageArguments>(
-  file: string,
-  name: 'sft' | 'ppo',
-  table: Readonly<Record<string, Options>>,
-  first: Readonly<Record<string, unknown>>,
-): { args: StageArguments; given: ReadonlySet<string> } {
-  const read = readConfigFile(file, name, new Set(Object.keys(table)));
-  for (const key of ['output', 'resume', ...(name === 'ppo' ? ['init-adapter'] : [])])
-    if (key in read) throw new UsageError(`--config ${file}: ${name}.${key} is settled by align: leave it out.`);
-  const values = { ...read, ...first };
-  checkTypes(values, table);
-  const args = yargs([]).config(values).options(table).exitProcess(false).parseSync() as unknown as StageArguments;
-  return { args, given: new Set(Object.keys(read)) };
+/** A new directory (then true), or the one of the same study; study.json says of which. */
+async function claimOutput({ recipe, cultures }: Study, resume: boolean): Promise<boolean> {
+  const { output } = recipe.args;
+  const files = Object.fromEntries(
+    cultures.flatMap((culture) => culture.files.map(({ file, sha256 }) => [file, sha256])),
+  );
+  const identity = JSON.parse(JSON.stringify({ ...recipe.identity, files })) as Record<string, unknown>;
+  if (resume && (await hasFile(output, 'study.json'))) {
+    const known = JSON.parse(await readFile(join(output, 'study.json'), 'utf8')) as unknown;
+    const changed = difference(known, identity, '');
+    if (changed !== null)
+      throw new InputError(
+        `--resume: ${changed} has changed since the study in ${output} began: restore it, or name another --output.`,
+      );
+    return false;
+  }
+  await checkOutput(output);
+  await makeDirectory(output);
+  await writeFileAtomic(join(output, 'study.json'), `${JSON.stringify(identity, null, 2)}\n`);
+  return true;
 }
 
-/** Refuses, before the device, what either stage would refuse; gives the longest sequence of both. */
-async function checkStages(sft: SftArguments, ppo: PpoArguments, model: OpenModel): Promise<number> {
-  const first = requireArguments(sft);
-  checkArguments(first);
-  const second = requirePpoArguments(ppo);
-  checkPpoArguments(second, new Set());
-  await loadReward(second.reward);
-  const maxLength = Math.min(first.maxLength, model.config.maxPositions);
-  const files = await findData(first.data, first.evalData);
-  for (const file of [files.train, files.valid])
-    if (file) await loadData(file, model, { maxLength, overlong: first.overlong as Overlong });
-  const questions = await loadRankingData((await findData(second.data, undefined)).train, model);
-  return Math.max(maxLength, checkAnswerRoom(questions, second.responseLength, model));
+/** Where two JSON values differ first; null where they don't. */
+function difference(a: unknown, b: unknown, path: string): string | null {
+  const keys = (value: unknown) => (typeof value === 'object' && value !== null ? Object.keys(value) : []);
+  const both = [...new Set([...keys(a), ...keys(b)])];
+  if (both.length === 0) return JSON.stringify(a) === JSON.stringify(b) ? null : path;
+  for (const key of both) {
+    const at = (value: unknown) => (value as Record<string, unknown> | null | undefined)?.[key];
+    const found = difference(at(a), at(b), path === '' ? key : `${path}.${key}`);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+/** Trains and measures on one loaded base, and writes the results. */
+async function conduct(
+  { recipe, model, cultures, probes }: Study,
+  open: OpenDevice,
+  positions: number,
+): Promise<boolean> {
+  const started = performance.now();
+  const { output } = recipe.args;
+  const loaded = await loadModel(open, model, positions);
+  const base: LoadedBase = { model, open, loaded };
+  const interrupt = onInterrupt(() => console.error(`Interrupted: --resume goes on with ${output}.`));
+  try {
+    for (const culture of cultures)
+      for (const stage of recipe.stages) {
+        if (interrupt.requested || !(await trainStage(stage, culture, recipe, base))) return false;
+      }
+    console.log('\n── measuring');
+    const asked: StudyCultureAnswers[] = [];
+    for (const [i, culture] of cultures.entries()) {
+      const own = await askCulture(culture, cultures, probes[i], recipe, base, interrupt);
+      if (!own) return false;
+      asked.push(own);
+    }
+    const { result, reported } = await writeResults(asked, { recipe, model, cultures, probes }, open);
+    const lines = describe(result);
+    await writeFileAtomic(join(output, 'result.txt'), `${lines.join('\n')}\n`);
+    await writeJson(recipe.args.json, result);
+    if (recipe.args.json !== '-') console.log(`\n${lines.join('\n')}`);
+    await rm(join(output, 'report'), { recursive: true, force: true });
+    await writeReport(reported, join(output, 'report'), `Alignment of ${asked.map(({ name }) => name).join(', ')}`);
+    if (recipe.args.json !== '-') console.log(`\n${places(recipe, cultures).join('\n')}`);
+    console.log(`This took ${((performance.now() - started) / 1000).toFixed(1)} s.`);
+    return true;
+  } finally {
+    interrupt.remove();
+  }
+}
+
+/** All models about one culture; null where it was interrupted. */
+async function askCulture(
+  culture: StudyCulture,
+  all: readonly StudyCulture[],
+  probes: CultureProbes,
+  recipe: Recipe,
+  base: LoadedBase,
+  interrupt: Interrupt,
+): Promise<StudyCultureAnswers | null> {
+  const models: StudyAnswers[] = [];
+  for (const variant of variantsOf(culture, all, recipe)) {
+    const answers = await askVariant(variant, culture, probes, recipe, base, () => interrupt.requested);
+    if (!answers) return null;
+    models.push(studyAnswers(variant, answers, culture));
+  }
+  return {
+    name: culture.name,
+    language: culture.language,
+    human: culture.norms.test.cues,
+    questions: testQuestions(culture, recipe, null),
+    lexicon: culture.lexicon,
+    surveyed: culture.surveyed,
+    models,
+  };
+}
+
+function studyAnswers(variant: Variant, answers: Answers, culture: StudyCulture): StudyAnswers {
+  const { id, name, adapter, of } = variant;
+  const { lists, rankings, survey, sideEffects } = answers;
+  return {
+    id,
+    name,
+    adapter,
+    of: of ?? (adapter ? culture.name : null),
+    lists,
+    rankings,
+    survey: survey?.answers ?? null,
+    sideEffects,
+  };
+}
+
+/** Writes result.json, and the measures as `evaluate --json` does; gives the result, and what a report is made of. */
+async function writeResults(
+  asked: readonly StudyCultureAnswers[],
+  { recipe, model, cultures }: Study,
+  open: OpenDevice,
+): Promise<{ readonly result: StudyResult; readonly reported: readonly string[] }> {
+  const { output, config } = recipe.args;
+  const settings = {
+    ks: chooseKs(recipe.evaluate.k, model),
+    highTension: recipe.evaluate.highTension,
+    seed: recipe.evaluate.seed,
+  };
+  const summary = summarizeStudy(asked, settings);
+  const files = [{ file: config, sha256: await digestFile(config) }, ...cultures.flatMap((culture) => culture.files)];
+  const provenance = {
+    command: `npx lexalign align --config ${config} --output ${output}`,
+    created: new Date().toISOString(),
+    files,
+  };
+  const common: Common = {
+    model: model.directory,
+    language: asked.map(({ language }) => language).join(', '),
+    provenance,
+  };
+  const result: StudyResult = { ...common, measure: 'study', device: open.describe, ...summary };
+  const reported = [join(output, 'result.json')];
+  await writeFileAtomic(reported[0], `${JSON.stringify(result, null, 2)}\n`);
+  for (const [i, culture] of asked.entries()) {
+    for (const own of cultureResults(
+      culture,
+      summary.cultures[i],
+      { ...common, language: culture.language },
+      settings,
+    )) {
+      const file = join(output, 'evaluation', culture.name, `${own.measure}.json`);
+      await writeFileAtomic(file, `${JSON.stringify(own, null, 2)}\n`);
+      reported.push(file);
+    }
+    for (const stage of recipe.stages) reported.push(adapterPath(output, culture, stage));
+  }
+  return { result, reported };
+}
+
+function describe(result: StudyResult): string[] {
+  return studyTables(result).flatMap(({ title, note, head, rows }, i) => [
+    ...(i === 0 ? [] : ['']),
+    title,
+    note,
+    ...alignColumns([head, ...rows], 1),
+  ]);
+}
+
+function places({ args: { output }, stages }: Recipe, cultures: readonly StudyCulture[]): string[] {
+  const [first] = cultures;
+  return [
+    'Where things lie:',
+    `  report           ${join(output, 'report', 'report.html')}, report.md, report.json`,
+    `  these tables     ${join(output, 'result.txt')}; all figures: ${join(output, 'result.json')}`,
+    `  adapters (PEFT)  ${adapterPath(output, first, stages[stages.length - 1])}, …`,
+    `  data             ${join(output, 'data')}; held-out cues: ${dataPaths(output, first).test}`,
+    `  every answer     ${join(output, 'evaluation')}`,
+  ];
 }

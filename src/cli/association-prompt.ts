@@ -50,6 +50,30 @@ export function rankingPrompt(style: 'instruct' | 'lexi-base', language: string)
 
 /** The prompt of `--prompt-file`. Throws InputError. */
 export async function readPromptFile(file: string): Promise<AssociationPrompt> {
+  const { fields, refuse } = await readPromptFields(file, ['form', 'system', 'question', 'separator', 'lead']);
+  const { form = 'chat', system = null, question, separator = ', ', lead = '' } = fields;
+  if (form !== 'chat' && form !== 'text') throw refuse('form', '"chat" or "text"');
+  if (system !== null && (typeof system !== 'string' || form === 'text'))
+    throw refuse('system', 'text, with form chat');
+  if (typeof question !== 'string' || !question.includes('{cue}')) throw refuse('question', 'text with {cue} in it');
+  if (typeof separator !== 'string') throw refuse('separator', 'text');
+  if (typeof lead !== 'string') throw refuse('lead', 'text');
+  return { form, system, question, separator, lead };
+}
+
+/** A file that says how to ask for rankings. Throws InputError. */
+export async function readRankingPrompt(file: string): Promise<RankingPrompt> {
+  const { fields, refuse } = await readPromptFields(file, ['system', 'question', 'separator']);
+  const { system = null, question, separator = ', ' } = fields;
+  if (system !== null && typeof system !== 'string') throw refuse('system', 'text');
+  if (typeof question !== 'string' || !question.includes('{cue}') || !question.includes('{words}'))
+    throw refuse('question', 'text with {cue} and {words} in it');
+  if (typeof separator !== 'string') throw refuse('separator', 'text');
+  return { system, question, separator };
+}
+
+/** The mapping in a YAML or JSON file of a prompt, of known keys; and what refuses one of them. */
+async function readPromptFields(file: string, known: readonly string[]) {
   const lines: string[] = [];
   let characters = 0;
   for await (const line of readLines(file, 1 << 16)) {
@@ -63,20 +87,8 @@ export async function readPromptFile(file: string): Promise<AssociationPrompt> {
   } catch (error) {
     throw new InputError(`--prompt-file ${file} is not YAML or JSON: ${(error as Error).message.split('\n')[0]}`);
   }
-  return checkPrompt(value, file);
-}
-
-function checkPrompt(value: unknown, file: string): AssociationPrompt {
   const fields = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-  const { form = 'chat', system = null, question, separator = ', ', lead = '' } = fields;
   const refuse = (key: string, must: string) => new InputError(`--prompt-file ${file}: ${key} must be ${must}.`);
-  const known = ['form', 'system', 'question', 'separator', 'lead'];
   for (const key of Object.keys(fields)) if (!known.includes(key)) throw refuse(key, `one of ${known.join(', ')}`);
-  if (form !== 'chat' && form !== 'text') throw refuse('form', '"chat" or "text"');
-  if (system !== null && (typeof system !== 'string' || form === 'text'))
-    throw refuse('system', 'text, with form chat');
-  if (typeof question !== 'string' || !question.includes('{cue}')) throw refuse('question', 'text with {cue} in it');
-  if (typeof separator !== 'string') throw refuse('separator', 'text');
-  if (typeof lead !== 'string') throw refuse('lead', 'text');
-  return { form, system, question, separator, lead };
+  return { fields, refuse };
 }

@@ -3,7 +3,13 @@ import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { alignColumns } from '../evaluate/report.js';
-import { follows, type Instruction, sideEffectChange, summarizeSideEffects, type TextScore } from '../evaluate/side-effects.js';
+import {
+  follows,
+  type Instruction,
+  sideEffectChange,
+  summarizeSideEffects,
+  type TextScore,
+} from '../evaluate/side-effects.js';
 import type { Estimate } from '../evaluate/statistics.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';

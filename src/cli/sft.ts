@@ -317,7 +317,7 @@ export function settingsOf(
 }
 
 /** Not demanded by the table of options: a resumed run knows them from its run.json. */
-export function requireArguments(args: SftArguments): Arguments {
+function requireArguments(args: SftArguments): Arguments {
   const { data, output } = args;
   if (data === undefined || output === undefined) {
     const missing = [data === undefined ? '--data' : '', output === undefined ? '--output' : ''].filter(Boolean);

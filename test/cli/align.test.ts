@@ -1,77 +1,163 @@
-import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadMiniNorms } from '../../datasets/mini-norms.js';
-import { rankingRows } from '../../datasets/ranking-rows.js';
-import { readConfigFile } from '../../src/cli/config-file.js';
-import { ppoTable } from '../../src/cli/ppo-arguments.js';
-import { sftTable } from '../../src/cli/sft.js';
-import { LEXI_BASE_RANKING_PROMPTS } from '../../src/text/prompts.js';
+import { listAdapterNames } from '../../src/cli/gpu.js';
+import type { StudyResult } from '../../src/evaluate/study.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
-import { idRows, lexalign, makeWorkplace, metricsOf, writeRows } from './sft-helpers.js';
+import { lexalign, makeWorkplace, metricsOf, type Outcome, writeRows } from './sft-helpers.js';
 
 const { directory, remove } = makeWorkplace();
-const at = (name: string) => join(directory, name);
-const json = (file: string) => JSON.parse(readFileSync(at(file), 'utf8'));
-/** Writes a recipe; gives the command line that runs it. */
-function recipe(changed: { sft?: object; ppo?: object } = {}): string[] {
-  const sft = { data: at('train.jsonl'), max_steps: 2, warmup_ratio: 0, lora_r: 4, lora_target_modules: ['q_proj'] };
-  const ppo = { data: at('rank.jsonl'), total_episodes: 4, batch_size: 4, response_length: 3, reward: 'rank' };
-  const sections = { sft: { ...sft, ...changed.sft }, ppo: { ...ppo, ...changed.ppo } };
-  writeFileSync(at('recipe.yaml'), JSON.stringify({ data: { source: 'x' }, model: at('model'), seed: 9, ...sections }));
-  return ['align', '--config', at('recipe.yaml'), '--output', at('out')];
-}
-
-beforeAll(async () => {
-  const shape = { hidden: 32, layers: 1, heads: 2, kvHeads: 1, intermediate: 64, vocab: 8192 };
-  await writeRandomCheckpoint(at('model'), shape);
-  for (const name of ['tokenizer.json', 'tokenizer_config.json'])
-    copyFileSync(join(import.meta.dirname, '../../models/lexi-base', name), join(at('model'), name));
-  const norms = loadMiniNorms('en');
-  const options = { prompt: LEXI_BASE_RANKING_PROMPTS.en, k: 4, questions: 1, seed: 1 };
-  writeRows(at('rank.jsonl'), rankingRows({ ...norms, cues: norms.cues.slice(0, 4) }, options).rows);
-  writeRows(at('train.jsonl'), idRows(6));
-});
 afterAll(remove);
+const at = (...names: string[]) => join(directory, ...names);
+const out = (...names: string[]) => at('study', ...names);
+const json = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
 
-describe('lexalign align', () => {
-  it('refuses what a later stage would refuse before the first begins', async () => {
-    const refuse = async (code: 1 | 2, sentence: RegExp, argv: readonly string[]) => {
-      const { stderr, stdout, code: exit } = await lexalign(...argv);
-      expect(stderr).toMatch(sentence);
-      expect(exit).toBe(code);
-      expect(stdout).not.toContain('Device:');
-      expect(existsSync(at('out'))).toBe(false);
-    };
-    await refuse(2, /recipe\.yaml: nonsense is no option of ppo/, recipe({ ppo: { nonsense: 1 } }));
-    await refuse(2, /--reward best is none of/, recipe({ ppo: { reward: 'best' } }));
-    await refuse(2, /ppo\.init-adapter is settled by align/, recipe({ ppo: { init_adapter: 'x' } }));
-    await refuse(2, /--learning-rate must be one number/, recipe({ sft: { learning_rate: 'fast' } }));
-    await refuse(1, /pass the model's 512 positions/, recipe({ ppo: { response_length: 510 } }));
-    await refuse(1, /nowhere does not exist/, recipe({ ppo: { data: at('nowhere') } }));
-  });
+/** Interrupts the first rollout, once; pays for short answers, which a random model can give. */
+const reward = `export default ({ answer }) => {
+  if (globalThis.interruptStudy) process.emit('SIGINT');
+  globalThis.interruptStudy = false;
+  return { score: -answer.length / 10, parsed: false };
+};`;
+const recipe = `
+align:
+  model: ${at('lexi-base')}
+  output: ${out()}
+  stages: sft, sft-ppo
+  ranking_share: 0.25
+  few_shot: 2
+  test_cues: 3
+cultures:
+  - name: us
+    language: en
+    country: USA
+    place: the United States
+    associations: mini-norms
+    lexicons: [${at('lexicon.tsv')}]
+    survey: ${at('survey.jsonl')}
+  - {name: cn, language: zh, country: CHN, place: 中国, associations: mini-norms, survey: ${at('survey.jsonl')}}
+data: {split: "70,0,30", max_associates: 4, ranking: 3}
+sft: {max_steps: 2, batch_size: 4, max_length: 128, lora_r: 4, learning_rate: 0.01, lora_target_modules: q_proj}
+ppo: {total_episodes: 8, batch_size: 4, num_ppo_epochs: 1, response_length: 4, reward: ${at('reward.mjs')}}
+evaluate: {k: "2,3", max_new_tokens: 6, high_tension: 1, text: ${at('texts.txt')}}
+`;
 
-  it('has a recipe of the study’s settings whose keys are options', () => {
-    const file = join(import.meta.dirname, '../../recipes/align.yaml');
-    const sft = readConfigFile(file, 'sft', new Set(Object.keys(sftTable)));
-    const ppo = readConfigFile(file, 'ppo', new Set(Object.keys(ppoTable)));
-    expect(sft).toMatchObject({ 'lora-r': 64, 'batch-size': 144, seed: 42 });
-    expect(ppo).toMatchObject({ reward: 'strict-rank', 'num-mini-batches': 2, seed: 42 });
-  });
+const hasAdapter = (await listAdapterNames()).length > 0;
+if (!hasAdapter) console.log('lexalign align: skipped, no adapter in this process: run npm test');
 
-  it('trains an adapter, and goes on with it by PPO on the same base', async () => {
-    const { code, stdout, stderr } = await lexalign(...recipe(), '--json', at('result.json'));
-    expect(code, stderr).toBe(0);
-    expect(stdout).toMatch(/── SFT[\s\S]*Training: 2 steps[\s\S]*── PPO[\s\S]*PPO: 1 rollouts of 4 answers/);
-    expect(readdirSync(at('out')).sort()).toEqual(['ppo', 'sft']);
-    expect(json('out/sft/run.json')).toMatchObject({ command: 'sft', options: { seed: 9, lora_r: 4, max_steps: 2 } });
-    expect(json('out/ppo/run.json')).toMatchObject({
-      command: 'ppo',
-      options: { seed: 9, init_adapter: at('out/sft') },
+describe.skipIf(!hasAdapter)('lexalign align', () => {
+  let interrupted: Outcome;
+  let finished: Outcome;
+
+  beforeAll(async () => {
+    const shape = { hidden: 32, layers: 1, heads: 2, kvHeads: 1, intermediate: 64, vocab: 8192 };
+    mkdirSync(at('lexi-base'));
+    await writeRandomCheckpoint(at('lexi-base'), shape);
+    for (const name of ['tokenizer.json', 'tokenizer_config.json'])
+      copyFileSync(join(import.meta.dirname, '../../models/lexi-base', name), at('lexi-base', name));
+    writeFileSync(at('recipe.yaml'), recipe);
+    writeFileSync(at('reward.mjs'), reward);
+    writeFileSync(at('texts.txt'), 'A short text.\n\nAnother one.\n');
+    writeFileSync(at('lexicon.tsv'), 'word\tvalence\nday\t6\ndark\t3\nwhite\t5\n');
+    const question = (language: string, text: string) => ({
+      id: 'q1',
+      language,
+      question: text,
+      options: ['1', '2'].map((code) => ({ code, text: code })),
+      countries: { USA: { shares: [0.9, 0.1], n: 10 }, CHN: { shares: [0.2, 0.8], n: 10 } },
     });
-    expect(json('out/ppo/adapter_config.json')).toMatchObject({ r: 4, target_modules: ['q_proj'] });
-    // The reference is the adapter of the first stage.
-    expect(Math.abs(metricsOf(at('out/ppo'))[0]['objective/kl'])).toBeLessThan(5e-3);
-    expect(json('result.json')).toMatchObject({ sft: { steps: 2 }, ppo: { steps: 1, episodes: 4 } });
+    writeRows(at('survey.jsonl'), [question('en', 'Tea?'), question('zh', '茶？')]);
+    (globalThis as { interruptStudy?: boolean }).interruptStudy = true;
+    interrupted = await lexalign('align', '--config', at('recipe.yaml'));
+    finished = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+  });
+
+  it('ends with a checkpoint and 130 when it is interrupted, and goes on from there', () => {
+    expect(interrupted.code, interrupted.stderr).toBe(130);
+    expect(interrupted.stderr).toContain(`Interrupted: --resume goes on with ${out()}.`);
+    expect(interrupted.stdout).toContain('── us: sft-ppo');
+    expect(interrupted.stdout).not.toContain('── cn');
+    expect(finished.code, finished.stderr).toBe(0);
+    expect(finished.stdout).toContain(`── us: sft: complete, in ${out('adapters', 'us.sft')}`);
+    expect(finished.stdout).toContain('── us: sft-ppo, from its newest checkpoint');
+    expect(metricsOf(out('adapters', 'us.sft-ppo')).map(({ step }) => step)).toEqual([1, 2]);
+    expect(metricsOf(out('adapters', 'cn.sft')).map(({ step }) => step)).toEqual([1, 2]);
+  });
+
+  it('teaches and asks of no cue that it tests, in lists as in rankings', () => {
+    for (const culture of ['us', 'cn']) {
+      const cues = readFileSync(out('data', culture, 'test.tsv'), 'utf8')
+        .trimEnd()
+        .split('\n')
+        .slice(1);
+      const tested = new Set(cues.map((line) => line.split('\t')[0]));
+      expect(tested.size).toBe(3);
+      const rows = ['sft', 'ranking'].map((part) =>
+        readFileSync(out('data', culture, part, 'train.jsonl'), 'utf8')
+          .trimEnd()
+          .split('\n')
+          .map((line) => JSON.parse(line)),
+      );
+      const asked = rows.flat().map(({ messages }) => messages[0].content as string);
+      for (const cue of tested)
+        expect(asked.filter((text) => text.split('\n')[0].split(/[:：]\s?/)[1] === cue)).toEqual([]);
+      const ranking = rows[0].filter(({ messages }) => /Words: |词语：/.test(messages[0].content));
+      expect(ranking).toHaveLength(84); // a quarter of 336
+      expect(ranking[0].messages[1].content).toMatch(/^(?:Final Ranking:\nRank 1: |最终排名：\n排名1：)/);
+      expect(rows[1][0].ranking).toHaveLength(3);
+    }
+  });
+
+  it('measures every model of a culture, crosses models and cultures, and reports', () => {
+    const result: StudyResult = json(out('result.json'));
+    const ids = ['base', 'culture-prompt', 'few-shot', 'sft', 'sft-ppo'];
+    for (const { variants, cues } of result.cultures) {
+      expect(variants.map(({ id }) => id)).toEqual(ids);
+      expect(cues).toBe(3);
+      expect(variants.every(({ ranking, survey }) => ranking?.reward.n === 3 && survey?.all.n === 1)).toBe(true);
+      expect(variants.map(({ sideEffects }) => sideEffects !== null)).toEqual([true, false, false, true, true]);
+      expect(variants.map(({ gains }) => gains !== null)).toEqual([false, true, true, true, true]);
+    }
+    expect(result.cultures.map(({ countries }) => countries)).toEqual([
+      ['USA', 'CHN'],
+      ['CHN', 'USA'],
+    ]);
+    expect(result.cultures[0].affect?.map(({ dimension }) => dimension)).toEqual(['valence']);
+    expect(result.cultures[1].affect).toBeNull();
+    expect(result.matrix.map(({ model, cells }) => [model, cells.length])).toEqual([
+      ['base', 2],
+      ['us', 2],
+      ['cn', 2],
+    ]);
+    expect(result.distances[0].survey.people).toMatchObject({ n: 1 });
+    expect(result.distances[0].survey.after).toMatchObject({ n: 1 });
+    for (const part of ['us (en): associations', 'cn (zh): rankings', 'survey, distance to USA', 'Models by cultures'])
+      expect(finished.stdout).toContain(part);
+    expect(readFileSync(out('result.txt'), 'utf8')).toContain('associations in prompt');
+    expect(existsSync(out('report', 'report.html'))).toBe(true);
+    const report = readFileSync(out('report', 'report.md'), 'utf8');
+    for (const title of ['The study', 'Associations (zh)', 'Survey (en)', 'Side effects', 'sft-ppo'])
+      expect(report).toContain(title);
+  });
+
+  it('asks nothing again that is there, and nothing of another study', async () => {
+    const file = out('evaluation', 'us', 'base', 'lists.json');
+    const before = statSync(file).mtimeMs;
+    const first = json(out('result.json'));
+    const again = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+    expect(again.code, again.stderr).toBe(0);
+    expect(again.stdout.match(/complete, in/g)).toHaveLength(4);
+    expect(statSync(file).mtimeMs).toBe(before);
+    const { provenance: _, ...rest } = json(out('result.json'));
+    const { provenance, ...known } = first;
+    expect(rest).toEqual(known);
+    expect(provenance.files.map((entry: { file: string }) => entry.file)).toContain(at('survey.jsonl'));
+
+    const anew = await lexalign('align', '--config', at('recipe.yaml'));
+    expect([anew.code, anew.stderr]).toEqual([1, expect.stringMatching(/study is not empty/)]);
+    writeFileSync(at('recipe.yaml'), recipe.replace('learning_rate: 0.01', 'learning_rate: 0.02'));
+    const other = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+    expect(other.code).toBe(1);
+    expect(other.stderr).toMatch(/sft\.learning-rate has changed since the study in .* began: restore it/);
+    expect(readdirSync(out('adapters')).sort()).toEqual(['cn.sft', 'cn.sft-ppo', 'us.sft', 'us.sft-ppo']);
   });
 });

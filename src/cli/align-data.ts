@@ -1,0 +1,262 @@
+import { join } from 'node:path';
+import { associationRows } from '../../datasets/association-rows.js';
+import { importAssociations } from '../../datasets/import-associations.js';
+import { sources } from '../../datasets/index.js';
+import { loadMiniNorms } from '../../datasets/mini-norms.js';
+import { type Cue, type Norms, splitByCue } from '../../datasets/norms.js';
+import { ParticipantFilter } from '../../datasets/participants.js';
+import { type RankingRow, rankingRows } from '../../datasets/ranking-rows.js';
+import type { AssociationSource, LexiconSource, SurveySource } from '../../datasets/source.js';
+import { readSurvey } from '../../datasets/survey-file.js';
+import { wordNorms } from '../../datasets/word-norms.js';
+import { InputError, UsageError } from '../errors.js';
+import type { Lexicon } from '../evaluate/affect.js';
+import type { CountryPair, SurveyQuestion } from '../evaluate/survey.js';
+import { makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { createRandom, shuffle } from '../random.js';
+import { digestFile } from '../text/lines.js';
+import { describeAssociations, fillPersona, SHOT_HEADINGS, withPreamble } from '../text/preamble.js';
+import { type AssociationPrompt, type RankingPrompt, rankingAnswer } from '../text/prompts.js';
+import { type Culture, imported, type SourceFile } from './align-cultures.js';
+import type { Recipe } from './align-recipe.js';
+import { chooseAssociationPrompt, isLexiBase, rankingPrompt, readRankingPrompt } from './association-prompt.js';
+import { findFiles, normLines, parsePositions, parseSplit } from './data.js';
+import { readLexicons } from './evaluate-affect.js';
+import { chooseLanguage, choosePair } from './evaluate-survey.js';
+import type { OpenModel } from './session.js';
+
+/** Associates of a cue that the few-shot prompt shows. */
+const shotWords = 5;
+
+/** A culture with its data, read and split. */
+export interface StudyCulture extends Culture {
+  readonly norms: { readonly train: Norms; readonly valid: Norms; readonly test: Norms };
+  readonly prompt: AssociationPrompt;
+  /** Null in a language without ranking prompts. */
+  readonly rankingPrompt: RankingPrompt | null;
+  readonly lexicon: Lexicon | null;
+  readonly surveyed: { readonly questions: readonly SurveyQuestion[]; readonly pair: CountryPair } | null;
+  /** What the base is told before a question, where such a variant is measured. */
+  readonly preambles: { readonly culture: string | null; readonly shots: string | null };
+  /** Files that were read, with their SHA-256. */
+  readonly files: readonly { readonly file: string; readonly sha256: string }[];
+}
+
+/** Reads and splits every culture's data. Throws InputError or UsageError that names the culture. */
+export async function readCultures(recipe: Recipe, model: OpenModel): Promise<StudyCulture[]> {
+  const norms: Norms[] = [];
+  for (const culture of recipe.cultures) norms.push(await about(culture, () => readNorms(culture)));
+  const read: StudyCulture[] = [];
+  for (const [i, culture] of recipe.cultures.entries()) {
+    const own = norms.filter(({ language }) => language === culture.language);
+    read.push(await about(culture, () => readCulture(culture, splitLike(norms[i], own, recipe), recipe, model)));
+  }
+  return read;
+}
+
+async function readCulture(
+  culture: Culture,
+  norms: StudyCulture['norms'],
+  recipe: Recipe,
+  model: OpenModel,
+): Promise<StudyCulture> {
+  const { args, stages, measures } = recipe;
+  const { association, ranking } = culture.prompts;
+  const prompt = await chooseAssociationPrompt(association ?? undefined, model, culture.language);
+  const ranks = culture.language === 'en' || culture.language === 'zh';
+  if (!ranks && stages.some((stage) => stage !== 'sft-lists'))
+    throw new UsageError(`rankings are read in en and zh, not in ${culture.language}: set stages: sft-lists.`);
+  const style = isLexiBase(model) ? 'lexi-base' : 'instruct';
+  const asked = ranking === null ? () => rankingPrompt(style, culture.language) : () => readRankingPrompt(ranking);
+  const persona = culture.persona && fillPersona(culture.persona.text, culture.persona.place);
+  if (args.culturePrompt && persona === null)
+    throw new UsageError('the culture prompt needs a place (or a persona): give one, or set culture_prompt: false.');
+  const heading = SHOT_HEADINGS[culture.language] ?? SHOT_HEADINGS.en;
+  const shots = norms.train.cues.slice(0, args.fewShot).map(({ cue, responses }) => ({
+    cue,
+    words: responses.slice(0, shotWords).map(({ word }) => word),
+  }));
+  const lexicon = culture.lexicons.length > 0 && measures.has('affect') ? await readRatings(culture.lexicons) : null;
+  return {
+    ...culture,
+    norms,
+    prompt,
+    rankingPrompt: ranks ? await asked() : null,
+    lexicon,
+    surveyed: measures.has('survey') ? await readAnswers(culture, recipe.cultures) : null,
+    preambles: {
+      culture: args.culturePrompt ? persona : null,
+      shots: args.fewShot > 0 ? describeAssociations(heading, shots) : null,
+    },
+    files: await digests([
+      ...(culture.associations ? await findFiles(culture.associations.input) : []),
+      ...culture.lexicons.map(({ input }) => input),
+      ...(culture.survey ? [...(await findFiles(culture.survey.input)), culture.survey.questions] : []),
+      association,
+      ranking,
+    ]),
+  };
+}
+
+async function readNorms({ language, associations }: Culture): Promise<Norms> {
+  if (associations === null) return loadMiniNorms(language as 'en' | 'zh');
+  const { source, input, country, nativeLanguage, responses } = associations;
+  const filter = new ParticipantFilter(country, nativeLanguage);
+  const choice = { filter, positions: parsePositions(responses) };
+  return (await importAssociations(await findFiles(input), sourceOf<AssociationSource>(source), choice, language))
+    .norms;
+}
+
+/**
+ * The parts of norms, such that a cue is in the same part in all norms of its language: a cue that is held out of one
+ * culture's training is in no other's. Of the test part the first `test-cues` stay.
+ */
+function splitLike(norms: Norms, ofLanguage: readonly Norms[], { args, data }: Recipe): StudyCulture['norms'] {
+  const union = new Map(ofLanguage.flatMap(({ cues }) => cues.map((cue): [string, Cue] => [cue.cue, cue])));
+  const fractions = parseSplit(data.split).map((percent) => percent / 100);
+  const parts = splitByCue({ language: norms.language, cues: [...union.values()] }, fractions, data.seed);
+  const [train, valid, test] = parts.map(({ cues }) => {
+    const own = new Set(cues.map(({ cue }) => cue));
+    return { language: norms.language, cues: norms.cues.filter(({ cue }) => own.has(cue)) };
+  });
+  const cues = args.testCues > 0 ? test.cues.slice(0, args.testCues) : test.cues;
+  if (train.cues.length === 0 || cues.length < 2)
+    throw new InputError(
+      `${norms.cues.length} cues, split ${data.split}, leave ${train.cues.length} to train on and ${cues.length} to test on: more are needed.`,
+    );
+  return { train, valid, test: { language: norms.language, cues } };
+}
+
+async function readRatings(lexicons: readonly SourceFile[]): Promise<Lexicon> {
+  return readLexicons(
+    lexicons.map(({ source, input }) => ({
+      file: input,
+      source: source === imported ? wordNorms : sourceOf<LexiconSource>(source),
+    })),
+  );
+}
+
+async function readAnswers(culture: Culture, all: readonly Culture[]): Promise<StudyCulture['surveyed']> {
+  const { survey, country, language } = culture;
+  if (survey === null || country === null) return null;
+  const against = survey.against ?? all.find((other) => other.country !== null && other.country !== country)?.country;
+  if (!against) throw new UsageError('survey.against is missing: name the country to compare with.');
+  const pair = [country, against];
+  const whole =
+    survey.source === imported
+      ? await readSurvey(survey.input)
+      : (
+          await sourceOf<SurveySource>(survey.source).read({
+            files: await findFiles(survey.input),
+            questions: survey.questions,
+            countries: pair,
+          })
+        ).survey;
+  const { questions } = chooseLanguage(whole, language);
+  return { questions, pair: choosePair(questions, pair.join(','), survey.input) };
+}
+
+function sourceOf<Kind>(name: string): Kind {
+  return sources.find((source) => source.name === name) as Kind;
+}
+
+/** Says which culture an error is about. */
+async function about<T>({ name }: Culture, read: () => Promise<T> | T): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (error instanceof UsageError) throw new UsageError(`cultures (${name}): ${error.message}`);
+    if (error instanceof InputError) throw new InputError(`cultures (${name}): ${error.message}`);
+    throw error;
+  }
+}
+
+async function digests(files: readonly (string | null)[]): Promise<{ file: string; sha256: string }[]> {
+  const known = [...new Set(files.filter((file) => file !== null))];
+  return Promise.all(known.map(async (file) => ({ file, sha256: await digestFile(file) })));
+}
+
+/** Held-out questions to rank, one a cue; the same words in the same order whatever stands before them. */
+export function testQuestions(culture: StudyCulture, recipe: Recipe, preamble: string | null): RankingRow[] {
+  if (!culture.rankingPrompt) return [];
+  const prompt = withPreamble(culture.rankingPrompt, preamble);
+  const options = { prompt, k: recipe.data.ranking, questions: 1, seed: recipe.data.seed };
+  return rankingRows(culture.norms.test, options).rows;
+}
+
+/** Where a culture's data lies. */
+export function dataPaths(output: string, { name }: Pick<Culture, 'name'>) {
+  const root = join(output, 'data', name);
+  return {
+    lists: join(root, 'lists'),
+    sft: join(root, 'sft'),
+    ranking: join(root, 'ranking'),
+    test: join(root, 'test.tsv'),
+  };
+}
+
+/** Writes the rows of every stage; gives a line about them. Of a resumed study they come out as they were. */
+export async function writeCultureData(culture: StudyCulture, recipe: Recipe): Promise<string> {
+  const { args, data, stages } = recipe;
+  const { train, valid, test } = culture.norms;
+  const paths = dataPaths(args.output, culture);
+  const lists = [train, valid].map((part, i) =>
+    associationRows(part, {
+      prompt: culture.prompt,
+      maxAssociates: data.maxAssociates || undefined,
+      sublists: i === 0 ? data.augment : 0,
+      seed: data.seed,
+    }),
+  );
+  const mixed = [train, valid].map((part, i) => mixRankings(lists[i], part, culture, recipe));
+  const write = async (directory: string, parts: readonly (readonly object[])[]) => {
+    await makeDirectory(directory);
+    for (const [i, rows] of parts.entries())
+      if (rows.length > 0)
+        await writeFileAtomic(join(directory, i === 0 ? 'train.jsonl' : 'valid.jsonl'), toLines(rows));
+  };
+  if (stages.includes('sft-lists')) await write(paths.lists, lists);
+  if (stages.includes('sft') || stages.includes('sft-ppo')) await write(paths.sft, mixed);
+  let questions = 0;
+  if (stages.some((stage) => stage.endsWith('ppo')) && culture.rankingPrompt) {
+    const options = { prompt: culture.rankingPrompt, k: data.ranking, questions: data.rankingQuestions };
+    const { rows } = rankingRows(train, { ...options, seed: data.seed });
+    if (rows.length === 0)
+      throw new InputError(
+        `cultures (${culture.name}): no training cue has ${data.ranking} associates: lower ranking.`,
+      );
+    await write(paths.ranking, [rows]);
+    questions = rows.length;
+  }
+  await makeDirectory(join(args.output, 'data', culture.name));
+  await writeFileAtomic(paths.test, [...normLines(test)].join(''));
+  return (
+    `${culture.name} (${culture.language}): ${train.cues.length} cues to train on, ${valid.cues.length} to validate, ${test.cues.length} to test; ` +
+    `${lists[0].length} rows of lists, ${mixed[0].length - lists[0].length} of rankings, ${questions} questions for PPO.`
+  );
+}
+
+/**
+ * Lists with ranking examples among them, so many that they are `ranking-share` of all, evenly drawn of the part's cues.
+ * Their words are drawn otherwise than those of PPO's questions.
+ */
+function mixRankings(lists: readonly object[], part: Norms, culture: StudyCulture, { args, data }: Recipe): object[] {
+  const share = args.rankingShare;
+  const wanted = Math.round((lists.length * share) / (1 - share));
+  const { rankingPrompt: prompt } = culture;
+  if (wanted === 0 || !prompt) return [...lists];
+  const cues = part.cues.filter(({ responses }) => responses.length >= data.ranking).length;
+  const options = { prompt, k: data.ranking, questions: Math.ceil(wanted / Math.max(1, cues)), seed: data.seed + 1 };
+  const { rows } = rankingRows(part, options);
+  const examples = shuffle(rows, createRandom(data.seed)).slice(0, wanted);
+  return [
+    ...lists,
+    ...examples.map(({ messages, ranking, language }) => ({
+      messages: [...messages, { role: 'assistant', content: rankingAnswer(language, ranking) }],
+    })),
+  ];
+}
+
+function toLines(rows: readonly object[]): string {
+  return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+}

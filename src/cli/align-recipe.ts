@@ -1,0 +1,231 @@
+import yargs, { type ArgumentsCamelCase, type InferredOptionTypes, type Options } from 'yargs';
+import { UsageError } from '../errors.js';
+import { type Culture, parseCultures } from './align-cultures.js';
+import { checkWhole, checkWithin } from './check-numbers.js';
+import { checkTypes } from './check-types.js';
+import { readConfigFile, readYaml, sections } from './config-file.js';
+import { dataOptions, parsePositions, parseSplit } from './data.js';
+import { type EvaluateArguments, evaluateOptions } from './evaluate.js';
+import { parseKs } from './evaluate-association.js';
+import { parseFormats } from './evaluate-survey.js';
+import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
+import { jsonOption } from './output-file.js';
+import { checkPpoArguments, type PpoRunArguments, ppoTable } from './ppo-arguments.js';
+import { ppoOptions } from './ppo-options.js';
+import { resumeOption } from './run-record.js';
+import { checkArguments, type SftArguments, sftTable } from './sft.js';
+import { explainUsage } from './usage.js';
+
+/** What may be trained for a culture, in the order of training. */
+export const stages = ['sft-lists', 'sft', 'ppo', 'sft-ppo'] as const;
+export type Stage = (typeof stages)[number];
+/** What may be measured beside associations. */
+export const measures = ['ranking', 'affect', 'survey', 'side-effects'] as const;
+export type Measure = (typeof measures)[number];
+
+export const alignOptions = {
+  ...modelOptions,
+  output: { type: 'string', describe: 'Directory for data, adapters and results; must be new or empty; required' },
+  stages: {
+    type: 'string',
+    default: 'sft,sft-ppo',
+    describe:
+      'What is trained for each culture: sft-lists (without ranking examples), sft, ppo (from the base), sft-ppo',
+  },
+  measures: {
+    type: 'string',
+    default: measures.join(','),
+    describe:
+      'What is measured beside associations: ranking, affect (of cultures with lexicons), survey (with surveys), side-effects',
+  },
+  'culture-prompt': {
+    type: 'boolean',
+    default: true,
+    describe: 'Measure the untouched base also with a prompt to answer as someone from the culture',
+  },
+  'few-shot': {
+    type: 'number',
+    default: 5,
+    describe: 'Measure the untouched base also with the associations of so many training cues in its prompt; 0: not',
+  },
+  'ranking-share': {
+    type: 'number',
+    default: 0.1,
+    describe: 'Share of ranking examples among the rows of sft, so that the form of their answers is kept',
+  },
+  'test-cues': { type: 'number', default: 0, describe: 'Measure on so many held-out cues a culture; 0: on all' },
+  seed: { type: 'number', default: 42, describe: 'Of training; the split by cue has its own, in the section data' },
+  ...jsonOption,
+  ...resumeOption,
+  ...configOption,
+} as const satisfies Record<string, Options>;
+export type AlignArguments = ArgumentsCamelCase<InferredOptionTypes<typeof alignOptions>>;
+
+const dataNames = ['split', 'seed', 'augment', 'max-associates', 'ranking', 'ranking-questions'];
+/** What `lexalign data` demands, and each culture gives. */
+const required = { input: '', output: '' };
+const evaluateNames = [
+  ...['k', 'max-new-tokens', 'presence-penalty', 'batch-size', 'micro-batch-tokens', 'formats', 'high-tension'],
+  ...['text', 'seed'],
+];
+/** What align decides in the sections of training. */
+const decided = ['data', 'eval-data', 'output', 'init-adapter', 'ref-adapter', 'resume', 'config', 'json', 'profile'];
+const loraNames = ['lora-r', 'lora-alpha', 'lora-target-modules', 'use-rslora'];
+
+type DataArguments = ArgumentsCamelCase<InferredOptionTypes<typeof dataOptions>>;
+type Values = Readonly<Record<string, unknown>>;
+
+/** A study, checked as far as that goes without its files. */
+export interface Recipe {
+  readonly args: AlignArguments & { readonly output: string; readonly config: string };
+  readonly stages: readonly Stage[];
+  readonly measures: ReadonlySet<Measure>;
+  readonly cultures: readonly Culture[];
+  readonly data: DataArguments;
+  readonly evaluate: EvaluateArguments;
+  /** The options of a run of `lexalign sft`, with those given on top. */
+  sft(given: Values): SftArguments;
+  /** Of `lexalign ppo`. LoRA settings that its section lacks are those of sft; none with an adapter to start from. */
+  ppo(given: Values): PpoRunArguments;
+  /** What a resumed study must have in common with this one, by section. */
+  readonly identity: Values;
+}
+
+/** Reads a recipe. Throws UsageError or InputError that names section and key. */
+export function readRecipe(asked: AlignArguments): Recipe {
+  const { config, output } = asked;
+  if (config === undefined) throw new UsageError('align needs --config RECIPE.yaml.');
+  if (output === undefined) throw new UsageError('align needs --output, or output in the section align of its recipe.');
+  const args = { ...asked, config, output };
+  checkAlign(args);
+  const top = readYaml(config);
+  const stray = Object.keys(top).find((key) => !sections.includes(key));
+  if (stray !== undefined)
+    throw new UsageError(`--config ${config}: ${stray} stands in no section; a study has ${sections.join(', ')}.`);
+  const cultures = parseCultures(top.cultures, config);
+  const section = (name: string, table: Readonly<Record<string, Options>>, names: readonly string[]) =>
+    readSection(config, name, table, names);
+  const trained = (options: object) => Object.keys(options).filter((name) => !decided.includes(name));
+  const { model, device, tier, quantize, seed } = args;
+  const common = { model, device, tier, quantize, seed, 'debug-gpu': args.debugGpu, 'memory-limit': args.memoryLimit };
+  const values = {
+    data: section('data', dataOptions, dataNames),
+    sft: section('sft', sftTable, trained(sftOptions)),
+    ppo: section('ppo', ppoTable, trained(ppoOptions)),
+    evaluate: section('evaluate', evaluateOptions, evaluateNames),
+  };
+  const lora = Object.fromEntries(loraNames.flatMap((name) => (name in values.sft ? [[name, values.sft[name]]] : [])));
+  const recipe: Recipe = {
+    args,
+    stages: chosen('stages', args.stages, stages),
+    measures: new Set(chosen('measures', args.measures, measures)),
+    cultures,
+    data: parseTable(dataOptions, { ...required, ranking: 10, ...values.data }),
+    evaluate: parseTable(evaluateOptions, values.evaluate),
+    sft: (given) => parseTable(sftTable, { ...common, ...values.sft, ...given }),
+    ppo: (given) => {
+      const own = 'init-adapter' in given ? omit(values.ppo, loraNames) : { ...lora, ...values.ppo };
+      return parseTable(ppoTable, { ...common, ...own, ...given });
+    },
+    identity: { ...identityOf(args), cultures: top.cultures, ...values },
+  };
+  checkSections(recipe, config);
+  return recipe;
+}
+
+/** One of a recipe's sections, as options. */
+function readSection(
+  file: string,
+  name: string,
+  table: Readonly<Record<string, Options>>,
+  names: readonly string[],
+): Record<string, unknown> {
+  const known = new Set(Object.keys(table));
+  const values = readConfigFile(file, name, known);
+  const settled = Object.keys(values).find((option) => !names.includes(option));
+  if (settled !== undefined)
+    throw new UsageError(`--config ${file}: ${name}: ${settled} is settled by align and its cultures: leave it out.`);
+  within(`--config ${file}: ${name}`, () => {
+    checkTypes(values, table);
+    parseTable(table, { ...required, ...values });
+  });
+  return values;
+}
+
+function checkSections(recipe: Recipe, file: string): void {
+  within(`--config ${file}: data`, () => {
+    parseSplit(recipe.data.split);
+    checkSeed(recipe.data.seed);
+    checkWhole('ranking', recipe.data.ranking, 2);
+    checkWhole('ranking-questions', recipe.data.rankingQuestions, 1);
+    for (const name of ['augment', 'max-associates'] as const) checkWhole(name, recipe.data[name] as number, 0);
+  });
+  within(`--config ${file}: sft`, () => checkArguments(recipe.sft({})));
+  within(`--config ${file}: ppo`, () => checkPpoArguments(recipe.ppo({}), new Set()));
+  within(`--config ${file}: evaluate`, () => {
+    const { evaluate } = recipe;
+    if (evaluate.k !== undefined) parseKs(evaluate.k);
+    parseFormats(evaluate.formats);
+    checkSeed(evaluate.seed);
+    checkWhole('max-new-tokens', evaluate.maxNewTokens, 0);
+    for (const name of ['batch-size', 'micro-batch-tokens', 'high-tension'] as const)
+      checkWhole(name, evaluate[name] as number, 1);
+  });
+  for (const { name, associations } of recipe.cultures)
+    if (associations) within(`--config ${file}: cultures (${name})`, () => parsePositions(associations.responses));
+}
+
+function checkAlign(args: AlignArguments): void {
+  const trained = chosen('stages', args.stages, stages);
+  if (trained.includes('sft-ppo') && !trained.includes('sft'))
+    throw new UsageError('--stages: sft-ppo goes on from sft: name both.');
+  for (const name of ['few-shot', 'test-cues'] as const) checkWhole(name, args[name] as number, 0);
+  if (args.testCues === 1) throw new UsageError('--test-cues must be 0 or at least 2.');
+  checkWithin('ranking-share', args.rankingShare, 0, 1);
+  checkSeed(args.seed);
+}
+
+/** Words of a list, in the order of `known`. */
+function chosen<Word extends string>(name: string, text: string, known: readonly Word[]): Word[] {
+  const words = text.split(',').map((word) => word.trim());
+  const wrong = words.find((word) => !(known as readonly string[]).includes(word));
+  if (wrong !== undefined) throw new UsageError(`--${name} ${wrong} is none of ${known.join(', ')}.`);
+  return known.filter((word) => words.includes(word));
+}
+
+/** Options as yargs gives them, defaults filled in. */
+function parseTable<Table extends Record<string, Options>>(
+  table: Table,
+  values: Values,
+): ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string } {
+  const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+  const parsed = yargs([])
+    .config(given)
+    .options(table)
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? new UsageError(explainUsage(message, Object.keys(table)));
+    })
+    .parseSync();
+  return parsed as unknown as ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string };
+}
+
+/** Says in which section an error lies. */
+function within<T>(where: string, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof UsageError) throw new UsageError(`${where}: ${error.message}`);
+    throw error;
+  }
+}
+
+function omit(values: Values, names: readonly string[]): Values {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => !names.includes(name)));
+}
+
+/** Of align's own options those that results depend on. */
+function identityOf(args: AlignArguments): Values {
+  const names = ['model', 'quantize', 'ranking-share', 'few-shot', 'test-cues', 'seed'];
+  return { align: Object.fromEntries(names.map((name) => [name, args[name] ?? null])) };
+}

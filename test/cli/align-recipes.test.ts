@@ -1,0 +1,199 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import yargs from 'yargs';
+import { readCultures } from '../../src/cli/align-data.js';
+import { type AlignArguments, alignOptions, readRecipe } from '../../src/cli/align-recipe.js';
+import { readConfigFile } from '../../src/cli/config-file.js';
+import { openModel } from '../../src/cli/session.js';
+import { root } from './run.js';
+import { lexalign, makeWorkplace } from './sft-helpers.js';
+
+const { directory, remove } = makeWorkplace();
+afterAll(remove);
+const at = (name: string) => join(directory, name);
+const recipes = readdirSync(join(root, 'recipes')).filter((name) => name.startsWith('align-'));
+
+/** The arguments of `lexalign align --config FILE`. */
+function argumentsOf(file: string, given: object = {}): AlignArguments {
+  const values = readConfigFile(file, 'align', new Set(Object.keys(alignOptions)));
+  return yargs([])
+    .config({ ...values, ...given, config: file })
+    .options(alignOptions)
+    .parseSync();
+}
+
+describe('the recipes', () => {
+  it.each(recipes)('%s is understood, and opens with the command that runs it', (name) => {
+    const file = join(root, 'recipes', name);
+    const recipe = readRecipe(argumentsOf(file));
+    expect(recipe.cultures.map(({ language }) => language)).toEqual(['en', 'zh']);
+    expect(recipe.stages).toContain('sft-ppo');
+    expect(recipe.args.output).toBe(`runs/${name.replace('.yaml', '')}`);
+    const lines = readFileSync(file, 'utf8').split('\n');
+    expect(lines[1]).toBe(`#   npx lexalign align --config recipes/${name}`);
+  });
+
+  it.each(recipes.filter((name) => name.includes('us-zh')))('%s trains as the study did', (name) => {
+    const recipe = readRecipe(argumentsOf(join(root, 'recipes', name)));
+    expect(recipe.sft({})).toMatchObject({ loraR: 64, loraAlpha: 256, loraplusLrRatio: 16, batchSize: 144, seed: 42 });
+    expect(recipe.ppo({})).toMatchObject({ batchSize: 64, numMiniBatches: 2, klCoef: 0.1, loraR: 64, loraAlpha: 256 });
+    expect(recipe.data).toMatchObject({ ranking: 10, split: '70,20,10', seed: 42 });
+    expect(recipe.cultures.every(({ survey }) => survey?.source === 'wvs')).toBe(true);
+  });
+});
+
+const mini = `
+align: {output: ${at('out')}, few_shot: 2}
+cultures:
+  - {name: en, language: en, place: here, associations: mini-norms}
+`;
+/** A recipe, changed. */
+const recipe = (name: string, text: string) => {
+  writeFileSync(at(name), text);
+  return at(name);
+};
+
+describe('lexalign align refuses, before a device is opened', () => {
+  const culture = (entry: string) => mini.replace(/ {2}- .*/, `  - ${entry}`);
+  it.each([
+    [
+      'an unknown key of its own',
+      mini.replace('few_shot', 'few_shots'),
+      /few_shots is no option of align\. Did you mean few-shot\?/,
+    ],
+    ['an unknown section', `${mini}\nsftt: {}`, /sftt is no option of align/],
+    ['an option at the top', `${mini}\nmodel: x`, /model stands in no section; a study has align, cultures/],
+    [
+      'an unknown key of training',
+      `${mini}\nsft: {learning_rat: 1}`,
+      /learning_rat is no option of sft\. Did you mean learning-rate\?/,
+    ],
+    ['what it settles itself', `${mini}\nsft: {output: x}`, /sft: output is settled by align/],
+    ['a number that is none', `${mini}\nsft: {learning_rate: fast}`, /sft: --learning-rate must be one number/],
+    ['a number that makes no sense', `${mini}\nppo: {cliprange: 0}`, /ppo: --cliprange must be above 0/],
+    [
+      'a choice that is none',
+      `${mini}\nppo: {kl_estimator: k2}`,
+      /ppo: .*kl-?[eE]stimator k2 is none of k1, k3|ppo: --kl-estimator "k2" is none of/,
+    ],
+    ['a reward that is none', `${mini}\nppo: {reward: best}`, /--reward best is none of/],
+    ['a split that is none', `${mini}\ndata: {split: "50,20"}`, /data: --split 50,20: write three percentages/],
+    [
+      'a stage that is none',
+      mini.replace('few_shot: 2', 'stages: dpo'),
+      /--stages dpo is none of sft-lists, sft, ppo, sft-ppo/,
+    ],
+    [
+      'PPO from an SFT that is not trained',
+      mini.replace('few_shot: 2', 'stages: sft-ppo'),
+      /sft-ppo goes on from sft: name both/,
+    ],
+    ['no cultures', 'align: {output: x}', /cultures must be a list/],
+    [
+      'an unknown key of a culture',
+      culture('{name: en, langage: en}'),
+      /cultures, entry 1: langage is none of .*Did you mean language\?/,
+    ],
+    ['a culture without a language', culture('{name: en}'), /entry 1 \(en\): language is missing/],
+    ['a name that is no directory', culture('{name: ../x, language: en}'), /name \.\.\/x names directories/],
+    [
+      'two cultures of one name',
+      `${mini}  - {name: en, language: zh, place: x, associations: mini-norms}`,
+      /two are named en/,
+    ],
+    [
+      'an unknown source',
+      culture('{name: en, language: en, associations: {source: swow, input: x}}'),
+      /associations\.source: swow is none of/,
+    ],
+    [
+      'a source in another language',
+      culture('{name: en, language: zh, associations: {source: swow-en, input: x}}'),
+      /swow-en is in en, the culture in zh/,
+    ],
+    [
+      'a survey without a country',
+      culture('{name: en, language: en, associations: mini-norms, survey: s.jsonl}'),
+      /survey needs the culture's country/,
+    ],
+    [
+      'a survey without wording',
+      culture('{name: en, language: en, country: A, associations: mini-norms, survey: {source: wvs, input: x}}'),
+      /wvs needs questions/,
+    ],
+    [
+      'no place for the culture prompt',
+      culture('{name: en, language: en, associations: mini-norms}'),
+      /cultures \(en\): the culture prompt needs a place/,
+    ],
+    [
+      'rankings in a language without',
+      culture(
+        `{name: nl, language: nl, place: x, associations: {source: generic, input: ${at('nl.csv')}}, prompts: {association: ${at('p.yaml')}}}`,
+      ),
+      /cultures \(nl\): rankings are read in en and zh, not in nl: set stages: sft-lists/,
+    ],
+    [
+      'a file that is not there',
+      culture('{name: en, language: en, place: x, associations: {source: generic, input: none.csv}}'),
+      /cultures \(en\): --input none\.csv does not exist/,
+    ],
+    [
+      'prompts that pass the model’s positions',
+      mini.replace('few_shot: 2', 'few_shot: 90'),
+      /cultures \(en\): the longest question and answer come to .* more than the model's 512 positions: lower few_shot/,
+    ],
+  ])('%s', async (what, text, sentence) => {
+    writeFileSync(at('nl.csv'), `cue,response\n${Array.from({ length: 30 }, (_, i) => `c${i},r`).join('\n')}\n`);
+    writeFileSync(at('p.yaml'), 'question: "Wat hoort bij {cue}?"\n');
+    const { code, stderr, stdout } = await lexalign('align', '--config', recipe('bad.yaml', text));
+    expect(stderr, what).toMatch(sentence);
+    expect(stderr.match(/lexalign: /g)).toHaveLength(1);
+    expect([1, 2]).toContain(code);
+    expect(stdout).toBe('');
+    expect(existsSync(at('out'))).toBe(false);
+  });
+
+  it('a directory that holds something else, and a recipe without --config', async () => {
+    mkdirSync(at('used'));
+    writeFileSync(at('used/mine.txt'), 'mine');
+    const used = await lexalign('align', '--config', recipe('mini.yaml', mini), '--output', at('used'));
+    expect([used.code, used.stderr]).toEqual([1, expect.stringMatching(/used is not empty/)]);
+    expect(readdirSync(at('used'))).toEqual(['mine.txt']);
+    const bare = await lexalign('align', '--output', at('x'));
+    expect([bare.code, bare.stderr]).toEqual([2, expect.stringMatching(/align needs --config/)]);
+  });
+});
+
+describe('the split', () => {
+  it('holds a cue out of every culture of its language at once', async () => {
+    const table = (words: readonly string[], answer: string) =>
+      `cue,response\n${words.flatMap((word) => [`${word},${answer}1`, `${word},${answer}2`]).join('\n')}\n`;
+    const words = Array.from({ length: 60 }, (_, i) => `w${i}`);
+    writeFileSync(at('a.csv'), table(words.slice(0, 40), 'a'));
+    writeFileSync(at('b.csv'), table(words.slice(15).reverse(), 'b'));
+    const text = `align: {output: ${at('out')}, few_shot: 3, test_cues: 5}
+cultures:
+  - {name: a, language: en, place: A, associations: {source: generic, input: ${at('a.csv')}}}
+  - {name: b, language: en, place: B, associations: {source: generic, input: ${at('b.csv')}}}
+data: {split: "60,10,30"}`;
+    const model = await openModel({});
+    try {
+      const [a, b] = await readCultures(readRecipe(argumentsOf(recipe('two.yaml', text))), model);
+      const cuesOf = ({ cues }: { cues: readonly { cue: string }[] }) => cues.map(({ cue }) => cue);
+      const trained = new Set([...cuesOf(a.norms.train), ...cuesOf(b.norms.train)]);
+      for (const { norms, preambles } of [a, b]) {
+        expect(norms.test.cues).toHaveLength(5);
+        expect(cuesOf(norms.test).filter((cue) => trained.has(cue))).toEqual([]);
+        expect(preambles.shots?.split('\n')).toHaveLength(4);
+      }
+      expect(cuesOf(a.norms.train).some((cue) => cuesOf(b.norms.train).includes(cue))).toBe(true);
+      expect(a.norms.train.cues[0].responses[0].word).toBe('a1');
+      expect(b.norms.train.cues[0].responses[0].word).toBe('b1');
+      expect(a.preambles.culture).toBe('Answer as someone from A would.');
+    } finally {
+      await model.checkpoint.close();
+    }
+  });
+});
