@@ -71,7 +71,11 @@ async function readCulture(
   const persona = culture.persona && fillPersona(culture.persona.text, culture.persona.place);
   if (args.culturePrompt && persona === null)
     throw new UsageError('the culture prompt needs a place (or a persona): give one, or set culture_prompt: false.');
-  const heading = SHOT_HEADINGS[culture.language] ?? SHOT_HEADINGS.en;
+  const heading = SHOT_HEADINGS[culture.language];
+  if (args.fewShot > 0 && heading === undefined)
+    throw new UsageError(
+      `there are no words of ours for associations in a prompt in ${culture.language}: set few_shot: 0.`,
+    );
   const shots = norms.train.cues.slice(0, args.fewShot).map(({ cue, responses }) => ({
     cue,
     words: responses.slice(0, shotWords).map(({ word }) => word),

@@ -135,6 +135,13 @@ describe('lexalign align refuses, before a device is opened', () => {
       /cultures \(nl\): rankings are read in en and zh, not in nl: set stages: sft-lists/,
     ],
     [
+      'associations in the prompt in a language without words for them',
+      culture(
+        `{name: nl, language: nl, place: x, persona: y, associations: {source: generic, input: ${at('nl.csv')}}, prompts: {association: ${at('p.yaml')}}}`,
+      ).replace('few_shot: 2', 'few_shot: 2, stages: sft-lists'),
+      /cultures \(nl\): there are no words of ours for associations in a prompt in nl: set few_shot: 0/,
+    ],
+    [
       'a file that is not there',
       culture('{name: en, language: en, place: x, associations: {source: generic, input: none.csv}}'),
       /cultures \(en\): --input none\.csv does not exist/,
