@@ -1,12 +1,12 @@
 import { defineConfig } from 'vitest/config';
 
 // Threads, not forks: on the software driver Node runs under a private loader that forked children would not inherit.
-// One worker: the tests share two cores with the software driver, which uses them all by itself.
+// Two workers: the software driver uses all cores by itself, but compiling, and starting commands, take one each.
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'threads',
-    maxWorkers: 1,
+    maxWorkers: 2,
     testTimeout: 300_000,
     hookTimeout: 300_000,
   },
