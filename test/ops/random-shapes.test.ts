@@ -49,7 +49,8 @@ describe.each(Object.keys(randomCases))('%s at random shapes', (name) => {
       const op = new OpRun(gpu, tier, forms);
       const { batch, checks } = record(op, tier, new Draw(seed));
       expect([...op.kernels]).toContain(kernel);
-      expect(op.kernels.has('dequantize')).toBe(kernel === 'dequantize');
+      // Packed weights that matrix units unpack themselves are not unpacked before.
+      if (kernel === 'matmul-tensor') expect(op.kernels.has('dequantize')).toBe(false);
       await op.run(batch);
       for (const { tensor, expected, limit } of checks) {
         const actual = await op.read(tensor);
