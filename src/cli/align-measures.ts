@@ -13,6 +13,7 @@ import {
   surveyExamples,
   surveyTries,
 } from '../evaluate/score-survey.js';
+import { titleOf } from '../evaluate/study.js';
 import { hasFile, writeFileAtomic } from '../formats/files.js';
 import { readAdapter } from '../formats/peft.js';
 import type { AdapterWeights } from '../model/adapter.js';
@@ -40,8 +41,10 @@ import type { LoadedBase } from './sft.js';
 export interface Variant {
   /** Names its file. */
   readonly id: string;
-  /** As tables call it. */
+  /** As tables call it, its seed aside. */
   readonly name: string;
+  /** Of its training, in a study of several; else null. */
+  readonly seed: number | null;
   /** PEFT directory; null for the base. */
   readonly adapter: string | null;
   /** Said before every question. */
@@ -65,35 +68,55 @@ const stageNames: Readonly<Record<Stage, string>> = {
   'sft-ppo': 'SFT + PPO',
 };
 
-export function adapterPath(output: string, culture: { readonly name: string }, stage: Stage): string {
-  return join(output, 'adapters', `${culture.name}.${stage}`);
+/** One training of a culture. */
+export interface Training {
+  readonly stage: Stage;
+  readonly seed: number;
+}
+
+/** All trainings of a culture, in their order. */
+export function trainingsOf({ stages, seeds }: Recipe): Training[] {
+  return stages.flatMap((stage) => seeds.map((seed) => ({ stage, seed })));
+}
+
+/** Names files of a training; with one seed it is the stage. */
+function trainingId({ seeds }: Recipe, { stage, seed }: Training): string {
+  return seeds.length > 1 ? `${stage}.seed-${seed}` : stage;
+}
+
+export function adapterPath(recipe: Recipe, culture: { readonly name: string }, training: Training): string {
+  return join(recipe.args.output, 'adapters', `${culture.name}.${trainingId(recipe, training)}`);
 }
 
 /** The models of a culture's table, the base first; then the last adapters of the other cultures. */
 export function variantsOf(culture: StudyCulture, all: readonly StudyCulture[], recipe: Recipe): Variant[] {
-  const { output } = recipe.args;
-  const plain = { adapter: null, preamble: null, of: null };
+  const plain = { seed: null, adapter: null, preamble: null, of: null };
   const { culture: persona, shots } = culture.preambles;
   const last = recipe.stages[recipe.stages.length - 1];
+  const several = recipe.seeds.length > 1;
   return [
     { ...plain, id: 'base', name: 'base' },
     ...(persona ? [{ ...plain, id: 'culture-prompt', name: 'culture prompt', preamble: persona }] : []),
     ...(shots ? [{ ...plain, id: 'few-shot', name: 'associations in prompt', preamble: shots }] : []),
-    ...recipe.stages.map((stage) => ({
+    ...trainingsOf(recipe).map((training) => ({
       ...plain,
-      id: stage,
-      name: stageNames[stage],
-      adapter: adapterPath(output, culture, stage),
+      id: trainingId(recipe, training),
+      name: stageNames[training.stage],
+      seed: several ? training.seed : null,
+      adapter: adapterPath(recipe, culture, training),
     })),
     ...all
       .filter((other) => other !== culture)
-      .map((other) => ({
-        ...plain,
-        id: `adapter-of-${other.name}`,
-        name: `${stageNames[last]} of ${other.name}`,
-        adapter: adapterPath(output, other, last),
-        of: other.name,
-      })),
+      .flatMap((other) =>
+        recipe.seeds.map((seed) => ({
+          ...plain,
+          id: `adapter-of-${other.name}${several ? `.seed-${seed}` : ''}`,
+          name: `${stageNames[last]} of ${other.name}`,
+          seed: several ? seed : null,
+          adapter: adapterPath(recipe, other, { stage: last, seed }),
+          of: other.name,
+        })),
+      ),
   ];
 }
 
@@ -188,7 +211,7 @@ export async function askVariant(
         trainable: false,
       });
     const progress = createProgress();
-    const label = `${culture.name}, ${variant.name}: ${name}`;
+    const label = `${culture.name}, ${titleOf(variant)}: ${name}`;
     try {
       const value = await ask((share) => progress.update(share, `${label} ${Math.round(100 * share)} %`));
       await mkdir(dirname(file), { recursive: true });

@@ -54,7 +54,12 @@ export const alignOptions = {
     describe: 'Share of ranking examples among the rows of sft, so that the form of their answers is kept',
   },
   'test-cues': { type: 'number', default: 0, describe: 'Measure on so many held-out cues a culture; 0: on all' },
-  seed: { type: 'number', default: 42, describe: 'Of training; the split by cue has its own, in the section data' },
+  seed: {
+    type: 'string',
+    default: '42',
+    describe:
+      'Of training; with several, such as 1,2,3, every stage is trained with each; the split has its own, in the section data',
+  },
   ...jsonOption,
   ...resumeOption,
   ...configOption,
@@ -79,6 +84,8 @@ type Values = Readonly<Record<string, unknown>>;
 export interface Recipe {
   readonly args: AlignArguments & { readonly output: string; readonly config: string };
   readonly stages: readonly Stage[];
+  /** Each stage is trained once with each. */
+  readonly seeds: readonly number[];
   readonly measures: ReadonlySet<Measure>;
   readonly cultures: readonly Culture[];
   readonly data: DataArguments;
@@ -106,18 +113,31 @@ export function readRecipe(asked: AlignArguments): Recipe {
   const section = (name: string, table: Readonly<Record<string, Options>>, names: readonly string[]) =>
     readSection(config, name, table, names);
   const trained = (options: object) => Object.keys(options).filter((name) => !decided.includes(name));
-  const { model, device, tier, quantize, seed } = args;
-  const common = { model, device, tier, quantize, seed, 'debug-gpu': args.debugGpu, 'memory-limit': args.memoryLimit };
+  const { model, device, tier, quantize } = args;
+  const seeds = parseSeeds(args.seed);
+  const common = {
+    model,
+    device,
+    tier,
+    quantize,
+    seed: seeds[0],
+    'debug-gpu': args.debugGpu,
+    'memory-limit': args.memoryLimit,
+  };
   const values = {
     data: section('data', dataOptions, dataNames),
     sft: section('sft', sftTable, trained(sftOptions)),
     ppo: section('ppo', ppoTable, trained(ppoOptions)),
     evaluate: section('evaluate', evaluateOptions, evaluateNames),
   };
+  const seeded = (['sft', 'ppo'] as const).find((name) => 'seed' in values[name]);
+  if (seeds.length > 1 && seeded)
+    throw new UsageError(`--config ${config}: ${seeded}: seed is settled by the seeds of align: leave it out.`);
   const lora = Object.fromEntries(loraNames.flatMap((name) => (name in values.sft ? [[name, values.sft[name]]] : [])));
   const recipe: Recipe = {
     args,
     stages: chosen('stages', args.stages, stages),
+    seeds,
     measures: new Set(chosen('measures', args.measures, measures)),
     cultures,
     data: parseTable(dataOptions, { ...required, ranking: 10, ...values.data }),
@@ -127,7 +147,7 @@ export function readRecipe(asked: AlignArguments): Recipe {
       const own = 'init-adapter' in given ? omit(values.ppo, loraNames) : { ...lora, ...values.ppo };
       return parseTable(ppoTable, { ...common, ...own, ...given });
     },
-    identity: { ...identityOf(args), cultures: top.cultures, ...values },
+    identity: { ...identityOf(args, seeds), cultures: top.cultures, ...values },
   };
   checkSections(recipe, config);
   return recipe;
@@ -150,6 +170,16 @@ function readSection(
     parseTable(table, { ...required, ...values });
   });
   return values;
+}
+
+/** One seed, or several by commas. */
+function parseSeeds(text: string | number): number[] {
+  const seeds = String(text)
+    .split(',')
+    .map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  for (const seed of seeds) checkSeed(seed);
+  if (new Set(seeds).size < seeds.length) throw new UsageError(`--seed ${text} names a seed twice.`);
+  return seeds;
 }
 
 function checkSections(recipe: Recipe, file: string): void {
@@ -182,7 +212,6 @@ function checkAlign(args: AlignArguments): void {
   for (const name of ['few-shot', 'test-cues'] as const) checkWhole(name, args[name] as number, 0);
   if (args.testCues === 1) throw new UsageError('--test-cues must be 0 or at least 2.');
   checkWithin('ranking-share', args.rankingShare, 0, 1);
-  checkSeed(args.seed);
 }
 
 /** Words of a list, in the order of `known`. */
@@ -225,7 +254,8 @@ function omit(values: Values, names: readonly string[]): Values {
 }
 
 /** Of align's own options those that results depend on. */
-function identityOf(args: AlignArguments): Values {
-  const names = ['model', 'quantize', 'ranking-share', 'few-shot', 'test-cues', 'seed'];
-  return { align: Object.fromEntries(names.map((name) => [name, args[name] ?? null])) };
+function identityOf(args: AlignArguments, seeds: readonly number[]): Values {
+  const names = ['model', 'quantize', 'ranking-share', 'few-shot', 'test-cues'];
+  const values = Object.fromEntries(names.map((name) => [name, args[name] ?? null]));
+  return { align: { ...values, seed: seeds.length === 1 ? seeds[0] : seeds } };
 }

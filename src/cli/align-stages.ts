@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { Overlong } from '../batch/examples.js';
 import { hasFile } from '../formats/files.js';
 import { dataPaths, type StudyCulture } from './align-data.js';
-import { adapterPath } from './align-measures.js';
-import type { Recipe, Stage } from './align-recipe.js';
+import { adapterPath, type Training } from './align-measures.js';
+import type { Recipe } from './align-recipe.js';
 import { findData, loadData } from './load-data.js';
 import { checkAnswerRoom, runPpo } from './ppo.js';
 import { loadRankingData } from './ranking-data.js';
@@ -35,17 +35,17 @@ export async function checkTraining(culture: StudyCulture, recipe: Recipe, model
 const given = new Set(['data', 'output', 'model']);
 
 /**
- * Trains one stage of a culture on the loaded base: skips it where its adapter is complete, goes on from a checkpoint where
+ * Trains one stage of a culture with one seed on the loaded base: skips it where its adapter is complete, goes on from a checkpoint where
  * there is one, and starts again where there is none. False where it was interrupted.
  */
 export async function trainStage(
-  stage: Stage,
+  { stage, seed }: Training,
   culture: StudyCulture,
   recipe: Recipe,
   base: LoadedBase,
 ): Promise<boolean> {
-  const output = adapterPath(recipe.args.output, culture, stage);
-  const title = `\n── ${culture.name}: ${stage}`;
+  const output = adapterPath(recipe, culture, { stage, seed });
+  const title = `\n── ${culture.name}: ${stage}${recipe.seeds.length > 1 ? `, seed ${seed}` : ''}`;
   if (await isComplete(output)) {
     console.log(`${title}: complete, in ${output}`);
     return true;
@@ -54,13 +54,13 @@ export async function trainStage(
   if (!resume) await rm(output, { recursive: true, force: true });
   console.log(`${title}${resume ? ', from its newest checkpoint' : ''}`);
   const data = dataPaths(recipe.args.output, culture);
-  const common = { output, ...(resume ? { resume: true } : {}) };
+  const common = { output, ...(recipe.seeds.length > 1 ? { seed } : {}), ...(resume ? { resume: true } : {}) };
   if (stage === 'sft' || stage === 'sft-lists') {
     const args = recipe.sft({ ...common, data: stage === 'sft' ? data.sft : data.lists });
     const { result } = await runSft(args, resume ? given : new Set(), base);
     return result.outcome !== 'interrupted';
   }
-  const start = stage === 'sft-ppo' ? { 'init-adapter': adapterPath(recipe.args.output, culture, 'sft') } : {};
+  const start = stage === 'sft-ppo' ? { 'init-adapter': adapterPath(recipe, culture, { stage: 'sft', seed }) } : {};
   const result = await runPpo(
     recipe.ppo({ ...common, ...start, data: data.ranking }),
     resume ? given : new Set(),

@@ -16,6 +16,7 @@ import {
   askVariant,
   type CultureProbes,
   prepareProbes,
+  trainingsOf,
   type Variant,
   variantsOf,
 } from './align-measures.js';
@@ -134,8 +135,8 @@ async function conduct(
   const interrupt = onInterrupt(() => console.error(`Interrupted: --resume goes on with ${output}.`));
   try {
     for (const culture of cultures)
-      for (const stage of recipe.stages) {
-        if (interrupt.requested || !(await trainStage(stage, culture, recipe, base))) return false;
+      for (const training of trainingsOf(recipe)) {
+        if (interrupt.requested || !(await trainStage(training, culture, recipe, base))) return false;
       }
     console.log('\n── measuring');
     const asked: StudyCultureAnswers[] = [];
@@ -186,11 +187,12 @@ async function askCulture(
 }
 
 function studyAnswers(variant: Variant, answers: Answers, culture: StudyCulture): StudyAnswers {
-  const { id, name, adapter, of } = variant;
+  const { id, name, seed, adapter, of } = variant;
   const { lists, rankings, survey, sideEffects } = answers;
   return {
     id,
     name,
+    seed,
     adapter,
     of: of ?? (adapter ? culture.name : null),
     lists,
@@ -238,7 +240,7 @@ async function writeResults(
       await writeFileAtomic(file, `${JSON.stringify(own, null, 2)}\n`);
       reported.push(file);
     }
-    for (const stage of recipe.stages) reported.push(adapterPath(output, culture, stage));
+    for (const training of trainingsOf(recipe)) reported.push(adapterPath(recipe, culture, training));
   }
   return { result, reported };
 }
@@ -252,13 +254,14 @@ function describe(result: StudyResult): string[] {
   ]);
 }
 
-function places({ args: { output }, stages }: Recipe, cultures: readonly StudyCulture[]): string[] {
+function places(recipe: Recipe, cultures: readonly StudyCulture[]): string[] {
+  const { output } = recipe.args;
   const [first] = cultures;
   return [
     'Where things lie:',
     `  report           ${join(output, 'report', 'report.html')}, report.md, report.json`,
     `  these tables     ${join(output, 'result.txt')}; all figures: ${join(output, 'result.json')}`,
-    `  adapters (PEFT)  ${adapterPath(output, first, stages[stages.length - 1])}, …`,
+    `  adapters (PEFT)  ${adapterPath(recipe, first, trainingsOf(recipe).at(-1)!)}, …`,
     `  data             ${join(output, 'data')}; held-out cues: ${dataPaths(output, first).test}`,
     `  every answer     ${join(output, 'evaluation')}`,
   ];

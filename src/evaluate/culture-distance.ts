@@ -1,25 +1,34 @@
 import type { CueScore } from './association.js';
 import { jensenShannonDistance } from './distribution.js';
-import { bootstrapGain, bootstrapMean, type Estimate } from './statistics.js';
+import { bootstrapMean, bootstrapSeeds, type Estimate, type SeedEstimate } from './statistics.js';
 import type { SurveyAnswer, SurveyQuestion } from './survey.js';
+
+/** The scores of one model's runs, one a seed, on the same cues. */
+export type ScoredRuns = readonly (readonly CueScore[])[];
 
 /**
  * How much better a culture's own adapter meets its people than another culture's does, both asked about the same cues in
- * the same words: mean difference of P@K own − other list. About zero where the adapters are not distinct.
+ * the same words: mean difference of P@K own − other list. About zero where the adapters are not distinct. Each is given as
+ * its runs, one a seed, paired in their order.
  */
-export function crossGap(own: readonly CueScore[], foreign: readonly CueScore[], k: number, seed = 42): Estimate {
+export function crossGap(own: ScoredRuns, foreign: ScoredRuns, k: number, seed = 42): SeedEstimate {
   const above = ({ precision, otherPrecision }: CueScore) => precision[k] - otherPrecision[k];
-  return bootstrapGain(foreign.map(above), own.map(above), seed);
+  return bootstrapSeeds(
+    own.map((run, s) => run.map((score, i) => above(score) - above(foreign[s][i]))),
+    seed,
+  );
 }
 
 /**
  * How far two models' lists for the same cues are apart: mean Jensen-Shannon divergence (base 2) of their first `length`
  * words, each list an even distribution over its words. Of equally long lists it is 1 − the share of words that they have
  * in common: 0 for equal lists in any order, 1 for lists without a common word. Two empty lists are equal.
+ * Runs are paired in their order.
  */
-export function listDistance(a: readonly CueScore[], b: readonly CueScore[], length: number, seed = 42): Estimate {
-  return bootstrapMean(
-    a.map(({ predictions }, i) => evenDistance(predictions.slice(0, length), b[i].predictions.slice(0, length))),
+export function listDistance(a: ScoredRuns, b: ScoredRuns, length: number, seed = 42): SeedEstimate {
+  const first = ({ predictions }: CueScore) => predictions.slice(0, length);
+  return bootstrapSeeds(
+    a.map((run, s) => run.map((score, i) => evenDistance(first(score), first(b[s][i])))),
     seed,
   );
 }
@@ -31,24 +40,26 @@ function evenDistance(a: readonly string[], b: readonly string[]): number {
   return jensenShannonDistance(share(a), share(b)) ** 2;
 }
 
-/** A culture's survey: its questions in its language, and what a model answers to them. */
+/** A culture's survey: its questions in its language, and what a model's runs answer to them. */
 export interface AnsweredSurvey {
   readonly questions: readonly SurveyQuestion[];
-  readonly answers: readonly SurveyAnswer[];
+  readonly answers: readonly (readonly SurveyAnswer[])[];
 }
 
 /**
  * Mean Jensen-Shannon distance (base 2) between two models' answers to the questions that both were asked, by id, each in
- * its own language; null where there is no such question with as many options.
+ * its own language; null where there is no such question with as many options. Runs are paired in their order.
  */
-export function surveyGap(a: AnsweredSurvey, b: AnsweredSurvey, seed = 42): Estimate | null {
-  const other = new Map(b.questions.map(({ id }, i) => [id, b.answers[i].shares]));
-  const distances = a.questions.flatMap(({ id }, i) => {
-    const shares = other.get(id);
-    const own = a.answers[i].shares;
-    return shares?.length === own.length ? [jensenShannonDistance(own, shares)] : [];
+export function surveyGap(a: AnsweredSurvey, b: AnsweredSurvey, seed = 42): SeedEstimate | null {
+  const other = new Map(b.questions.map(({ id, options }, i) => [id, { i, options: options.length }]));
+  const common = a.questions.flatMap(({ id, options }, i) => {
+    const same = other.get(id);
+    return same?.options === options.length ? [[i, same.i] as const] : [];
   });
-  return distances.length === 0 ? null : bootstrapMean(distances, seed);
+  const distances = a.answers.map((run, s) =>
+    common.map(([i, j]) => jensenShannonDistance(run[i].shares, b.answers[s][j].shares)),
+  );
+  return common.length === 0 ? null : bootstrapSeeds(distances, seed);
 }
 
 /** The same between two countries' people, over the questions of `questions` that both countries answered. */

@@ -47,7 +47,7 @@ export function summarizeRankings(scores: readonly RankingScore[], seed = 42): R
       seed,
     ),
     spearman: whole.length === 0 ? null : bootstrapMean(whole, seed),
-    reward: bootstrapMean(scores.map(reward), seed),
+    reward: bootstrapMean(scores.map(rewardOf), seed),
   };
 }
 
@@ -65,11 +65,12 @@ export function rankingGain(before: readonly RankingScore[], after: readonly Ran
   });
   const [from, to] = [0, 1].map((side) => both.map((pair) => pair[side]));
   return {
-    reward: bootstrapGain(before.map(reward), after.map(reward), seed),
+    reward: bootstrapGain(before.map(rewardOf), after.map(rewardOf), seed),
     spearman: both.length === 0 ? null : bootstrapGain(from, to, seed),
   };
 }
 
-function reward({ spearman }: RankingScore): number {
+/** The strict reward of an answer. */
+export function rewardOf({ spearman }: RankingScore): number {
   return spearman ?? -1;
 }

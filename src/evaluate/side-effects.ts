@@ -68,7 +68,7 @@ export function summarizeSideEffects(
   followed: readonly boolean[],
   seed = 42,
 ): SideEffects {
-  const { mean, low, high, n } = bootstrapMean(rates(texts), seed);
+  const { mean, low, high, n } = bootstrapMean(tokenRates(texts), seed);
   return {
     perplexity: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), n },
     followed: bootstrapMean(followed.map(Number), seed),
@@ -81,7 +81,7 @@ export function sideEffectChange(
   after: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] },
   seed = 42,
 ): { readonly perplexityFactor: Estimate; readonly followed: Estimate } {
-  const { mean, low, high, n } = bootstrapGain(rates(before.texts), rates(after.texts), seed);
+  const { mean, low, high, n } = bootstrapGain(tokenRates(before.texts), tokenRates(after.texts), seed);
   return {
     perplexityFactor: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), n },
     followed: bootstrapGain(before.followed.map(Number), after.followed.map(Number), seed),
@@ -89,7 +89,7 @@ export function sideEffectChange(
 }
 
 /** Each text's −log p, times texts over tokens of all: their mean is the mean over all tokens. */
-function rates(texts: readonly TextScore[]): number[] {
+export function tokenRates(texts: readonly TextScore[]): number[] {
   const tokens = texts.reduce((sum, text) => sum + text.tokens, 0);
   return texts.map(({ nll }) => (nll * texts.length) / tokens);
 }

@@ -46,6 +46,70 @@ export function bootstrapGain(
   );
 }
 
+/** A mean over `seeds.length` runs of one training and `n` cues. */
+export interface SeedEstimate extends Estimate {
+  /** Each run's own mean; NaN of a run without any value. */
+  readonly seeds: readonly number[];
+}
+
+/**
+ * The mean over runs of one training, each with a seed of its own, that answered the same items, and its hierarchical
+ * bootstrap 95 % interval: each resample draws runs with replacement, then items with replacement, and means over the runs
+ * drawn their means over the items drawn (Davison and Hinkley 1997, section 3.8). As all runs answered the same items, these
+ * are drawn once for all of them, not anew in each run: what an item has by itself does not average out over runs (Owen
+ * 2007, "The pigeonhole bootstrap"). Of one run it is `bootstrapMean`.
+ * @param runs a row a run, a column an item; null where a run has no value, which is left out of its mean
+ */
+export function bootstrapSeeds(
+  runs: readonly (readonly (number | null)[])[],
+  seed = 42,
+  resamples = 10_000,
+): SeedEstimate {
+  const items = (runs[0] ?? []).map((_, i) => i).filter((i) => runs.some((run) => run[i] !== null));
+  const seeds = runs.map((run) => mean(run.filter((value) => value !== null)));
+  const known = seeds.filter((own) => !Number.isNaN(own));
+  const n = items.length;
+  if (n === 0) return { mean: Number.NaN, low: Number.NaN, high: Number.NaN, n, seeds };
+  const random = createRandom(seed);
+  const times = new Uint32Array(runs.length);
+  const drawn = new Uint32Array(n);
+  const means = new Float64Array(resamples);
+  for (let r = 0; r < resamples; ) {
+    times.fill(0);
+    for (let s = 0; s < runs.length; s++) times[runs.length === 1 ? 0 : random.below(runs.length)]++;
+    for (let i = 0; i < n; i++) drawn[i] = items[random.below(n)];
+    const own = meanOfRuns(runs, times, drawn);
+    if (own !== null) means[r++] = own; // else all that was drawn is without a value: draw again
+  }
+  means.sort();
+  return { mean: mean(known), low: quantile(means, 0.025), high: quantile(means, 0.975), n, seeds };
+}
+
+/** Mean over runs, each counted so many times, of their means over the drawn items; null where these have no value. */
+function meanOfRuns(
+  runs: readonly (readonly (number | null)[])[],
+  times: Uint32Array,
+  drawn: Uint32Array,
+): number | null {
+  let total = 0;
+  let counted = 0;
+  for (const [s, run] of runs.entries()) {
+    if (times[s] === 0) continue;
+    let sum = 0;
+    let values = 0;
+    for (const i of drawn) {
+      const value = run[i];
+      if (value === null) continue;
+      sum += value;
+      values++;
+    }
+    if (values === 0) continue;
+    total += (times[s] * sum) / values;
+    counted += times[s];
+  }
+  return counted === 0 ? null : total / counted;
+}
+
 /** The value at share `p` of ascending numbers, linear between neighbours (Hyndman and Fan's type 7). */
 export function quantile(ascending: ArrayLike<number>, p: number): number {
   const at = p * (ascending.length - 1);

@@ -2,7 +2,7 @@ import { scoreAssociations } from './association.js';
 import { associationGains } from './report.js';
 import type { AffectResult, AssociationResult, Common, SideEffectsResult, SurveyResult } from './result.js';
 import { sideEffectChange } from './side-effects.js';
-import type { StudyCultureAnswers, StudyCultureResult, StudySettings } from './study.js';
+import { type StudyCultureAnswers, type StudyCultureResult, type StudySettings, titleOf } from './study.js';
 import { compareSurveys } from './survey.js';
 
 /** Of a human list the words that go into a result. */
@@ -10,7 +10,7 @@ const shownWords = 50;
 
 /**
  * One culture's measures in the form of `lexalign evaluate --json`, with all its models as runs; gains and changes are
- * those of the last over the base.
+ * those of the last over the base, and none of several seeds, whose gains `summary.seeds` has.
  */
 export function cultureResults(
   culture: StudyCultureAnswers,
@@ -20,6 +20,7 @@ export function cultureResults(
 ): (AssociationResult | AffectResult | SurveyResult | SideEffectsResult)[] {
   const { name, human, surveyed } = culture;
   const models = culture.models.filter(({ of }) => of === null || of === name);
+  const several = models.some(({ seed: trained }) => trained !== null);
   const scores = models.map(({ lists }) => scoreAssociations(human, lists, ks, seed));
   const association: AssociationResult = {
     ...common,
@@ -27,13 +28,13 @@ export function cultureResults(
     norms: name,
     ks,
     human: human.map(({ cue, responses }) => ({ cue, words: responses.slice(0, shownWords).map(({ word }) => word) })),
-    runs: models.map(({ name: run, adapter, lists }, i) => ({
-      name: run,
+    runs: models.map(({ adapter, lists, ...model }, i) => ({
+      name: titleOf(model),
       adapter,
       ...summary.variants[i].association,
       cues: scores[i].map((score, cue) => ({ ...score, text: lists[cue] })),
     })),
-    gains: associationGains(scores[0], scores[scores.length - 1], ks, seed),
+    gains: several ? null : associationGains(scores[0], scores[scores.length - 1], ks, seed),
   };
   const results: (AssociationResult | AffectResult | SurveyResult | SideEffectsResult)[] = [association];
   if (summary.affect)
@@ -41,8 +42,8 @@ export function cultureResults(
       ...common,
       measure: 'affect',
       cues: human.map(({ cue }) => cue),
-      run_names: models.map(({ name: run, adapter }) => ({ name: run, adapter })),
-      dimensions: summary.affect,
+      run_names: models.map(({ adapter, ...model }) => ({ name: titleOf(model), adapter })),
+      dimensions: several ? summary.affect.map((dimension) => ({ ...dimension, change: null })) : summary.affect,
     });
   if (surveyed) {
     const asked = models.flatMap(({ survey, ...model }) => (survey ? [{ ...model, survey }] : []));
@@ -58,13 +59,13 @@ export function cultureResults(
       countries: surveyed.pair,
       questions: surveyed.questions,
       high_tension: { emd: subsets.emd, sorted: subsets.sorted },
-      runs: asked.map(({ name: run, adapter, survey }, i) => ({
-        name: run,
+      runs: asked.map(({ adapter, survey, ...model }, i) => ({
+        name: titleOf(model),
         adapter,
         answers: survey,
         summaries: summaries[i],
       })),
-      change,
+      change: several ? null : change,
     });
   }
   const measured = models.flatMap(({ sideEffects, ...model }, i) => {
@@ -75,8 +76,10 @@ export function cultureResults(
     results.push({
       ...common,
       measure: 'side-effects',
-      runs: measured.map(({ name: run, adapter, own }) => ({ name: run, adapter, ...own })),
-      change: sideEffectChange(measured[0].sideEffects, measured[measured.length - 1].sideEffects, seed),
+      runs: measured.map(({ adapter, own, ...model }) => ({ name: titleOf(model), adapter, ...own })),
+      change: several
+        ? null
+        : sideEffectChange(measured[0].sideEffects, measured[measured.length - 1].sideEffects, seed),
     });
   return results;
 }

@@ -1,5 +1,6 @@
 import type { Estimate } from './statistics.js';
-import type { CultureDistance, StudyCultureResult, StudyResult } from './study.js';
+import { type CultureDistance, type StudyCultureResult, type StudyResult, titleOf } from './study.js';
+import type { SeedsMeasureName } from './study-seeds.js';
 
 /** A table of a study, for the terminal and the report alike. */
 export interface StudyTable {
@@ -33,6 +34,7 @@ export function studyTables(study: Pick<StudyResult, 'ks' | 'cultures' | 'matrix
     ...affectTable(culture),
     ...surveyTable(culture),
     ...sideEffectsTable(culture),
+    ...seedsTable(culture, study.ks[0]),
   ]);
   return study.cultures.length > 1 ? [...tables, matrixTable(study), distanceTable(study.distances)] : tables;
 }
@@ -42,10 +44,10 @@ function associationTable({ name, language, cues, variants }: StudyCultureResult
     title: `${name} (${language}): associations of ${cues} held-out cues`,
     note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base, paired, in points.`,
     head: ['model', `P@${k}`, 'own − other', 'gain', '95 % interval', 'Spearman', 'n', 'refused'],
-    rows: variants.map(({ name: model, association, gains }) => {
+    rows: variants.map(({ association, gains, ...model }) => {
       const [{ own, other }] = association.precision;
       return [
-        model,
+        titleOf(model),
         percent(own.mean),
         points(own.mean - other.mean),
         ...cells(gains?.[0].aboveOther, points),
@@ -58,8 +60,8 @@ function associationTable({ name, language, cues, variants }: StudyCultureResult
 }
 
 function rankingTable({ name, language, variants }: StudyCultureResult): StudyTable[] {
-  const ranked = variants.flatMap(({ name: model, ranking, rankingGain }) =>
-    ranking ? [{ model, ranking, rankingGain }] : [],
+  const ranked = variants.flatMap(({ ranking, rankingGain, ...model }) =>
+    ranking ? [{ model: titleOf(model), ranking, rankingGain }] : [],
   );
   if (ranked.length === 0) return [];
   return [
@@ -101,7 +103,7 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
         ],
         ...runs.map(({ coverage, mean, distance, test }, i) => [
           dimension,
-          variants[i].name,
+          titleOf(variants[i]),
           percent(coverage),
           cells(mean, two)[0],
           ...cells(distance, two),
@@ -123,12 +125,21 @@ function surveyTable({ name, language, variants, countries }: StudyCultureResult
       note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired.`,
       head: ['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval', 'n'],
       rows: (['all', 'emd'] as const).flatMap((subset) =>
-        variants.flatMap(({ name: model, survey, surveyChange }) => {
+        variants.flatMap(({ survey, surveyChange, ...model }) => {
           if (!survey) return [];
           const { countries: distances, closer, n } = survey[subset];
           const toward = cells(surveyChange?.[subset].toward[0].emd, (value) => signed(value, 3));
           const both = `${closer.emd.first} / ${closer.emd.second}`;
-          return [[subsets[subset], model, ...distances.map(({ emd }) => three(emd.mean)), both, ...toward, String(n)]];
+          return [
+            [
+              subsets[subset],
+              titleOf(model),
+              ...distances.map(({ emd }) => three(emd.mean)),
+              both,
+              ...toward,
+              String(n),
+            ],
+          ];
         }),
       ),
     },
@@ -136,8 +147,8 @@ function surveyTable({ name, language, variants, countries }: StudyCultureResult
 }
 
 function sideEffectsTable({ name, language, variants }: StudyCultureResult): StudyTable[] {
-  const measured = variants.flatMap(({ name: model, sideEffects: own, sideEffectChange: change }) =>
-    own ? [{ model, own, change }] : [],
+  const measured = variants.flatMap(({ sideEffects: own, sideEffectChange: change, ...model }) =>
+    own ? [{ model: titleOf(model), own, change }] : [],
   );
   if (measured.length === 0) return [];
   return [
@@ -152,6 +163,46 @@ function sideEffectsTable({ name, language, variants }: StudyCultureResult): Stu
         percent(own.followed.mean),
         ...cells(change?.followed, points),
       ]),
+    },
+  ];
+}
+
+/** Every training over its seeds: mean, interval and spread of each measure. */
+function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): StudyTable[] {
+  if (!seeds) return [];
+  const rate = (value: number) => signed(value, 3);
+  const ofK = new Set<SeedsMeasureName>(['precision', 'above_other', 'gain']);
+  const shows: Readonly<Record<SeedsMeasureName, readonly [string, (value: number) => string]>> = {
+    precision: [`P@${k}, %`, percent],
+    above_other: [`P@${k} own − other`, points],
+    gain: ['its gain', points],
+    spearman: ['Spearman', three],
+    rankings_read: ['rankings read, %', percent],
+    rankings_whole: ['rankings whole, %', percent],
+    ranking_reward: ['reward of rankings', three],
+    ranking_reward_gain: ['its gain', rate],
+    rating_distance: ['ratings, distance to people', (value) => value.toFixed(2)],
+    survey_distance: ['survey, distance to own country', three],
+    survey_toward: ['survey, toward own country', rate],
+    perplexity_factor: ['perplexity, times', three],
+    followed_change: ['instructions followed, change', points],
+  };
+  return [
+    {
+      title: `${name} (${language}): over seeds ${seeds[0].seeds.join(', ')}`,
+      note: 'Mean over seeds, its interval by a hierarchical bootstrap of seeds, then of cues, questions or texts, the same of all seeds; least and greatest mean of a seed. Gains over the base, paired. With few seeds an interval says little of others.',
+      head: ['model', 'measure', 'mean', '95 % interval', 'least', 'greatest', 'n'],
+      rows: seeds.flatMap(({ name: model, measures }) =>
+        measures.flatMap(({ measure, of, estimate }) => {
+          if (ofK.has(measure) && of !== String(k)) return [];
+          const [title, show] = shows[measure];
+          const known = estimate.seeds.filter((own) => !Number.isNaN(own));
+          const spread = estimate.n === 0 ? [none, none] : [Math.min(...known), Math.max(...known)].map(show);
+          const detail =
+            ofK.has(measure) || of === null || of === 'all' ? '' : ` (${of === 'emd' ? 'high tension' : of})`;
+          return [[model, `${title}${detail}`, ...cells(estimate, show), ...spread, String(estimate.n)]];
+        }),
+      ),
     },
   ];
 }

@@ -12,7 +12,8 @@ import {
 import { type AssociationGain, type AssociationSummary, associationGains, summarizeAssociations } from './report.js';
 import type { Common } from './result.js';
 import { type SideEffects, sideEffectChange, summarizeSideEffects, type TextScore } from './side-effects.js';
-import { bootstrapMean, type Estimate } from './statistics.js';
+import { bootstrapSeeds, type Estimate } from './statistics.js';
+import { type SeedsSummary, summarizeSeeds } from './study-seeds.js';
 import {
   type CountryPair,
   compareSurveys,
@@ -26,7 +27,10 @@ import {
 /** What one model answered about one culture; null for what it was not asked. */
 export interface StudyAnswers {
   readonly id: string;
+  /** The same for all seeds of one training. */
   readonly name: string;
+  /** Of its training, in a study of several; else null. */
+  readonly seed: number | null;
   readonly adapter: string | null;
   /** The culture whose adapter it is; null for the base, with or without a prompt. */
   readonly of: string | null;
@@ -57,6 +61,7 @@ export interface StudySettings {
 export interface StudyVariant {
   readonly id: string;
   readonly name: string;
+  readonly seed: number | null;
   readonly adapter: string | null;
   readonly association: AssociationSummary;
   readonly gains: readonly AssociationGain[] | null;
@@ -77,6 +82,8 @@ export interface StudyCultureResult {
   readonly affect: readonly AffectSummary[] | null;
   /** Own country first; null without a survey. */
   readonly countries: CountryPair | null;
+  /** Each training over its seeds; null in a study of one. */
+  readonly seeds: readonly SeedsSummary[] | null;
 }
 
 /** How far two cultures' models are apart. */
@@ -103,6 +110,11 @@ export interface StudyResult extends Common {
   /** P@K own − other list, at the first K, of the base and of each culture's last adapter on each culture's people. */
   readonly matrix: readonly { readonly model: string; readonly cells: readonly Estimate[] }[];
   readonly distances: readonly CultureDistance[];
+}
+
+/** A model's name with its seed, where it is one of several. */
+export function titleOf({ name, seed }: Pick<StudyAnswers, 'name' | 'seed'>): string {
+  return seed === null ? name : `${name}, seed ${seed}`;
 }
 
 /** Scores all answers; what a model was not asked stays out. */
@@ -135,13 +147,14 @@ function summarizeCulture(
   const surveys = own.map(({ survey }) => survey);
   const compare = (answers: readonly (readonly SurveyAnswer[])[]) =>
     compareSurveys(surveyed?.questions ?? [], answers, surveyed?.pair ?? ['', ''], { highTension, seed });
-  const variants = own.map(({ id, name: title, adapter, sideEffects }, i): StudyVariant => {
+  const variants = own.map(({ id, name: title, seed: trained, adapter, sideEffects }, i): StudyVariant => {
     const [ranking, first] = [ranked[i], ranked[0]];
     const survey = surveys[i];
     const before = own[0].sideEffects;
     return {
       id,
       name: title,
+      seed: trained,
       adapter,
       association: summarizeAssociations(scores[i], ks, seed),
       gains: i === 0 ? null : associationGains(scores[0], scores[i], ks, seed),
@@ -162,12 +175,14 @@ function summarizeCulture(
     variants,
     affect: lexicon && summarizeAffect(words, lists, lexicon, seed),
     countries: surveyed?.pair ?? null,
+    seeds: summarizeSeeds({ ...culture, models: own }, scores, { ks, highTension, seed }),
   };
 }
 
-/** Place of the last adapter of a culture among the models that were asked about another, or the same. */
-function lastOf({ models }: StudyCultureAnswers, culture: string): number {
-  return models.findLastIndex(({ of }) => of === culture);
+/** Places of a culture's last adapter, one a seed, among the models that were asked about another, or the same. */
+function lastOf({ models }: StudyCultureAnswers, culture: string): number[] {
+  const last = models.findLast(({ of }) => of === culture)?.name;
+  return [...models.keys()].filter((i) => models[i].of === culture && models[i].name === last);
 }
 
 function matrixOf(
@@ -175,16 +190,16 @@ function matrixOf(
   scores: readonly (readonly (readonly CueScore[])[])[],
   seed: number,
 ): StudyResult['matrix'] {
-  const cell = (own: readonly CueScore[]) =>
-    bootstrapMean(
-      own.map(({ precision, otherPrecision }) => precision[0] - otherPrecision[0]),
+  const cell = (runs: readonly (readonly CueScore[])[]) =>
+    bootstrapSeeds(
+      runs.map((own) => own.map(({ precision, otherPrecision }) => precision[0] - otherPrecision[0])),
       seed,
     );
   const rows = cultures.map(({ name }) => ({
     model: name,
-    cells: cultures.map((culture, c) => cell(scores[c][lastOf(culture, name)])),
+    cells: cultures.map((culture, c) => cell(lastOf(culture, name).map((i) => scores[c][i]))),
   }));
-  return [{ model: 'base', cells: scores.map((own) => cell(own[0])) }, ...rows];
+  return [{ model: 'base', cells: scores.map((own) => cell([own[0]])) }, ...rows];
 }
 
 function distanceOf(
@@ -194,16 +209,15 @@ function distanceOf(
   { ks, seed }: StudySettings,
 ): CultureDistance {
   const [a, b] = [cultures[i], cultures[j]];
-  const of = (culture: number, name: string) => scores[culture][lastOf(cultures[culture], name)];
+  const of = (culture: number, name: string) => lastOf(cultures[culture], name).map((i) => scores[culture][i]);
   const length = Math.max(...ks);
-  const between = (models: readonly [StudyAnswers, StudyAnswers]): Estimate | null => {
-    const [first, second] = models;
-    if (!a.surveyed || !b.surveyed || !first.survey || !second.survey) return null;
-    return surveyGap(
-      { questions: a.surveyed.questions, answers: first.survey },
-      { questions: b.surveyed.questions, answers: second.survey },
-      seed,
-    );
+  const surveyOf = ({ surveyed, models }: StudyCultureAnswers, places: readonly number[]) => {
+    const answers = places.flatMap((at) => (models[at].survey ? [models[at].survey] : []));
+    return surveyed && answers.length > 0 ? { questions: surveyed.questions, answers } : null;
+  };
+  const between = (first: readonly number[], second: readonly number[]): Estimate | null => {
+    const [from, to] = [surveyOf(a, first), surveyOf(b, second)];
+    return from && to && surveyGap(from, to, seed);
   };
   return {
     cultures: [a.name, b.name],
@@ -213,8 +227,8 @@ function distanceOf(
       listDistance(of(j, a.name), of(j, b.name), length, seed),
     ],
     survey: {
-      before: between([a.models[0], b.models[0]]),
-      after: between([a.models[lastOf(a, a.name)], b.models[lastOf(b, b.name)]]),
+      before: between([0], [0]),
+      after: between(lastOf(a, a.name), lastOf(b, b.name)),
       people: a.surveyed && b.surveyed && peopleGap(a.surveyed.questions, a.surveyed.pair[0], b.surveyed.pair[0], seed),
     },
   };

@@ -89,6 +89,13 @@ describe('lexalign align refuses, before a device is opened', () => {
       mini.replace('few_shot: 2', 'stages: sft-ppo'),
       /sft-ppo goes on from sft: name both/,
     ],
+    ['a seed that is none', mini.replace('few_shot: 2', 'seed: "1,x"'), /--seed must be a whole number/],
+    ['a seed twice', mini.replace('few_shot: 2', 'seed: "1, 2, 1"'), /--seed 1, 2, 1 names a seed twice/],
+    [
+      'a seed of one stage among several seeds',
+      `${mini.replace('few_shot: 2', 'seed: "1,2"')}\nppo: {seed: 1}`,
+      /ppo: seed is settled by the seeds of align: leave it out/,
+    ],
     ['no cultures', 'align: {output: x}', /cultures must be a list/],
     [
       'an unknown key of a culture',

@@ -1,4 +1,13 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { listAdapterNames } from '../../src/cli/gpu.js';
@@ -159,5 +168,44 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(other.code).toBe(1);
     expect(other.stderr).toMatch(/sft\.learning-rate has changed since the study in .* began: restore it/);
     expect(readdirSync(out('adapters')).sort()).toEqual(['cn.sft', 'cn.sft-ppo', 'us.sft', 'us.sft-ppo']);
+  });
+
+  it('trains each stage once a seed, and resumes by seed', async () => {
+    const seeded = (...names: string[]) => at('seeds', ...names);
+    const text = `
+align: {model: ${at('lexi-base')}, output: ${seeded()}, stages: sft-lists, seed: "3, 5", measures: side-effects,
+  culture_prompt: false, few_shot: 0, test_cues: 3}
+cultures: [{name: us, language: en, associations: mini-norms}]
+data: {split: "70,0,30", max_associates: 4}
+sft: {max_steps: 2, batch_size: 4, max_length: 128, lora_r: 4, learning_rate: 0.01, lora_target_modules: q_proj}
+evaluate: {k: "2", max_new_tokens: 4, text: ${at('texts.txt')}}
+`;
+    writeFileSync(at('seeds.yaml'), text);
+    const first = await lexalign('align', '--config', at('seeds.yaml'));
+    expect(first.code, first.stderr).toBe(0);
+    const ids = ['us.sft-lists.seed-3', 'us.sft-lists.seed-5'];
+    expect(readdirSync(seeded('adapters')).sort()).toEqual(ids);
+    expect(
+      readdirSync(seeded('evaluation', 'us'))
+        .filter((name) => !name.endsWith('.json'))
+        .sort(),
+    ).toEqual([...['base', 'sft-lists.seed-3', 'sft-lists.seed-5']]);
+    const weights = (id: string) => readFileSync(seeded('adapters', id, 'adapter_model.safetensors'));
+    const [three, five] = ids.map(weights);
+    expect(three.equals(five)).toBe(false);
+    expect(ids.map((id) => json(seeded('adapters', id, 'run.json')).options.seed)).toEqual([3, 5]);
+    const result: StudyResult = json(seeded('result.json'));
+    expect(result.cultures[0].seeds).toMatchObject([{ name: 'SFT, lists alone', seeds: [3, 5] }]);
+    expect(first.stdout).toContain('us (en): over seeds 3, 5');
+    expect(readFileSync(seeded('report', 'report.md'), 'utf8')).toContain('over seeds 3, 5');
+
+    rmSync(seeded('adapters', ids[1]), { recursive: true });
+    const again = await lexalign('align', '--config', at('seeds.yaml'), '--resume');
+    expect(again.code, again.stderr).toBe(0);
+    expect(again.stdout).toMatch(/us: sft-lists, seed 3: complete, in .*seed-3\n\n── us: sft-lists, seed 5\n/);
+    expect(ids.map(weights)).toEqual([three, five]);
+    writeFileSync(at('seeds.yaml'), text.replace('3, 5', '3, 7'));
+    const other = await lexalign('align', '--config', at('seeds.yaml'), '--resume');
+    expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('align.seed.1 has changed')]);
   });
 });

@@ -1,8 +1,9 @@
-import { expect, test } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import {
   averageRanks,
   bootstrapGain,
   bootstrapMean,
+  bootstrapSeeds,
   quantile,
   spearman,
   wilcoxonSignedRank,
@@ -90,4 +91,50 @@ test('many differences: the normal approximation joins the exact test', () => {
   expect(wilcoxonSignedRank(split).p).toBeCloseTo(0.067889, 5);
   // Far out, 120 of 120: z = −√120 = −10.954, two-sided p = 6.3e-28.
   expect(wilcoxonSignedRank(split.map(Math.abs)).p / 6.33e-28).toBeCloseTo(1, 1);
+});
+
+describe('the hierarchical bootstrap', () => {
+  const bounds = (runs: (number | null)[][]) => {
+    const { mean, low, high } = bootstrapSeeds(runs);
+    return [mean, low, high];
+  };
+
+  it('draws seeds and items: a worked example', () => {
+    // Seed effect 0 or 4, item effect 0 or 2, added. A resample means 0, 2 or 4 over seeds and 0, 1 or 2 over items, with
+    // shares 1/4, 1/2, 1/4 each; so it is 0 or 6 in 1/16 of the cases each, which passes 2.5 % on either side.
+    const runs = [
+      [0, 2],
+      [4, 6],
+    ];
+    expect(bounds(runs)).toEqual([3, 0, 6]);
+    expect(bootstrapSeeds(runs)).toMatchObject({ n: 2, seeds: [1, 5] });
+    // Of items alone, the four values as one sample: 0 in 1/256 of the cases.
+    expect(bootstrapMean(runs.flat()).low).toBeGreaterThan(0);
+  });
+
+  it('draws items once for all seeds, which answered the same ones', () => {
+    // Four equal runs tell no more than one: 0 in a quarter of the cases. Items drawn in each run by itself: 1/256.
+    expect(bounds([...Array(4)].map(() => [0, 1]))).toEqual([0.5, 0, 1]);
+    // Two seeds that differ in every item: half of the cases have but one of them, however many items there are.
+    expect(bounds([Array(50).fill(0), Array(50).fill(1)])).toEqual([0.5, 0, 1]);
+  });
+
+  it('of one seed is the bootstrap over items', () => {
+    const values = [0.2, 0.4, 0.1, 0.9, 0.6];
+    const { seeds, ...estimate } = bootstrapSeeds([values], 7);
+    expect(estimate).toEqual(bootstrapMean(values, 7));
+    expect(seeds).toEqual([estimate.mean]);
+    expect(bootstrapSeeds([[null, ...values]], 7)).toMatchObject(bootstrapMean(values, 7));
+  });
+
+  it('leaves out what has no value, and counts the items of which any run has one', () => {
+    const estimate = bootstrapSeeds([
+      [1, null, 3],
+      [null, null, 5],
+      [null, null, null],
+    ]);
+    expect(estimate).toMatchObject({ mean: 3.5, n: 2, seeds: [2, 5, Number.NaN] });
+    expect([estimate.low, estimate.high]).toEqual([1, 5]);
+    expect(bootstrapSeeds([[null]])).toMatchObject({ mean: Number.NaN, n: 0 });
+  });
 });

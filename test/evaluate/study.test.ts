@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { crossGap, listDistance, peopleGap, surveyGap } from '../../src/evaluate/culture-distance.js';
 import { rankingGain, scoreRankings, summarizeRankings } from '../../src/evaluate/ranking-summary.js';
-import { type StudyAnswers, type StudyCultureAnswers, summarizeStudy } from '../../src/evaluate/study.js';
+import { type StudyAnswers, type StudyCultureAnswers, summarizeStudy, titleOf } from '../../src/evaluate/study.js';
 import { cultureResults } from '../../src/evaluate/study-results.js';
 import { studyTables } from '../../src/evaluate/study-tables.js';
 import type { SurveyAnswer, SurveyQuestion } from '../../src/evaluate/survey.js';
@@ -56,7 +56,7 @@ const score = (predictions: string[], precision: number, other: number) => ({
 
 describe('distances between cultures', () => {
   it('of lists are 0 for the same words in any order, 1 for none in common', () => {
-    const of = (a: string[], b: string[]) => listDistance([score(a, 0, 0)], [score(b, 0, 0)], 4).mean;
+    const of = (a: string[], b: string[]) => listDistance([[score(a, 0, 0)]], [[score(b, 0, 0)]], 4).mean;
     expect(of(['a', 'b', 'c', 'd'], ['d', 'c', 'b', 'a'])).toBeCloseTo(0, 12);
     expect(of(['a', 'b'], ['c', 'd'])).toBeCloseTo(1, 12);
     expect(of(['a', 'b', 'c', 'd'], ['a', 'b', 'c', 'x'])).toBeCloseTo(1 / 4, 12);
@@ -68,7 +68,7 @@ describe('distances between cultures', () => {
   it('of adapters are how much better the own one meets its people', () => {
     const own = [score([], 0.8, 0.1), score([], 0.6, 0)];
     const foreign = [score([], 0.4, 0.1), score([], 0.6, 0.2)];
-    expect(crossGap(own, foreign, 0).mean).toBeCloseTo((0.4 + 0.2) / 2, 12);
+    expect(crossGap([own], [foreign], 0).mean).toBeCloseTo((0.4 + 0.2) / 2, 12);
   });
 
   it('of surveys compare what both were asked, by id, in either language', () => {
@@ -83,12 +83,12 @@ describe('distances between cultures', () => {
     const english = [question('q1', 'en', [1, 0]), question('q2', 'en', [0.5, 0.5])];
     const chinese = [question('q3', 'zh', [1, 0]), question('q1', 'zh', [1, 0])];
     const gap = surveyGap(
-      { questions: english, answers: [answer([1, 0]), answer([0, 1])] },
-      { questions: chinese, answers: [answer([1, 0]), answer([0, 1])] },
+      { questions: english, answers: [[answer([1, 0]), answer([0, 1])]] },
+      { questions: chinese, answers: [[answer([1, 0]), answer([0, 1])]] },
     );
     expect(gap).toMatchObject({ mean: 1, n: 1 });
     expect(
-      surveyGap({ questions: english.slice(1), answers: [answer([0, 1])] }, { questions: [], answers: [] }),
+      surveyGap({ questions: english.slice(1), answers: [[answer([0, 1])]] }, { questions: [], answers: [] }),
     ).toBeNull();
     expect(peopleGap(english, 'A', 'B')).toMatchObject({ mean: 0.5, n: 2 });
   });
@@ -115,6 +115,7 @@ describe('a study', () => {
   const model = (id: string, of: string | null, lists: string[]): StudyAnswers => ({
     id,
     name: id,
+    seed: null,
     adapter: of && `adapters/${of}`,
     of,
     lists,
@@ -184,5 +185,66 @@ describe('a study', () => {
       norms: 'us',
       runs: [{ name: 'base' }, { name: 'sft' }],
     });
+  });
+});
+
+describe('a study of several seeds', () => {
+  const human = ['red', 'sea'].map((cue, i) => ({ cue, responses: [{ word: ['blood', 'wave'][i], count: 1 }] }));
+  const model = (of: string | null, seed: number | null, lists: string[], perplexities = [0, 0]): StudyAnswers => ({
+    id: `${of}.${seed}`,
+    name: of ? `SFT of ${of}` : 'base',
+    seed,
+    adapter: of && `adapters/${of}.${seed}`,
+    of,
+    lists,
+    rankings: null,
+    survey: null,
+    sideEffects: { texts: perplexities.map((nll) => ({ tokens: 1, nll })), followed: [seed === 2, false] },
+  });
+  const culture = (name: string, models: StudyAnswers[]): StudyCultureAnswers => {
+    const rest = { language: 'en', human, questions: [], lexicon: null, surveyed: null };
+    return { name, ...rest, models };
+  };
+  const base = model(null, null, ['x', 'y'], [1, 1]);
+  const settings = { ks: [1], highTension: 5, seed: 42 };
+  const us = [
+    base,
+    model('us', 1, ['blood', 'wave'], [1, 3]),
+    model('us', 2, ['blood', 'y'], [2, 4]),
+    model('cn', 1, ['x', 'wave']),
+    model('cn', 2, ['x', 'y']),
+  ];
+  const cn = [base, model('cn', 1, ['x', 'y']), model('cn', 2, ['x', 'y']), model('us', 1, ['x', 'y'])];
+  const study = summarizeStudy([culture('us', us), culture('cn', [...cn, model('us', 2, ['x', 'y'])])], settings);
+
+  it('tells of each training the mean over seeds, beside each seed alone', () => {
+    const [{ variants, seeds }] = study.cultures;
+    expect(variants.map(titleOf)).toEqual(['base', 'SFT of us, seed 1', 'SFT of us, seed 2']);
+    expect(seeds).toMatchObject([{ name: 'SFT of us', seeds: [1, 2] }]);
+    const known = Object.fromEntries((seeds?.[0].measures ?? []).map(({ measure, estimate }) => [measure, estimate]));
+    // Seed 1 finds both words, seed 2 one: half of the resamples of seeds have both, a quarter of those of cues one twice.
+    expect(known.precision).toMatchObject({ mean: 0.75, low: 0, high: 1, n: 2, seeds: [1, 0.5] });
+    expect(known.gain.mean).toBe(0.75);
+    // −log p grew by 0 and 2, and by 1 and 3.
+    expect(known.perplexity_factor.mean).toBeCloseTo(Math.exp(1.5), 12);
+    expect(known.perplexity_factor.seeds.map(Math.log)).toEqual([expect.closeTo(1, 12), expect.closeTo(2, 12)]);
+    expect(known.followed_change.mean).toBe(0.25);
+  });
+
+  it('takes all seeds into models by cultures and into the distances', () => {
+    expect(study.matrix[1].cells[0]).toMatchObject({ mean: 0.75, seeds: [1, 0.5] });
+    const [{ crossGap: gaps, lists }] = study.distances;
+    expect(gaps[0]).toMatchObject({ mean: 0.5, seeds: [0.5, 0.5] });
+    expect(lists[0]).toMatchObject({ mean: 0.5, seeds: [0.5, 0.5] });
+  });
+
+  it('has a table of means, intervals and spread, and no gain of one seed in the place of all', () => {
+    const table = studyTables(study).find(({ title }) => title === 'us (en): over seeds 1, 2');
+    expect(table?.rows[0]).toEqual(['SFT of us', 'P@1, %', '75.0', '[0.0, 100.0]', '50.0', '100.0', '2']);
+    for (const row of table?.rows ?? []) expect(row).toHaveLength(table?.head.length ?? 0);
+    const common = { model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } };
+    const [association, effects] = cultureResults(culture('us', us), study.cultures[0], common, settings);
+    expect(association).toMatchObject({ gains: null, runs: [{}, {}, { name: 'SFT of us, seed 2' }] });
+    expect(effects).toMatchObject({ measure: 'side-effects', change: null });
   });
 });

@@ -1,0 +1,167 @@
+import { affectMedians } from './affect.js';
+import type { CueScore } from './association.js';
+import { rewardOf, scoreRankings } from './ranking-summary.js';
+import { tokenRates } from './side-effects.js';
+import { bootstrapSeeds, type SeedEstimate } from './statistics.js';
+import type { StudyAnswers, StudyCultureAnswers, StudySettings } from './study.js';
+import { highTension, surveyDistance } from './survey.js';
+
+/** What is told of a training over its seeds. Gains and changes are paired, over the untouched base. */
+export type SeedsMeasureName =
+  | 'precision'
+  | 'above_other'
+  | 'gain'
+  | 'spearman'
+  | 'rankings_read'
+  | 'rankings_whole'
+  | 'ranking_reward'
+  | 'ranking_reward_gain'
+  | 'rating_distance'
+  | 'survey_distance'
+  | 'survey_toward'
+  | 'perplexity_factor'
+  | 'followed_change';
+
+export interface SeedsMeasure {
+  readonly measure: SeedsMeasureName;
+  /** Of precision and its gains K, of ratings the dimension, of the survey which questions (all, or emd: high tension); else null. */
+  readonly of: string | null;
+  readonly estimate: SeedEstimate;
+}
+
+/** One training of a culture over its seeds. */
+export interface SeedsSummary {
+  readonly name: string;
+  readonly seeds: readonly number[];
+  readonly measures: readonly SeedsMeasure[];
+}
+
+/** What one run answered, with the scores of its lists. */
+interface StudyRun {
+  readonly model: StudyAnswers;
+  readonly scores: readonly CueScore[];
+}
+
+/**
+ * Each training of a study of several seeds: means over its seeds on the same cues, questions and texts, with the intervals
+ * of `bootstrapSeeds`. Null in a study of one. `scores` are those of `culture.models`, the base's first.
+ */
+export function summarizeSeeds(
+  culture: StudyCultureAnswers,
+  scores: readonly (readonly CueScore[])[],
+  settings: StudySettings,
+): SeedsSummary[] | null {
+  const { models } = culture;
+  const trained = [...models.keys()].filter((i) => models[i].seed !== null);
+  if (trained.length === 0) return null;
+  const runAt = (i: number) => ({ model: models[i], scores: scores[i] });
+  const names = [...new Set(trained.map((i) => models[i].name))];
+  return names.map((name) => {
+    const places = trained.filter((i) => models[i].name === name);
+    const runs = places.map((i) => measureItems(culture, runAt(i), runAt(0), settings));
+    return {
+      name,
+      seeds: places.flatMap((i) => models[i].seed ?? []),
+      measures: runs[0].map(([measure, of], m): SeedsMeasure => {
+        const values = runs.map((run) => run[m][2]);
+        const estimate = bootstrapSeeds(values, settings.seed);
+        return { measure, of, estimate: measure === 'perplexity_factor' ? exponential(estimate) : estimate };
+      }),
+    };
+  });
+}
+
+/** A measure of one run, item by item; of perplexity's factor the logarithms. */
+type MeasuredItems = readonly [measure: SeedsMeasureName, of: string | null, values: readonly (number | null)[]];
+
+function measureItems(
+  culture: StudyCultureAnswers,
+  run: StudyRun,
+  before: StudyRun,
+  { ks, highTension: count }: StudySettings,
+): MeasuredItems[] {
+  return [
+    ...associationItems(run.scores, before.scores, ks),
+    ...rankingItems(culture, run.model.rankings, before.model.rankings),
+    ...ratingItems(culture, run.scores),
+    ...surveyItems(culture, run.model.survey, before.model.survey, count),
+    ...sideEffectItems(run.model.sideEffects, before.model.sideEffects),
+  ];
+}
+
+function associationItems(
+  scores: readonly CueScore[],
+  before: readonly CueScore[],
+  ks: readonly number[],
+): MeasuredItems[] {
+  const ofK = ks.flatMap((k, i): MeasuredItems[] => {
+    const above = ({ precision, otherPrecision }: CueScore) => precision[i] - otherPrecision[i];
+    const gains = scores.map((score, cue) => above(score) - above(before[cue]));
+    return [
+      ['precision', String(k), scores.map(({ precision }) => precision[i])],
+      ['above_other', String(k), scores.map(above)],
+      ['gain', String(k), gains],
+    ];
+  });
+  return [...ofK, ['spearman', null, scores.map(({ spearman }) => spearman)]];
+}
+
+function rankingItems(
+  { questions }: StudyCultureAnswers,
+  answers: StudyAnswers['rankings'],
+  before: StudyAnswers['rankings'],
+): MeasuredItems[] {
+  if (!answers || !before) return [];
+  const [from, to] = [before, answers].map((own) => scoreRankings(questions, own));
+  return [
+    ['rankings_read', null, to.map(({ parsed }) => Number(parsed))],
+    ['rankings_whole', null, to.map(({ spearman }) => Number(spearman !== null))],
+    ['ranking_reward', null, to.map(rewardOf)],
+    ['ranking_reward_gain', null, to.map((score, i) => rewardOf(score) - rewardOf(from[i]))],
+  ];
+}
+
+function ratingItems({ human, lexicon }: StudyCultureAnswers, scores: readonly CueScore[]): MeasuredItems[] {
+  const theirs = human.map(({ responses }) => responses.map(({ word }) => word));
+  const own = scores.map(({ predictions }) => predictions);
+  return [...(lexicon?.dimensions ?? [])].map(([dimension, ratings]): MeasuredItems => {
+    const people = affectMedians(theirs, ratings).medians;
+    const distances = affectMedians(own, ratings).medians.map((median, i) => {
+      const other = people[i];
+      return median === null || other === null ? null : Math.abs(median - other);
+    });
+    return ['rating_distance', dimension, distances];
+  });
+}
+
+function surveyItems(
+  { surveyed }: StudyCultureAnswers,
+  answers: StudyAnswers['survey'],
+  before: StudyAnswers['survey'],
+  count: number,
+): MeasuredItems[] {
+  if (!surveyed || !answers || !before) return [];
+  const { questions, pair } = surveyed;
+  const subsets = { all: [...questions.keys()], emd: highTension(questions, pair, count, 'emd') };
+  const [from, to] = [before, answers].map((own) =>
+    own.map(({ shares }, i) => surveyDistance(shares, questions[i].countries[pair[0]].shares).emd),
+  );
+  return Object.entries(subsets).flatMap(([subset, places]): MeasuredItems[] => [
+    ['survey_distance', subset, places.map((i) => to[i])],
+    ['survey_toward', subset, places.map((i) => from[i] - to[i])],
+  ]);
+}
+
+function sideEffectItems(after: StudyAnswers['sideEffects'], before: StudyAnswers['sideEffects']): MeasuredItems[] {
+  if (!after || !before) return [];
+  const from = tokenRates(before.texts);
+  const followed = after.followed.map((own, i) => Number(own) - Number(before.followed[i]));
+  return [
+    ['perplexity_factor', null, tokenRates(after.texts).map((rate, i) => rate - from[i])],
+    ['followed_change', null, followed],
+  ];
+}
+
+function exponential({ mean, low, high, n, seeds }: SeedEstimate): SeedEstimate {
+  return { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), n, seeds: seeds.map(Math.exp) };
+}
