@@ -43,6 +43,51 @@ describe('the recipes', () => {
   });
 });
 
+describe('the cost at the top of a recipe', () => {
+  const whole = (value: number) => Math.round(value).toLocaleString('en-US');
+  it.each(recipes.filter((name) => name.includes('us-zh')))('%s follows from it', (name) => {
+    const file = join(root, 'recipes', name);
+    const { args, data, sft, ppo, evaluate, stages } = readRecipe(argumentsOf(file));
+    const [training, , testing] = data.split.split(',').map((percent) => Number(percent) / 100);
+    const [trained, rollouts] = [sft({}), ppo({})];
+    const epochs = trained.numTrainEpochs;
+    const listTokens = 8 * Math.max(...(evaluate.k ?? '').split(',').map(Number));
+    const asked = 3 + stages.length;
+    const [R, S, T] = [3000, 5000, 200];
+    const cost = [12292, 10000].map((cues) => {
+      const train = Math.floor(training * cues);
+      const rows = (train * (1 + (data.augment ?? 0))) / (1 - args.rankingShare);
+      const answers = rollouts.totalEpisodes || train * data.rankingQuestions;
+      const tested = args.testCues || Math.floor(testing * cues);
+      const lists = tested * (asked + 1) * listTokens;
+      return {
+        ...{ train, rows, answers, tested, lists, tokens: rows * epochs * 300 },
+        steps: Math.ceil(Math.ceil(rows / trained.batchSize) * epochs),
+        rollouts: Math.ceil(answers / rollouts.batchSize),
+        hours: [
+          (rows * epochs * 300) / R / 3600,
+          (answers * (T / S + ((8 / 3) * (T + 250)) / R)) / 3600,
+          (lists + asked * tested * T) / S / 3600,
+        ],
+      };
+    });
+    const both = (show: (culture: (typeof cost)[number]) => string) => cost.map(show).join(' and ');
+    const millions = (value: number) => (value / 1e6).toFixed(1);
+    const hours = (part: number, digits: number) => `${both((own) => own.hours[part].toFixed(digits))} h`;
+    const total = cost.flatMap((own) => own.hours).reduce((sum, own) => sum + own, 0);
+    const text = readFileSync(file, 'utf8').replace(/\n#\s+/g, ' ');
+    for (const part of [
+      `SFT ${both(({ train }) => whole(train))} training cues`,
+      `${both(({ rows }) => whole(rows))} rows, ${both(({ steps }) => String(steps))} steps of ${trained.batchSize} rows`,
+      `300 tokens a row ${both(({ tokens }) => millions(tokens))} M tokens`,
+      `PPO ${both(({ answers }) => whole(answers))} answers of T tokens, ${both((own) => String(own.rollouts))} rollouts`,
+      `tests ${both(({ tested }) => whole(tested))} cues: of ${asked + 1} models lists of at most ${listTokens} tokens, ${both(({ lists }) => millions(lists))} M tokens, and of ${asked} a ranking of T tokens`,
+      `SFT ${hours(0, 1)}, PPO ${hours(1, 1)}, tests ${hours(2, 2)}; ${total.toFixed(1)} h in all`,
+    ])
+      expect(text.replace(/ +/g, ' ')).toContain(part);
+  });
+});
+
 const mini = `
 align: {output: ${at('out')}, few_shot: 2}
 cultures:
