@@ -38,7 +38,7 @@ export const alignCommand: Command = {
   describe: 'The whole study of a recipe on one loaded base: data, SFT, PPO, measures of every model, report',
   options: alignOptions as Readonly<Record<string, Options>>,
   computes: true,
-  run: async (args) => ((await runAlign(args as unknown as AlignArguments)) ? 0 : 130),
+  run: async (args) => ((await runStudy(readRecipe(args as unknown as AlignArguments))) ? 0 : 130),
 };
 
 /** What a recipe's study is made of, checked and read. */
@@ -49,13 +49,18 @@ interface Study {
   readonly probes: readonly CultureProbes[];
 }
 
-/** The study; false where it was interrupted. */
-async function runAlign(args: AlignArguments): Promise<boolean> {
-  const recipe = readRecipe(args);
-  const { output, resume } = recipe.args;
+/**
+ * Conducts a recipe's study; null where it was interrupted. `beside` asks what else is asked of the loaded base, before the
+ * results are written.
+ */
+export async function runStudy(
+  recipe: Recipe,
+  beside: (base: LoadedBase, cultures: readonly StudyCulture[]) => Promise<void> = async () => {},
+): Promise<StudyResult | null> {
+  const { output, resume, json } = recipe.args;
   if (resume !== undefined && resume !== true && resume !== false)
     throw new UsageError('--resume of align takes no value: it goes on with the study in --output.');
-  await checkJson(args.json, output);
+  await checkJson(json, output);
   await loadReward(recipe.ppo({}).reward);
   const model = await openModel(recipe.args);
   try {
@@ -78,7 +83,7 @@ async function runAlign(args: AlignArguments): Promise<boolean> {
     await recordBase(model); // while its files are open: every run records what base it was
     const open = await openDevice(recipe.args);
     try {
-      return await conduct(study, open, positions);
+      return await conduct(study, open, positions, beside);
     } finally {
       await open.close();
     }
@@ -127,7 +132,8 @@ async function conduct(
   { recipe, model, cultures, probes }: Study,
   open: OpenDevice,
   positions: number,
-): Promise<boolean> {
+  beside: (base: LoadedBase, cultures: readonly StudyCulture[]) => Promise<void>,
+): Promise<StudyResult | null> {
   const started = performance.now();
   const { output } = recipe.args;
   const loaded = await loadModel(open, model, positions);
@@ -136,15 +142,16 @@ async function conduct(
   try {
     for (const culture of cultures)
       for (const training of trainingsOf(recipe)) {
-        if (interrupt.requested || !(await trainStage(training, culture, recipe, base))) return false;
+        if (interrupt.requested || !(await trainStage(training, culture, recipe, base))) return null;
       }
     console.log('\n── measuring');
     const asked: StudyCultureAnswers[] = [];
     for (const [i, culture] of cultures.entries()) {
       const own = await askCulture(culture, cultures, probes[i], recipe, base, interrupt);
-      if (!own) return false;
+      if (!own) return null;
       asked.push(own);
     }
+    await beside(base, cultures);
     const { result, reported } = await writeResults(asked, { recipe, model, cultures, probes }, open);
     const lines = describe(result);
     await writeFileAtomic(join(output, 'result.txt'), `${lines.join('\n')}\n`);
@@ -154,7 +161,7 @@ async function conduct(
     await writeReport(reported, join(output, 'report'), `Alignment of ${asked.map(({ name }) => name).join(', ')}`);
     if (recipe.args.json !== '-') console.log(`\n${places(recipe, cultures).join('\n')}`);
     console.log(`This took ${((performance.now() - started) / 1000).toFixed(1)} s.`);
-    return true;
+    return result;
   } finally {
     interrupt.remove();
   }

@@ -6,6 +6,7 @@ import { linearShapes } from '../../models/tensors.js';
 import { listAdapterNames } from '../../src/cli/gpu.js';
 import { main } from '../../src/cli/main.js';
 import { openModel } from '../../src/cli/session.js';
+import type { StudyResult } from '../../src/evaluate/study.js';
 import { readAdapter } from '../../src/formats/peft.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'lexalign-demo-'));
@@ -39,65 +40,73 @@ async function run(...argv: string[]) {
 const hasAdapter = (await listAdapterNames()).length > 0;
 if (!hasAdapter) console.log('lexalign demo: skipped, no adapter in this process: run npm test');
 
+/** The demo's study in short. */
+const recipe = join(directory, 'recipe.yaml');
+const study = `
+align: {output: unused, stages: sft-lists, measures: ranking, culture_prompt: false, few_shot: 0, test_cues: 6}
+cultures:
+  - {name: en-us, language: en, associations: mini-norms}
+  - {name: zh-cn, language: zh, associations: mini-norms}
+data: {split: "70,0,30", max_associates: 8, ranking: 4}
+sft: {max_steps: 3, batch_size: 8, max_length: 128, learning_rate: 0.004, lora_r: 16, lora_alpha: 32}
+ppo: {response_length: 4}
+evaluate: {k: "5"}
+`;
+
 describe.skipIf(!hasAdapter)('lexalign demo', () => {
   let printed = '';
 
   beforeAll(async () => {
-    const { code, out, err } = await run('demo', '--output', output, '--cues', '20', '--max-steps', '3');
+    writeFileSync(recipe, study);
+    const { code, out, err } = await run('demo', '--output', output, '--recipe', recipe, '--seed', '7');
     expect(err).not.toMatch(/lexalign:/);
     expect(code).toBe(0);
     printed = out;
   });
 
-  it('splits by cue: what is taught is never asked', () => {
-    for (const language of ['en', 'zh']) {
-      const rows = jsonLines(join(output, 'data', language, 'train.jsonl'));
-      const [header, ...test] = readFileSync(join(output, 'data', language, 'test.tsv'), 'utf8')
-        .trimEnd()
-        .split('\n');
-      expect(header).toBe('cue\tresponse\tcount');
-      const asked = new Set(test.map((line) => line.split('\t')[0]));
-      expect(rows).toHaveLength(14);
-      expect(asked.size).toBe(6);
-      for (const cue of asked)
-        expect(rows.some(({ messages }) => messages[0].content.includes(`${cue}\n`))).toBe(false);
-      for (const { messages } of rows) expect(messages[1].content.split(/, |，/)).toHaveLength(8);
-    }
-  });
-
-  it('trains an adapter a language, as sft does', async () => {
+  it('is the study of its recipe, with the seed that is asked for', async () => {
     const model = await openModel({});
     await model.checkpoint.close();
-    for (const language of ['en', 'zh']) {
-      const adapter = await readAdapter(join(output, language), linearShapes(model.config));
+    for (const culture of ['en-us', 'zh-cn']) {
+      const path = join(output, 'adapters', `${culture}.sft-lists`);
+      const adapter = await readAdapter(path, linearShapes(model.config));
       expect(adapter.config).toMatchObject({ r: 16, alpha: 32 });
       expect(Math.max(...[...adapter.tensors.values()].flatMap(({ B }) => [...B].map(Math.abs)))).toBeGreaterThan(0);
-      const metrics = jsonLines(join(output, language, 'metrics.jsonl'));
-      expect(metrics.map(({ step }) => step)).toEqual([1, 2, 3]);
-      expect(JSON.parse(readFileSync(join(output, language, 'run.json'), 'utf8')).options).toMatchObject({
+      expect(jsonLines(join(path, 'metrics.jsonl')).map(({ step }) => step)).toEqual([1, 2, 3]);
+      expect(JSON.parse(readFileSync(join(path, 'run.json'), 'utf8')).options).toMatchObject({
         learning_rate: 4e-3,
-        batch_size: 8,
-        num_train_epochs: 2,
+        seed: 7,
       });
     }
   });
 
-  it('reports both models on the same cues, with the gain and its interval, and claims no more', () => {
-    const report = JSON.parse(readFileSync(join(output, 'report.json'), 'utf8'));
-    expect(report.languages.map(({ language }: { language: string }) => language)).toEqual(['en', 'zh']);
-    for (const { base, adapter, gains, cues, steps } of report.languages) {
-      expect([base.n, adapter.n, cues.length, steps]).toEqual([6, 6, 6, 3]);
-      const gain = gains[0].aboveOther;
-      const difference = ({ precision }: typeof base) => precision[0].own.mean - precision[0].other.mean;
-      expect(gain.mean).toBeCloseTo(difference(adapter) - difference(base), 12);
-      expect(printed).toContain(gain.low > 0 ? 'above zero' : 'no gain is shown');
+  it('can be resumed as that study', async () => {
+    const again = await run('align', '--config', recipe, '--output', output, '--seed', '7', '--resume');
+    expect(again.err).not.toMatch(/lexalign:/);
+    expect(again.code).toBe(0);
+    expect(again.out.match(/complete, in/g)).toHaveLength(2);
+  });
+
+  it('says in short what the base and the adapter make of the same cues, and claims no more', () => {
+    const result: StudyResult = JSON.parse(readFileSync(join(output, 'result.json'), 'utf8'));
+    expect(result.cultures.map(({ language }) => language)).toEqual(['en', 'zh']);
+    for (const { variants } of result.cultures) {
+      const gain = variants[1].gains?.[0].aboveOther;
+      expect(gain?.n).toBe(6);
+      expect(printed).toContain(gain && gain.low > 0 ? 'above zero' : 'no gain is shown');
     }
-    expect(report.languages[0].known_prompt.n).toBe(6);
-    expect(printed).toMatch(/P@5 own − other.+\d/);
+    expect(printed).toMatch(/English +P@5 own list.+6\n/);
     expect(printed).toContain('Mandarin is weak');
-    for (const place of ['adapter_model.safetensors', 'metrics.jsonl', 'train.jsonl', 'report.json'])
-      expect(printed).toContain(place);
-    expect(readFileSync(join(output, 'report.txt'), 'utf8')).toContain('own − other');
+    expect(printed).toMatch(/\("Words related to X:"\): the base gives \d+\.\d % \(other list/);
+  });
+
+  it('shows the first held-out cues, and ends with where the report lies', () => {
+    const [, first] = readFileSync(join(output, 'data', 'en-us', 'test.tsv'), 'utf8').split('\n');
+    expect(printed).toContain(`  ${first.split('\t')[0]}: `);
+    const [report, , took] = printed.trimEnd().split('\n').slice(-3);
+    expect(report.trim()).toBe(join(output, 'report', 'report.html'));
+    expect(existsSync(report.trim())).toBe(true);
+    expect(took).toMatch(/^All of it took [\d.]+ s\.$/);
   });
 
   it('leaves a directory in use alone, and refuses options that make no sense', async () => {
@@ -108,7 +117,14 @@ describe.skipIf(!hasAdapter)('lexalign demo', () => {
     expect(refused.err).toContain('is not empty');
     expect(readFileSync(used, 'utf8')).toBe('mine');
     expect((await run('demo', '--output', join(directory, 'x'), '--language', 'fr')).code).toBe(2);
-    expect((await run('demo', '--output', join(directory, 'x'), '--cues', '1.5')).code).toBe(2);
+    expect((await run('demo', '--output', join(directory, 'x'), '--seed', '1.5')).code).toBe(2);
+    const english = join(directory, 'english.yaml');
+    writeFileSync(english, study.replace(/.*zh-cn.*\n/, ''));
+    const none = await run('demo', '--output', join(directory, 'x'), '--recipe', english, '--language', 'zh');
+    expect([none.code, none.err]).toEqual([
+      2,
+      expect.stringMatching(/--language zh: .* has no culture of this language/),
+    ]);
     expect(existsSync(join(directory, 'x'))).toBe(false);
   });
 });
