@@ -1,9 +1,9 @@
 /**
  * Writes what another runtime is checked against: the GGUF of lexi-base, an adapter trained on it here as GGUF and as
- * PEFT, and expected.json with 20 prompts, as text and as token ids, and the greedy answers of lexalign with and without
+ * PEFT, and expected.json with prompts, as text and as token ids, and the greedy answers of lexalign with and without
  * the adapter. A program of llama.cpp's family must give the same:
  *
- *     npm run export:fixtures [DIRECTORY]        by default runs/export-fixtures
+ *     npm run export:fixtures -- [DIRECTORY] [--steps 40] [--prompts 20]        by default runs/export-fixtures
  *     llama-completion -m base.gguf --lora adapter.gguf --temp 0 -n 24 -no-cnv -p "Cue: snow. First thoughts:"
  *
  * Answers are computed in 32 bits. llama.cpp's own cache of keys and values is in 16 unless told otherwise
@@ -14,9 +14,10 @@
  * its merges don't join anyway; the prompts have neither. `prompt_ids` are the ids to expect, and to use in doubt.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
 import { orFail, root, SetupError, setUp } from './setup.mjs';
 
 const load = (file) => import(pathToFileURL(join(root, 'dist', file)).href);
@@ -34,10 +35,11 @@ function lexalign(...args) {
 /** A form that the base wasn't trained on, so that the adapter's answers are its own. */
 const promptOf = (cue) => `Cue: ${cue}. First thoughts:`;
 
-async function main(directory) {
+async function main(directory, steps, prompted) {
+  if (existsSync(directory) && readdirSync(directory).length > 0)
+    throw new SetupError(`${directory} is not empty: name a new directory, or remove it.`);
   await setUp();
   const { loadMiniNorms } = await load('datasets/mini-norms.js');
-  rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
   const at = (name) => join(directory, name);
 
@@ -50,12 +52,12 @@ async function main(directory) {
       .join(', ')}`,
   }));
   writeFileSync(at('train.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  const training = ['--batch-size', '32', '--max-steps', '40', '--learning-rate', '4e-3', '--lora-r', '8'];
+  const training = ['--batch-size', '32', '--max-steps', steps, '--learning-rate', '4e-3', '--lora-r', '8'];
   lexalign('sft', '--data', at('train.jsonl'), '--output', at('adapter'), '--use-rslora', ...training);
   lexalign('export', '--adapter', at('adapter'), '--format', 'gguf', '--output', at('adapter.gguf'));
   await writeBase(at('base.gguf'));
 
-  const prompts = cues.slice(0, heldOut).flatMap(({ cue }) => ['--prompt', promptOf(cue)]);
+  const prompts = cues.slice(0, prompted).flatMap(({ cue }) => ['--prompt', promptOf(cue)]);
   const greedy = ['--no-chat', '--tier', 'f32', '--max-new-tokens', String(maxNewTokens)];
   const answers = (...adapter) => {
     lexalign('generate', ...adapter, ...prompts, ...greedy, '--json', at('answers.json'));
@@ -168,4 +170,19 @@ function tokenizerMetadata(config) {
   };
 }
 
-await orFail(() => main(resolve(process.argv[2] ?? join(root, 'runs', 'export-fixtures'))));
+const options = { steps: { type: 'string', default: '40' }, prompts: { type: 'string', default: String(heldOut) } };
+
+function readArguments() {
+  try {
+    const { positionals, values } = parseArgs({ options, allowPositionals: true });
+    const [steps, prompts] = [Number(values.steps), Number(values.prompts)];
+    if (positionals.length <= 1 && steps >= 1 && prompts >= 1 && prompts <= heldOut)
+      return [resolve(positionals[0] ?? join(root, 'runs', 'export-fixtures')), values.steps, prompts];
+  } catch {
+    // An option that does not exist.
+  }
+  console.error(`Usage: npm run export:fixtures -- [DIRECTORY] [--steps N] [--prompts N, at most ${heldOut}]`);
+  process.exit(2);
+}
+
+await orFail(() => main(...readArguments()));
