@@ -21,7 +21,7 @@ export interface MergeOptions {
   readonly maxShardBytes?: number;
   /** Text of the directory's README.md. */
   readonly readme: string;
-  /** Merges a piece; as many as `parallel` at once. */
+  /** Merges a piece, whose buffer it may write to and return; as many as `parallel` at once. */
   readonly run: (piece: MergePiece) => Promise<Uint8Array>;
   readonly parallel: number;
   readonly progress: (done: number, total: number) => void;
@@ -56,8 +56,29 @@ interface Weight {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
-  /** Elements [first, first + count); of a packed matrix whole rows, in order. */
-  read(first: number, count: number): Promise<Uint8Array>;
+  /** Elements [first, first + count), perhaps in a buffer of `spares`; of a packed matrix whole rows, in order. */
+  read(first: number, count: number, spares: Spares): Promise<Uint8Array>;
+}
+
+/** Buffers of pieces that are written, for the next: a fresh one costs about as much as its merge. */
+class Spares {
+  readonly #free: ArrayBuffer[] = [];
+  readonly #most: number;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Holds anything. */
+  take(bytes: number): Uint8Array {
+    const spare = this.#free.pop();
+    const fits = spare && spare.byteLength >= bytes;
+    return new Uint8Array(fits ? spare : new ArrayBuffer(Math.max(bytes, PIECE_BYTES)), 0, bytes);
+  }
+
+  give({ buffer }: Uint8Array): void {
+    if (this.#free.length < this.#most) this.#free.push(buffer as ArrayBuffer);
+  }
 }
 
 /** Each tensor of the files once, under the name it is stored by, but for those of quantised matrices. */
@@ -71,8 +92,8 @@ function storedWeights({ tensors, packed }: Checkpoint<unknown>): Weight[] {
     const size = DTYPE_BYTES[tensor.dtype];
     places.set(place, {
       ...tensor,
-      async read(first, count) {
-        const bytes = new Uint8Array(count * size);
+      async read(first, count, spares) {
+        const bytes = spares.take(count * size);
         await tensor.source.read(tensor.begin + first * size, bytes);
         return bytes;
       },
@@ -112,6 +133,7 @@ async function* mergedPieces(
   const sizes = weights.map(({ dtype, shape }) => byteLength(dtype, shape));
   const total = sizes.reduce((sum, size) => sum + size, 0);
   let done = 0;
+  const spares = new Spares(parallel + 2);
   const ahead: { name: string; size: number; bytes: Promise<Uint8Array> }[] = [];
   const take = async () => {
     const { name, size, bytes } = ahead.shift()!;
@@ -122,10 +144,13 @@ async function* mergedPieces(
   };
   for (const weight of weights) {
     for (const piece of cut(weight, adapter, dtype)) {
-      const bytes = piece.make(run);
+      const bytes = piece.make(run, spares);
       bytes.catch(() => undefined); // told where it is awaited, which may be later
       ahead.push({ name: weight.name, size: piece.size, bytes });
-      if (ahead.length > parallel + 1) yield await take();
+      if (ahead.length <= parallel + 1) continue;
+      const first = await take();
+      yield first;
+      spares.give(first.bytes);
     }
   }
   while (ahead.length > 0) yield await take();
@@ -134,14 +159,14 @@ async function* mergedPieces(
 interface Cut {
   /** Bytes that are read. */
   readonly size: number;
-  make(run: MergeOptions['run']): Promise<Uint8Array>;
+  make(run: MergeOptions['run'], spares: Spares): Promise<Uint8Array>;
 }
 
-/** A weight in pieces: of whole rows where it is a matrix. */
+/** A weight in pieces of whole rows; a vector is one row. */
 function* cut({ name, dtype, shape, read }: Weight, adapter: Adapter, to: 'F16' | 'BF16'): Generator<Cut> {
   const path = name.replace(/\.weight$/, '');
   const pair = adapter.tensors.get(path);
-  const columns = shape.length === 2 ? shape[1] : 1;
+  const columns = shape.at(-1) || 1;
   const rows = shape.reduce((product, size) => product * size, 1) / columns;
   const rowBytes = columns * DTYPE_BYTES[dtype];
   const step = Math.max(1, Math.floor(PIECE_BYTES / rowBytes));
@@ -149,8 +174,8 @@ function* cut({ name, dtype, shape, read }: Weight, adapter: Adapter, to: 'F16' 
     const count = Math.min(step, rows - row);
     yield {
       size: count * rowBytes,
-      async make(run) {
-        const bytes = await read(row * columns, count * columns);
+      async make(run, spares) {
+        const bytes = await read(row * columns, count * columns, spares);
         if (!isFloat(dtype) || (!pair && dtype === to)) return bytes;
         return run({
           name,
