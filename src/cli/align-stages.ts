@@ -6,7 +6,8 @@ import { dataPaths, type StudyCulture } from './align-data.js';
 import { adapterPath, type Training } from './align-measures.js';
 import type { Recipe } from './align-recipe.js';
 import { findData, loadData } from './load-data.js';
-import { checkAnswerRoom, runPpo } from './ppo.js';
+import { runPpo } from './ppo.js';
+import { checkAnswerRoom } from './ppo-plan.js';
 import { loadRankingData } from './ranking-data.js';
 import { readRun } from './run-directory.js';
 import type { OpenModel } from './session.js';
@@ -25,8 +26,9 @@ export async function checkTraining(culture: StudyCulture, recipe: Recipe, model
       if (file) await loadData(file, model, { maxLength, overlong: overlong as Overlong });
   }
   if (await hasFile(paths.ranking, 'train.jsonl')) {
-    const questions = await loadRankingData(join(paths.ranking, 'train.jsonl'), model);
-    positions = Math.max(positions, checkAnswerRoom(questions, recipe.ppo({}).responseLength, model));
+    const { questions } = await loadRankingData(join(paths.ranking, 'train.jsonl'), model);
+    const prompts = questions.map(({ ids }) => ids);
+    positions = Math.max(positions, checkAnswerRoom(prompts, recipe.ppo({}).responseLength, model.config));
   }
   return positions;
 }

@@ -13,9 +13,9 @@ import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
 import { type OpenModel, openModel, requireTokenizer, stopIdsOf } from './session.js';
 
-const options = {
+/** Those that say what to continue aside. */
+export const generateOptions = {
   ...inferenceOptions,
-  ...promptOptions,
   'max-new-tokens': { type: 'number', default: 128, describe: 'Longest answer, tokens' },
   temperature: { type: 'number', default: 0, describe: '0 takes the most likely token' },
   'top-p': { type: 'number', default: 1, describe: 'Draw from the most likely tokens that hold this probability' },
@@ -39,6 +39,8 @@ const options = {
   ...jsonOption,
   ...configOption,
 } as const satisfies Record<string, Options>;
+const options = { ...generateOptions, ...promptOptions };
+export type GenerateArguments = ArgumentsCamelCase<InferredOptionTypes<typeof generateOptions>>;
 type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
 
 export const generateCommand: Command = {
@@ -55,10 +57,10 @@ export const generateCommand: Command = {
 };
 
 /** Most tokens of prompts computed together. */
-const promptTokens = 2048;
+export const promptTokens = 2048;
 
 async function runGenerate(args: Arguments): Promise<void> {
-  checkArguments(args);
+  checkGenerateArguments(args);
   await checkJson(args.json);
   const model = await openModel(args);
   try {
@@ -154,7 +156,8 @@ async function answer(
   await writeJson(args.json, { model: model.directory, adapter: args.adapter ?? null, results });
 }
 
-function checkArguments(args: Arguments): void {
+/** Numbers that make no sense. */
+export function checkGenerateArguments(args: GenerateArguments): void {
   const whole = {
     'max-new-tokens': args.maxNewTokens,
     'batch-size': args.batchSize,

@@ -12,8 +12,8 @@ export interface Command {
   readonly command: string;
   readonly describe: string;
   readonly options: Readonly<Record<string, Options>>;
-  /** Section of a recipe that it reads beside the top; by default that of its name. */
-  readonly section?: string;
+  /** Section of a recipe that it reads beside the top, by its command line; by default that of its name. */
+  readonly section?: (argv: readonly string[]) => string;
   /** Needs a device: is started again on the software driver where there is no GPU. */
   readonly computes: boolean;
   readonly positional?: (args: Argv) => Argv;
@@ -51,7 +51,11 @@ export async function main(argv: readonly string[]): Promise<number> {
         const name = command.command.split(' ')[0];
         const configFile = findConfig(argv);
         if (configFile !== null && 'config' in command.options) {
-          const given = readConfigFile(configFile, command.section ?? name, new Set(Object.keys(command.options)));
+          const given = readConfigFile(
+            configFile,
+            command.section?.(argv) ?? name,
+            new Set(Object.keys(command.options)),
+          );
           checkTypes(given, command.options);
           args.config(given);
           for (const option of Object.keys(given)) fromFile.add(option);

@@ -90,8 +90,15 @@ export interface PlannedRun {
   readonly fits: boolean;
 }
 
-/** The fastest way to run that fits under `limit` bytes (null: anything), else the smallest. */
-export function planRun(target: PlanTarget, request: PlanRequest, limit: number | null): PlannedRun {
+/**
+ * The fastest way to run that fits under `limit` bytes (null: anything) with what stands `beside` it, else the smallest.
+ */
+export function planRun(
+  target: PlanTarget,
+  request: PlanRequest,
+  limit: number | null,
+  beside?: (training: TrainingMemory) => number,
+): PlannedRun {
   const { cpu } = target.device.features;
   const { asked, data, checkpointing, config } = request;
   const sizes = asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, cpu ? cpuMost : undefined);
@@ -100,14 +107,15 @@ export function planRun(target: PlanTarget, request: PlanRequest, limit: number 
     checkpointing,
     enough: enoughTokens[cpu ? 'cpu' : 'gpu'],
     limit,
+    beside,
   });
 }
 
-/** Bytes of the run with as little memory as its options allow. */
-export function leastMemory(target: PlanTarget, request: PlanRequest): number {
+/** The run with as little memory as its options allow. */
+export function leastMemory(target: PlanTarget, request: PlanRequest): TrainingMemory {
   const { asked, data, checkpointing, config } = request;
   const tokens = asked > 0 ? Math.min(asked, data.fill) : data.longest;
-  return planMicroBatch(target, request, tokens, checkpointing === 'off' ? 0 : config.layers).total;
+  return planMicroBatch(target, request, tokens, checkpointing === 'off' ? 0 : config.layers);
 }
 
 function planMicroBatch(target: PlanTarget, request: PlanRequest, tokens: number, recompute: number): TrainingMemory {
@@ -124,13 +132,19 @@ function planMicroBatch(target: PlanTarget, request: PlanRequest, tokens: number
 export function chooseFastest(
   plan: (tokens: number, recompute: number) => TrainingMemory,
   sizes: readonly number[],
-  options: { layers: number; checkpointing: Checkpointing; enough: number; limit: number | null },
+  options: {
+    layers: number;
+    checkpointing: Checkpointing;
+    enough: number;
+    limit: number | null;
+    beside?: (training: TrainingMemory) => number;
+  },
 ): PlannedRun {
-  const { layers, checkpointing, enough, limit } = options;
+  const { layers, checkpointing, enough, limit, beside = () => 0 } = options;
   const [least, most] = [checkpointing === 'on' ? layers : 0, checkpointing === 'off' ? 0 : layers];
   const attempt = (microBatchTokens: number, recompute: number): PlannedRun => {
     const bytes = plan(microBatchTokens, recompute);
-    return { microBatchTokens, recompute, bytes, fits: limit === null || bytes.total <= limit };
+    return { microBatchTokens, recompute, bytes, fits: limit === null || bytes.total + beside(bytes) <= limit };
   };
   const large = sizes.filter((size) => size >= enough);
   const kept = firstThatFits(large, (size) => attempt(size, least));
@@ -219,8 +233,11 @@ export function measure(examples: readonly Example[], batchSize: number): { long
   return { longest: lengths[0], fill: lengths.slice(0, batchSize).reduce((sum, n) => sum + n, 0) };
 }
 
-/** The plan as a table. */
-export function describePlan(run: PlannedRun, layers: number, limit: MemoryLimit): string[] {
+/** Lines of a plan's table, bytes each. */
+export type PlanRows = readonly (readonly [string, number])[];
+
+/** The plan as a table; `beside` is what the run takes beside its training. */
+export function describePlan(run: PlannedRun, layers: number, limit: MemoryLimit, beside: PlanRows = []): string[] {
   const { microBatchTokens, recompute, bytes } = run;
   const rows = [
     ['weights', bytes.weights],
@@ -230,17 +247,26 @@ export function describePlan(run: PlannedRun, layers: number, limit: MemoryLimit
     ['logits', bytes.logits],
     ['unpacked weights', bytes.scratch],
     ['inputs, tables, parameters', bytes.batch],
-    ['total', bytes.total],
+    ...beside,
+    ['total', beside.reduce((sum, [, more]) => sum + more, bytes.total)],
   ] as const;
   const again = recompute > 0 ? `, ${recompute} of ${layers} layers computed again in the backward pass` : '';
-  const against =
-    limit.bytes === null
-      ? `; ${limit.given ? '' : 'the system tells nothing of the card: '}give --memory-limit to have it checked`
-      : `; ${limit.given ? '--memory-limit' : 'free on the device'}: ${formatBytes(limit.bytes)}`;
   return [
-    `Memory plan for micro-batches of ${microBatchTokens} tokens${again}${against}:`,
-    ...rows
-      .filter(([, value]) => value > 0)
-      .map(([name, value]) => `  ${name.padEnd(28)} ${formatBytes(value).padStart(12)}`),
+    `Memory plan for micro-batches of ${microBatchTokens} tokens${again}; ${describeLimit(limit)}:`,
+    ...tableOf(rows),
   ];
+}
+
+/** Against what a plan is held. */
+export function describeLimit({ bytes, given }: MemoryLimit): string {
+  if (bytes === null)
+    return `${given ? '' : 'the system tells nothing of the card: '}give --memory-limit to have it checked`;
+  return `${given ? '--memory-limit' : 'free on the device'}: ${formatBytes(bytes)}`;
+}
+
+/** A line for each that takes any memory. */
+export function tableOf(rows: PlanRows): string[] {
+  return rows
+    .filter(([, value]) => value > 0)
+    .map(([name, value]) => `  ${name.padEnd(28)} ${formatBytes(value).padStart(12)}`);
 }

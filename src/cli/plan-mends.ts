@@ -1,6 +1,6 @@
 import type { AdapterConfig } from '../formats/adapter.js';
 import { type QuantizedFormat, quantizedLayouts } from '../model/quantized-layouts.js';
-import { firstThatFits, leastMemory, type PlanRequest, type PlanTarget, planRun } from './memory.js';
+import { firstThatFits, type PlanRequest } from './memory.js';
 import type { PlannedModel } from './plan-model.js';
 
 /** A change of options under which a run fits, found by planning it. */
@@ -11,26 +11,38 @@ export interface Mend {
   readonly total: number;
 }
 
-interface Step {
+interface Step<R> {
   readonly options: string;
-  readonly apply: (request: PlanRequest) => PlanRequest;
+  readonly apply: (request: R) => R;
 }
 
 /** Steps of one kind, mildest first: the first that makes the run fit is the one to tell. */
-type Ladder = readonly Step[];
+export type Ladder<R> = readonly Step<R>[];
+
+/** How requests of one kind of run are planned, bytes. */
+export interface Planner<R> {
+  /** With as little memory as its options allow. */
+  readonly least: (request: R) => number;
+  /** As it would run. */
+  readonly total: (request: R) => number;
+}
 
 /**
  * What to change so that a run fits: each kind of change that is enough by itself, mildest first; where none is, the
  * changes taken together one after the other until they are. Empty where nothing helps.
  */
-export function findMends(target: PlanTarget, model: PlannedModel, request: PlanRequest, limit: number): Mend[] {
-  const ladders = laddersFor(model, request);
-  const climb = (ladder: Ladder, from: PlanRequest) =>
+export function findMends<R>(
+  kinds: readonly Ladder<R>[],
+  request: R,
+  limit: number,
+  { least, total }: Planner<R>,
+): Mend[] {
+  const ladders = kinds.filter((ladder) => ladder.length > 0);
+  const climb = (ladder: Ladder<R>, from: R) =>
     firstThatFits(ladder, ({ options, apply }) => {
       const changed = apply(from);
-      return { options, changed, fits: leastMemory(target, changed) <= limit };
+      return { options, changed, fits: least(changed) <= limit };
     });
-  const total = (changed: PlanRequest) => planRun(target, changed, limit).bytes.total;
   const mends = ladders.flatMap((ladder): Mend[] => {
     const found = climb(ladder, request);
     return found ? [{ options: found.options, total: total(found.changed) }] : [];
@@ -41,7 +53,7 @@ export function findMends(target: PlanTarget, model: PlannedModel, request: Plan
   const taken: string[] = [];
   for (const ladder of ladders) {
     const strongest = ladder[ladder.length - 1];
-    if (leastMemory(target, strongest.apply(changed)) <= limit) {
+    if (least(strongest.apply(changed)) <= limit) {
       const found = climb(ladder, changed)!;
       return [{ options: [...taken, found.options].join(' '), total: total(found.changed) }];
     }
@@ -51,30 +63,46 @@ export function findMends(target: PlanTarget, model: PlannedModel, request: Plan
   return [];
 }
 
-function laddersFor(
+/** Steps of training's own kinds; `longest` is the least that a micro-batch holds, tokens. */
+export function trainingLadders<R extends Pick<PlanRequest, 'config' | 'packed' | 'checkpointing' | 'asked'>>(
   model: PlannedModel,
-  { checkpointing, asked, data, adapter, maxLength, config }: PlanRequest,
-): Ladder[] {
-  const ladders: Ladder[] = [];
+  { checkpointing, asked }: R,
+  longest: number,
+): Ladder<R>[] {
+  const ladders: Ladder<R>[] = [];
   if (checkpointing === 'off')
     ladders.push([
       { options: '--gradient-checkpointing auto', apply: (request) => ({ ...request, checkpointing: 'auto' }) },
     ]);
-  if (asked > data.longest)
+  if (asked > longest)
     ladders.push(
-      halves(asked, data.longest).map((tokens) => ({
+      halves(asked, longest).map((tokens) => ({
         options: `--micro-batch-tokens ${tokens}`,
         apply: (request) => ({ ...request, asked: tokens }),
       })),
     );
-  const smaller = byFalling.slice(byFalling.indexOf(model.format) + 1);
-  if (!model.stored && smaller.length > 0)
-    ladders.push(
-      smaller.map((format) => ({
-        options: `--quantize ${format}`,
-        apply: (request) => ({ ...request, packed: quantizedLayouts(config, format) }),
-      })),
-    );
+  return [...ladders, ...weightLadders<R>(model)];
+}
+
+/** Smaller formats of the weights, where they are made while loading. */
+export function weightLadders<R extends Pick<PlanRequest, 'packed'>>({
+  config,
+  format,
+  stored,
+}: PlannedModel): Ladder<R>[] {
+  const smaller = byFalling.slice(byFalling.indexOf(format) + 1);
+  if (stored || smaller.length === 0) return [];
+  return [
+    smaller.map((format) => ({
+      options: `--quantize ${format}`,
+      apply: (request) => ({ ...request, packed: quantizedLayouts(config, format) }),
+    })),
+  ];
+}
+
+/** Smaller new adapters. */
+export function adapterLadders<R extends Pick<PlanRequest, 'adapter'>>({ adapter }: R): Ladder<R>[] {
+  const ladders: Ladder<R>[] = [];
   if (adapter.r > 4)
     ladders.push(
       halves(adapter.r, 4).map((r) => ({
@@ -89,13 +117,6 @@ function laddersFor(
         apply: (request) => ({ ...request, adapter: withModules(request.adapter) }),
       },
     ]);
-  if (data.longest > 64)
-    ladders.push(
-      halves(Math.min(maxLength, data.longest), 64).map((length) => ({
-        options: `--max-length ${length}`,
-        apply: (request) => shortened(request, length),
-      })),
-    );
   return ladders;
 }
 
@@ -107,15 +128,8 @@ function withModules(adapter: AdapterConfig): AdapterConfig {
   return { ...adapter, targetModules: adapter.targetModules.filter((module) => attention.includes(module)) };
 }
 
-/** Rows cut to `length`: no step has more tokens than as many rows of it. */
-function shortened(request: PlanRequest, length: number): PlanRequest {
-  const { asked, data } = request;
-  const fill = Math.ceil((data.fill / data.longest) * length);
-  return { ...request, maxLength: length, asked: Math.min(asked, fill), data: { longest: length, fill } };
-}
-
 /** value / 2, value / 4, … down to `least`, whole numbers. */
-function halves(value: number, least: number): number[] {
+export function halves(value: number, least: number): number[] {
   const found: number[] = [];
   for (let half = Math.floor(value / 2); half > least; half = Math.floor(half / 2)) found.push(half);
   return [...found, least];

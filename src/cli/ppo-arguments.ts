@@ -19,8 +19,13 @@ const loraOptions = ['lora-r', 'lora-alpha', 'lora-target-modules', 'use-rslora'
 
 /** What the options mean to the trainer. */
 export function ppoSettings(
-  args: PpoRunArguments,
-  run: { data: RankingData; model: OpenModel; microBatchTokens: number; recompute: number },
+  args: PpoArguments,
+  run: {
+    data: { questions: Pick<RankingData['questions'], 'length'> };
+    model: Pick<OpenModel, 'config' | 'tokenizer'>;
+    microBatchTokens: number;
+    recompute: number;
+  },
 ): PpoOptions {
   const episodes = Math.ceil(run.data.questions.length * args.numGenerations * args.numTrainEpochs);
   return {
@@ -77,7 +82,7 @@ export function requirePpoArguments(args: PpoArguments): PpoRunArguments {
 }
 
 /** Numbers and combinations that make no sense. */
-export function checkPpoArguments(args: PpoRunArguments, given: ReadonlySet<string>): void {
+export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>): void {
   const lora = args.initAdapter === undefined ? undefined : loraOptions.find((name) => given.has(name));
   if (lora) throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
   for (const name of ['total-episodes', 'micro-batch-tokens', 'top-k', 'save-steps'] as const)

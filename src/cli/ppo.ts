@@ -1,13 +1,11 @@
 import { join } from 'node:path';
 import { linearShapes } from '../../models/tensors.js';
-import { InputError, UsageError } from '../errors.js';
+import { InputError } from '../errors.js';
 import type { Reward } from '../evaluate/rewards.js';
 import type { Adapter, AdapterConfig } from '../formats/adapter.js';
-import { readAdapter, writeAdapter } from '../formats/peft.js';
+import { writeAdapter } from '../formats/peft.js';
 import { initialAdapter } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
-import { planPpo } from '../model/ppo-memory.js';
-import type { TrainingMemory } from '../model/training-memory.js';
 import { ValueHead } from '../model/value-head.js';
 import { createRandom } from '../random.js';
 import { digestFile } from '../text/lines.js';
@@ -21,14 +19,13 @@ import {
   type PpoState,
   trainPpo,
 } from '../train/ppo.js';
-import { countRollouts, rolloutShape } from '../train/ppo-prompts.js';
+import { countRollouts } from '../train/ppo-prompts.js';
 import { writeCheckpoint } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData } from './load-data.js';
 import { loadReward } from './load-reward.js';
-import { newAdapterConfig } from './lora.js';
 import type { Command } from './main.js';
-import { describePlan, formatBytes, memoryLimit, type PlanRequest, parseBytes, planRun } from './memory.js';
+import { type Checkpointing, formatBytes, parseBytes } from './memory.js';
 import { checkJson, writeJson } from './output-file.js';
 import {
   checkPpoArguments,
@@ -39,6 +36,7 @@ import {
   requirePpoArguments,
 } from './ppo-arguments.js';
 import { readPpoCheckpoint, writePpoCheckpoint } from './ppo-checkpoints.js';
+import { checkAnswerRoom, choosePpoMicroBatch, type PpoRequest, readPpoAdapters, trainingOf } from './ppo-plan.js';
 import { loadRankingData, type RankingData } from './ranking-data.js';
 import { checkOutput, RunDirectory } from './run-directory.js';
 import {
@@ -117,26 +115,17 @@ async function checkRun(
 ): Promise<CheckedRun> {
   const modules = linearShapes(model.config);
   const limit = args.memoryLimit === undefined ? null : parseBytes('--memory-limit', args.memoryLimit);
-  const initial = args.initAdapter !== undefined ? await readAdapter(args.initAdapter, modules) : null;
-  // Without dropout: the policy that learns must be the one that sampled.
-  const config = { ...(initial?.config ?? newAdapterConfig({ ...args, loraDropout: 0 })), dropout: 0 };
-  if (config.r > model.config.hiddenSize)
-    throw new UsageError(
-      `--lora-r ${config.r} is more than the model's hidden size ${model.config.hiddenSize}: lower it.`,
-    );
-  const referencePath = args.refAdapter === 'none' ? undefined : (args.refAdapter ?? args.initAdapter);
-  const reference = referencePath === undefined ? null : await readAdapter(referencePath, modules);
-  const bare = reference && config.targetModules.find((name) => !reference.config.targetModules.includes(name));
-  if (bare)
-    throw new InputError(
-      `--ref-adapter ${referencePath} does not adapt ${bare}, which the policy does: give one of the same modules, or none.`,
-    );
+  const { initial, config, reference, referencePath } = await readPpoAdapters(args, model.config);
   const referenceDigest =
     referencePath === undefined ? null : await digestFile(join(referencePath, 'adapter_model.safetensors'));
   const reward = await loadReward(args.reward);
   if (!resumed) await checkOutput(args.output);
   const data = await loadRankingData((await findData(args.data, undefined)).train, model);
-  checkAnswerRoom(data, args.responseLength, model);
+  checkAnswerRoom(
+    data.questions.map(({ ids }) => ids),
+    args.responseLength,
+    model.config,
+  );
   let resume: CheckedRun['resume'] = null;
   if (resumed) {
     await checkUnchanged(resumed, model, [data]);
@@ -157,23 +146,23 @@ async function checkRun(
   return { data, reward, config, initial, reference, referenceDigest, base, resume, memoryLimit: limit };
 }
 
-/** The longest prompt and answer, tokens. Throws InputError where the model has fewer positions. */
-export function checkAnswerRoom({ questions }: RankingData, responseLength: number, { config }: OpenModel): number {
-  const longest = questions.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  if (longest + responseLength > config.maxPositions)
-    throw new InputError(
-      `The longest prompt's ${longest} tokens and --response-length ${responseLength} pass the model's ${config.maxPositions} positions: lower it.`,
-    );
-  return longest + responseLength;
-}
-
 async function train(
   args: PpoRunArguments,
   run: CheckedRun,
   { model, open, loaded: given }: { model: OpenModel; open: OpenDevice; loaded: LanguageModel | null },
 ): Promise<PpoResult> {
   const { data, resume } = run;
-  const plan = planMemory(args, run, model, open);
+  const request: PpoRequest = {
+    config: model.config,
+    packed: model.checkpoint.packed,
+    adapter: run.config,
+    reference: run.reference?.config ?? null,
+    asked: args.microBatchTokens,
+    checkpointing: args.gradientCheckpointing as Checkpointing,
+    prompts: data.questions.map(({ ids }) => ids),
+    settings: ppoSettings(args, { data, model, microBatchTokens: 0, recompute: 0 }),
+  };
+  const plan = choosePpoMicroBatch(open, request, run.memoryLimit);
   for (const line of plan.lines) console.log(line);
   const settings = ppoSettings(args, { data, model, ...plan.run });
   const total = countRollouts(settings);
@@ -181,7 +170,7 @@ async function train(
     `PPO: ${resume ? `from rollout ${resume.state.step} to ` : ''}${total} rollouts of ${args.batchSize} answers, ` +
       `${args.numPpoEpochs * args.numMiniBatches} updates each; reward ${args.reward}${args.normalizeReward ? ', normalised' : ''}.`,
   );
-  const loaded = given ?? (await loadModel(open, model, plan.maxLength));
+  const loaded = given ?? (await loadModel(open, model, trainingOf(request).maxLength));
   loaded.pool.acquire(plan.run.bytes.slots); // the largest program's memory first, so that it never grows
   const models = await placeModels(args, run, loaded);
   const record = {
@@ -283,77 +272,6 @@ function judgeOf({ data, reward }: CheckedRun, model: OpenModel, reached: () => 
     }
     return judged;
   };
-}
-
-/** The plan of the policy's training with what stands beside it. Throws InputError where it does not fit. */
-function planMemory(
-  args: PpoRunArguments,
-  { data, config, reference, memoryLimit: asked }: CheckedRun,
-  model: OpenModel,
-  open: OpenDevice,
-) {
-  const lengths = data.questions.map(({ ids }) => ids.length).sort((a, b) => b - a);
-  const longest = lengths[0] + args.responseLength;
-  const { packed } = model.checkpoint;
-  const settings = ppoSettings(args, { data, model, microBatchTokens: longest, recompute: 0 });
-  const { temperature, topP, topK } = settings;
-  const rollout = {
-    ...rolloutShape(
-      data.questions.map(({ ids }) => ids),
-      settings,
-    ),
-    adapter: config,
-    packed,
-    tuning: open.tuning,
-    maxNewTokens: args.responseLength,
-    sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set<number>() },
-  };
-  const beside = (training: TrainingMemory) =>
-    planPpo(
-      open.device,
-      open.kernels,
-      model.config,
-      open.tier,
-      { reference: reference?.config ?? null, rollout },
-      training,
-    );
-  if (args.microBatchTokens > 0 && args.microBatchTokens < longest)
-    throw new InputError(
-      `--micro-batch-tokens ${args.microBatchTokens} is less than the longest prompt and answer, ${longest} tokens: raise it, or lower --response-length.`,
-    );
-  const request: PlanRequest = {
-    config: model.config,
-    packed,
-    adapter: config,
-    maxLength: longest,
-    asked: args.microBatchTokens,
-    checkpointing: args.gradientCheckpointing as PlanRequest['checkpointing'],
-    data: { longest, fill: Math.ceil(args.batchSize / args.numMiniBatches) * longest },
-  };
-  const limit = memoryLimit(open, asked);
-  // What stands beside depends little on the policy's own plan: that of the smallest is taken off the limit.
-  const least = beside(planRun(open, request, 0).bytes).total;
-  const run = planRun(open, request, limit.bytes === null ? null : limit.bytes - least);
-  const ppo = beside(run.bytes);
-  const total = run.bytes.total + ppo.total;
-  if (!run.fits)
-    throw new InputError(
-      `The run needs ${formatBytes(total)} of device memory (weights ${formatBytes(run.bytes.weights)}, KV cache ${formatBytes(ppo.cache)}) ` +
-        `and ${limit.given ? '--memory-limit is' : 'the device has'} ${formatBytes(limit.bytes ?? 0)}: lower --batch-size, --response-length or --lora-r.`,
-    );
-  const lines = [
-    ...describePlan(run, model.config.layers, limit),
-    ...(
-      [
-        ['critic', ppo.critic],
-        ['reference', ppo.reference],
-        ['KV cache of the rollout', ppo.cache],
-        ['their inputs and scratch', ppo.programs],
-        ['in all', total],
-      ] as const
-    ).map(([name, bytes]) => `  ${name.padEnd(28)} ${formatBytes(bytes).padStart(12)}`),
-  ];
-  return { run, ppo, total, lines, maxLength: longest };
 }
 
 /** What a run prints of its data before it starts. */

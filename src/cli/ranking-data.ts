@@ -25,7 +25,10 @@ export interface RankingData {
 const shape = '{"messages": […], "ranking": [words], "language": "en" or "zh"}, with an optional "cue"';
 
 /** Reads and tokenises ranking rows. Throws InputError that names file and line. */
-export async function loadRankingData(file: string, model: OpenModel): Promise<RankingData> {
+export async function loadRankingData(
+  file: string,
+  model: Pick<OpenModel, 'directory' | 'tokenizer'>,
+): Promise<RankingData> {
   const tokenizer = requireTokenizer(model);
   const questions: RankingQuestion[] = [];
   let line = 0;

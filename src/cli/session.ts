@@ -50,13 +50,13 @@ export async function openModel(args: { readonly model?: string; readonly quanti
 }
 
 /** The tokenizer that a command of texts cannot do without. */
-export function requireTokenizer(model: OpenModel): Tokenizer {
+export function requireTokenizer(model: Pick<OpenModel, 'directory' | 'tokenizer'>): Tokenizer {
   if (!model.tokenizer) throw new InputError(`${model.directory} has no tokenizer.json, so it takes token ids only.`);
   return model.tokenizer;
 }
 
 /** Ends of a text, by config.json and by the tokenizer. */
-export function stopIdsOf({ config, tokenizer }: OpenModel): number[] {
+export function stopIdsOf({ config, tokenizer }: Pick<OpenModel, 'config' | 'tokenizer'>): number[] {
   const eosId = tokenizer?.eosId ?? null;
   return eosId === null ? [...config.eosTokenIds] : [...config.eosTokenIds, eosId];
 }

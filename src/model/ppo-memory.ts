@@ -1,11 +1,9 @@
 import type { ModelConfig } from '../../models/config.js';
 import type { AdapterConfig } from '../formats/adapter.js';
-import type { DeviceShape } from '../gpu/device.js';
-import type { KernelCache } from '../gpu/kernels.js';
 import { poolSizes } from '../gpu/memory-plan.js';
 import { AdapterWeights } from './adapter.js';
 import { operandOf, type Tier } from './language-model.js';
-import { planRollout, type RolloutPlan } from './rollout-memory.js';
+import type { RolloutMemory } from './rollout-memory.js';
 import type { TrainingMemory } from './training-memory.js';
 import { ValueHead } from './value-head.js';
 
@@ -23,19 +21,17 @@ export interface PpoMemory {
 
 /** Plans what stands beside the policy, whose training takes `training`, before anything is allocated. */
 export function planPpo(
-  device: DeviceShape,
-  kernels: KernelCache,
   config: ModelConfig,
   tier: Tier,
-  options: { reference: AdapterConfig | null; rollout: RolloutPlan & { adapter: AdapterConfig } },
+  options: { policy: AdapterConfig; reference: AdapterConfig | null; rollout: RolloutMemory },
   training: Pick<TrainingMemory, 'slots' | 'batch'>,
 ): PpoMemory {
-  const { adapter: policy } = options.rollout;
+  const { policy } = options;
   const bytesOf = (adapter: AdapterConfig, trainable: boolean) =>
     AdapterWeights.bytes(config, adapter, operandOf(tier), { trainable });
   const critic = bytesOf(policy, true) + 6 * ValueHead.standIn(config.hiddenSize).parameters.bytes;
   const reference = options.reference ? bytesOf(options.reference, false) : 0;
-  const { cache, tables, slots } = planRollout(device, kernels, config, tier, options.rollout);
+  const { cache, tables, slots } = options.rollout;
   const sum = (sizes: readonly number[]) => sizes.reduce((a, b) => a + b, 0);
   const shared = sum(poolSizes([training.slots, slots])) - sum(training.slots);
   // Programs of the reference and of the critic as many as a run of SFT has of its own.

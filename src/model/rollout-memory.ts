@@ -5,7 +5,7 @@ import type { KernelCache } from '../gpu/kernels.js';
 import { poolSizes } from '../gpu/memory-plan.js';
 import { Tensor } from '../gpu/tensor.js';
 import type { SamplingOptions } from '../ops/sample.js';
-import { adapterStandIn } from './adapter.js';
+import { AdapterWeights, adapterStandIn } from './adapter.js';
 import { operandOf, type Tier } from './language-model.js';
 import {
   layOutRollout,
@@ -15,7 +15,8 @@ import {
   rolloutSize,
   stepCapacities,
 } from './rollout-program.js';
-import { modelStandIn, type TrainingShape } from './training-memory.js';
+import { modelStandIn, residentBytes, type TrainingShape } from './training-memory.js';
+import { weightBytes } from './weights.js';
 
 /** Device memory of a rollout beside its model and adapter, bytes by what for. */
 export interface RolloutMemory {
@@ -69,4 +70,37 @@ export function planRollout(
   const slots = poolSizes(recorders.reverse().map((recorder) => recorder.plan().slots));
   const activations = slots.reduce((sum, bytes) => sum + bytes, 0);
   return { size, cache, activations, tables, total: cache + activations + tables, slots };
+}
+
+/** Device memory of generating alone, bytes by what for. */
+export interface GenerationMemory {
+  readonly weights: number;
+  readonly adapter: number;
+  /** Keys and values. */
+  readonly cache: number;
+  readonly activations: number;
+  /** Inputs of programs, RoPE table, uniforms, staging of uploads. */
+  readonly batch: number;
+  readonly total: number;
+  /** Sequences decoded together. */
+  readonly slots: number;
+}
+
+/** Plans a model, an adapter and a rollout of them before anything is allocated. Throws as `rolloutSize` does. */
+export function planGeneration(
+  device: DeviceShape,
+  kernels: KernelCache,
+  config: ModelConfig,
+  tier: Tier,
+  plan: RolloutPlan,
+): GenerationMemory {
+  const maxLength = plan.maxPromptTokens + plan.maxNewTokens;
+  const { packed, tuning } = plan;
+  const weights = weightBytes(modelStandIn(device, kernels, config, tier, { maxLength, packed, tuning }).weights);
+  const adapter = plan.adapter ? AdapterWeights.bytes(config, plan.adapter, operandOf(tier), { trainable: false }) : 0;
+  const rollout = planRollout(device, kernels, config, tier, plan);
+  const batch = residentBytes(config, maxLength) + rollout.tables;
+  const { cache, activations, size } = rollout;
+  const total = weights + adapter + cache + activations + batch;
+  return { weights, adapter, cache, activations, batch, total, slots: size.slots };
 }

@@ -76,6 +76,11 @@ export function modelStandIn(
   };
 }
 
+/** RoPE table and staging of uploads, bytes. */
+export function residentBytes({ headDim }: Pick<ModelConfig, 'headDim'>, maxLength: number): number {
+  return 4 * maxLength * headDim + (4 << 20);
+}
+
 /** Plans a run before anything is allocated, by recording its largest program over stand-ins. */
 export function planTraining(
   device: DeviceShape,
@@ -86,7 +91,7 @@ export function planTraining(
   { rows, maxLength, packed, recompute, tuning }: TrainingShape,
 ): TrainingMemory {
   const model = modelStandIn(device, kernels, config, tier, { maxLength, packed, tuning });
-  let batch = 4 * maxLength * config.headDim + (4 << 20);
+  let batch = residentBytes(config, maxLength);
   const tensors = layOutBatch(
     (label, dtype, elements) => {
       const tensor = new Tensor(label, dtype, [elements], null, 0, true);

@@ -24,6 +24,16 @@ const rows: readonly (readonly [string, string, number, string, string?])[] = [
   ['qwen2.5-0.5b', 'none', 2048, 'off'],
 ];
 
+/** Model, weights, LoRA, answers of a rollout, and their tokens. */
+const ppoRows: readonly (readonly [string, string, string, number, number])[] = [
+  ['llama-3.1-8b', 'nf4', 'r 16, all linear', 64, 256],
+  ['llama-3.1-8b', 'nf4', 'r 64, q and v', 64, 256],
+  ['llama-3.1-8b', 'int4', 'r 16, all linear', 64, 256],
+  ['llama-3.1-8b', 'nf4', 'r 16, all linear', 16, 256],
+  ['qwen2.5-7b', 'nf4', 'r 16, all linear', 64, 256],
+  ['llama-3.2-1b', 'none', 'r 16, all linear', 64, 256],
+];
+
 /** The total that a command prints, to a tenth of a GiB: kernels come and go by some megabytes. */
 async function totalOf(command: readonly string[]): Promise<string> {
   const { stdout, stderr } = await lexalign(...command);
@@ -57,9 +67,23 @@ it('docs/memory.md says what its commands print', async () => {
       `\`npx lexalign ${command}\``,
     ]);
   }
-  const text = readFileSync(page, 'utf8').replace(
-    /(## How much\n\n[^|]*\n\n)\|[\s\S]*?\n\n(?=Each row)/,
-    (_, head) => `${head}${table(cells)}\n\n`,
-  );
+  const ppoCells = [['model', 'weights', 'LoRA', 'answers', 'memory', 'command']];
+  for (const [model, format, lora, answers, length] of ppoRows) {
+    const modules = lora.startsWith('r 64') ? ' --lora-r 64 --lora-target-modules q_proj,v_proj' : '';
+    const command =
+      `plan --run ppo --model ${model} --quantize ${format} --batch-size ${answers} --response-length ${length} ` +
+      `--prompt-length 200 --shared-prompt-length 150 --micro-batch-tokens 2048 --gradient-checkpointing on${modules} --device typical`;
+    ppoCells.push([
+      model,
+      format === 'none' ? '16 bits' : format,
+      lora,
+      `${answers} of ${length}`,
+      await totalOf(command.split(' ')),
+      `\`npx lexalign ${command}\``,
+    ]);
+  }
+  const text = readFileSync(page, 'utf8')
+    .replace(/(## How much\n\n[^|]*\n\n)\|[\s\S]*?\n\n(?=Each row)/, (_, head) => `${head}${table(cells)}\n\n`)
+    .replace(/(## PPO\n\n[^|]*\n\n)\|[\s\S]*?\n\n/, (_, head) => `${head}${table(ppoCells)}\n\n`);
   await expect(text).toMatchFileSnapshot(page);
 });

@@ -55,6 +55,16 @@ describe('chooseFastest', () => {
     expect(choose(99 + 256 * 2)).toEqual([256, 8, false]);
   });
 
+  it('holds against the limit what stands beside the training too', () => {
+    const beside = ({ total }: TrainingMemory) => 50 + total / 10;
+    const whole = (limit: number) =>
+      chooseFastest(plan, [1024, 512], { layers: 8, checkpointing: 'off', enough: 256, limit, beside });
+    const [large, small] = [100 + 1024 * 8, 100 + 512 * 8].map((total) => 1.1 * total + 50);
+    expect(whole(large)).toMatchObject({ microBatchTokens: 1024, fits: true });
+    expect(whole(large - 1)).toMatchObject({ microBatchTokens: 512, fits: true });
+    expect(whole(small - 1)).toMatchObject({ microBatchTokens: 512, fits: false });
+  });
+
   it('computes none or all again where it is told to', () => {
     expect(choose(99 + 1024 * 8, 'off')).toEqual([512, 0, true]);
     expect(choose(99 + 256 * 8, 'off')).toEqual([256, 0, false]);

@@ -73,6 +73,60 @@ describe('a plan for a card that is not here', () => {
     expect(none.stdout).toContain('No change of options helps');
   });
 
+  it.each<[string, ...string[]]>([
+    [
+      'ppo',
+      '--response-length',
+      '64',
+      '--prompt-length',
+      '40',
+      '--micro-batch-tokens',
+      '208',
+      '--gradient-checkpointing',
+      'off',
+    ],
+    ['generate', '--max-new-tokens', '64', '--prompt-length', '40'],
+  ])('says so of a run of %s too, whose keys and values have a line', async (run, ...more) => {
+    mkdirSync(at('small'), { recursive: true });
+    writeFileSync(at('small/config.json'), JSON.stringify(small));
+    const args = ['--run', run, '--model', at('small'), ...elsewhere];
+    const whole = await plan(...args, ...more);
+    expect(whole.stdout).toMatch(/^ {2}KV cache.* MiB$/m);
+    const { total, flops: _, ...parts } = whole.json.memory;
+    expect(Object.values<number>(parts).reduce((a, b) => a + b)).toBe(total);
+    const { cache, weights } = whole.json.memory;
+    // Keys and values of 2 heads of 64 in 16 bits, 4 layers, 64 answers to prompts that share nothing.
+    expect(cache).toBe(4 * 2 * 64 * (64 + 39) * 2 * 64 * 2);
+    // What one change mends, and what only several together do.
+    for (const limit of [`${total - cache / 4}`, `${Math.round(1.2 * weights)}`]) {
+      const bad = await plan(...args, ...more, '--memory-limit', limit);
+      expect(bad.code).toBe(1);
+      expect(bad.json.mends.length).toBeGreaterThan(0);
+      for (const { options, total } of bad.json.mends) {
+        const changed = options.split(' ');
+        const kept = more.filter((word, i) => !changed.includes(word.startsWith('--') ? word : more[i - 1]));
+        const good = await plan(...args, ...kept, '--memory-limit', limit, ...changed);
+        expect(good.code, options).toBe(0);
+        expect(good.json.memory.total, options).toBe(total);
+        expect(total).toBeLessThanOrEqual(Number(limit));
+        expect(bad.stdout).toContain(options);
+      }
+    }
+    const none = await plan(...args, ...more, '--memory-limit', '1MB');
+    expect(none.code).toBe(1);
+    expect(none.json.mends).toEqual([]);
+  });
+
+  it('counts once what prompts share, and reads the section of the run in a recipe', async () => {
+    mkdirSync(at('small'), { recursive: true });
+    writeFileSync(at('small/config.json'), JSON.stringify(small));
+    const recipe = `model: ${at('small')}\nsft:\n  max_length: 64\nppo:\n  batch_size: 8\n  response_length: 16\n`;
+    writeFileSync(at('ppo.yaml'), recipe);
+    const prompts = ['--prompt-length', '40', '--shared-prompt-length', '30'];
+    const { json } = await plan('--run', 'ppo', '--config', at('ppo.yaml'), ...elsewhere, ...prompts);
+    expect(json.memory.cache).toBe(4 * 2 * (8 * 16 + 30 + 8 * 9) * 2 * 64 * 2);
+  });
+
   it('needs no more of a model than config.json, which says how its weights are packed', async () => {
     const total = async (name: string, more: object, ...args: readonly string[]) => {
       mkdirSync(at(name));
@@ -150,6 +204,28 @@ describe('plan refuses in one sentence', () => {
     [2, /--lora-r must be a whole number/, '--lora-r', '0'],
     [2, /--memory-limit lots: write bytes as 8GiB/, '--memory-limit', 'lots'],
     [1, /--data nowhere does not exist/, '--data', 'nowhere'],
+    [2, /--max-length says nothing of --run ppo: leave it out/, '--run', 'ppo', '--max-length', '64'],
+    [2, /--prompt-length says nothing of --run sft/, '--prompt-length', '64'],
+    [2, /--tokens-per-second says nothing of --run generate/, '--run', 'generate', '--tokens-per-second', '5'],
+    [2, /--prompt-length with --data: .*leave it out/, '--run', 'ppo', '--data', 'x', '--prompt-length', '5'],
+    [
+      2,
+      /--shared-prompt-length 256 must be less than --prompt-length 256/,
+      '--run',
+      'ppo',
+      '--shared-prompt-length',
+      '256',
+    ],
+    [1, /256 tokens and --response-length 40000 pass the model's 32768/, '--run', 'ppo', '--response-length', '40000'],
+    [1, /--prompt-length 40000 and --max-new-tokens 128 pass/, '--run', 'generate', '--prompt-length', '40000'],
+    [
+      1,
+      /--micro-batch-tokens 100 is less than the longest prompt and answer, 512/,
+      '--run',
+      'ppo',
+      '--micro-batch-tokens',
+      '100',
+    ],
     [2, /quantize/, '--quantize', 'int2'],
   ])('%d %s', async (code, sentence, ...args) => {
     const model = args.some((arg) => arg === '--model') ? [] : ['--model', 'qwen2.5-0.5b'];

@@ -54,7 +54,7 @@ describe('lexalign ppo', () => {
     const { code, stdout, stderr } = await lexalign(...common('run'), '--total-episodes', '18', '--save-steps', '1');
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(/Data: 9 questions of .*rank\.jsonl; .*\n.*Cue: .*\n.*Words: .*\n.* → /s);
-    expect(stdout).toMatch(/critic .*\n {2}reference .*\n {2}KV cache of the rollout .*\n.*\n {2}in all/);
+    expect(stdout).toMatch(/critic .*\n {2}reference .*\n {2}KV cache of the rollout .*\n.*\n {2}total/);
     expect(stdout).toContain('PPO: 3 rollouts of 6 answers, 4 updates each');
     const metrics = metricsOf(at('run'));
     expect(metrics.map(({ step, episode }) => [step, episode])).toEqual([
@@ -88,6 +88,19 @@ describe('lexalign ppo', () => {
     const head = readSafetensors(join(checkpoint, 'critic/value_head.safetensors'));
     expect([head.get('weight')!.length, head.get('first.bias')!.length]).toEqual([32, 1]);
     expect(json('run/checkpoints/step-000002/trainer_state.json')).toMatchObject({ step: 2, scores: { count: 12 } });
+  });
+
+  it('takes the memory that `plan` tells of the same words', async () => {
+    const words = [...common('run'), '--total-episodes', '18', '--save-steps', '1'];
+    const { code, stdout, stderr } = await lexalign('plan', '--run', ...words, '--json', at('plan.json'));
+    expect(code, stderr).toBe(0);
+    const plan = json('plan.json');
+    const { memory, result } = json('run/run.json');
+    expect(memory).toMatchObject({ ...plan.memory, microBatchTokens: plan.micro_batch_tokens });
+    expect(plan.memory.total).toBe(result.planned_bytes);
+    expect(plan.memory.cache).toBeGreaterThan(0);
+    expect(plan.work).toEqual({ rollouts: 3, answers: 6, updates: 4 });
+    expect(stdout).toMatch(/ {2}KV cache of the rollout .*\n.*\n {2}total/);
   });
 
   it('goes on from a checkpoint to the same bytes', async () => {

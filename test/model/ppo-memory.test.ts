@@ -3,6 +3,7 @@ import { planRun } from '../../src/cli/memory.js';
 import { planModel } from '../../src/cli/plan-model.js';
 import { typicalTarget } from '../../src/cli/plan-target.js';
 import { planPpo } from '../../src/model/ppo-memory.js';
+import { planRollout } from '../../src/model/rollout-memory.js';
 
 /** 64 questions of 200 tokens that share an instruction of 150, answered with up to 256. */
 const rollout = {
@@ -32,8 +33,9 @@ it.each(adapters)(
     const data = { longest: 456, fill: 32 * 456 };
     const request = { config, packed, adapter, maxLength: 456, asked, checkpointing: 'on', data } as const;
     const { bytes } = planRun(target, request, null);
-    const options = { reference: adapter, rollout: { ...rollout, adapter, packed } };
-    const ppo = planPpo(target.device, target.kernels, config, target.tier, options, bytes);
+    const { device, kernels, tier } = target;
+    const planned = planRollout(device, kernels, config, tier, { ...rollout, adapter, packed });
+    const ppo = planPpo(config, tier, { policy: adapter, reference: adapter, rollout: planned }, bytes);
     // Keys and values of 8 layers' groups of 128 in 16 bits, all layers, all places.
     expect(ppo.cache).toBe(config.layers * 2 * (64 * 256 + rollout.promptPlaces) * 8 * 128 * 2);
     expect(ppo.total).toBeLessThan(4e9);

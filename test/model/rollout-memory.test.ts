@@ -5,7 +5,7 @@ import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { assignBuffers, poolSizes } from '../../src/gpu/memory-plan.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { RolloutEngine, type RolloutOptions } from '../../src/model/rollout.js';
-import { planRollout } from '../../src/model/rollout-memory.js';
+import { planGeneration, planRollout } from '../../src/model/rollout-memory.js';
 import { greedySampling } from '../../src/ops/sample.js';
 import { createRandom } from '../../src/random.js';
 import { loadGolden } from '../golden.js';
@@ -20,6 +20,7 @@ afterAll(() => gpu.close());
 describe('planRollout', () => {
   it('is never under the sum of buffers made, nor far above it', async () => {
     const checkpoint = await openCheckpoint(`${loadGolden('llama').directory}/model`, modelLayout);
+    const empty = gpu.device.allocatedBytes;
     const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f32', maxPositions: 64 });
     await checkpoint.close();
     const options: RolloutOptions = {
@@ -31,11 +32,8 @@ describe('planRollout', () => {
       batchSize: 20,
       promptTokens: 128,
     };
-    const plan = planRollout(gpu.device, gpu.kernels, model.config, 'f32', {
-      ...options,
-      adapter: null,
-      packed: new Map(),
-    });
+    const wanted = { ...options, adapter: null, packed: new Map() };
+    const plan = planRollout(gpu.device, gpu.kernels, model.config, 'f32', wanted);
     const before = gpu.device.allocatedBytes;
     const engine = await RolloutEngine.create(model, options);
     expect(engine.size).toEqual(plan.size);
@@ -53,6 +51,9 @@ describe('planRollout', () => {
     const made = gpu.device.allocatedBytes - before;
     expect(plan.total).toBeGreaterThanOrEqual(made);
     expect(plan.total).toBeLessThan(1.02 * made);
+    const whole = planGeneration(gpu.device, gpu.kernels, model.config, 'f32', wanted);
+    expect(whole.total).toBeGreaterThanOrEqual(gpu.device.allocatedBytes - empty);
+    expect(whole.total - (4 << 20)).toBeLessThan(1.02 * (gpu.device.allocatedBytes - empty)); // staging is gone by now
     engine.destroy();
   });
 
