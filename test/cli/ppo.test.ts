@@ -8,7 +8,7 @@ import { nodeExecutable } from '../../src/cli/software-driver.js';
 import { LEXI_BASE_RANKING_PROMPTS } from '../../src/text/prompts.js';
 import { readSafetensors } from '../golden.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
-import { idRows, lexalign, makeWorkplace, metricsOf, writeRows } from './sft-helpers.js';
+import { idRows, lexalign, makeWorkplace, metricsOf, metricsWritten, writeRows } from './sft-helpers.js';
 
 const { XDG_CACHE_HOME: userCache = '' } = process.env;
 const { directory, remove } = makeWorkplace();
@@ -139,7 +139,7 @@ describe('lexalign ppo', () => {
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
     child.stderr.resume();
     child.stdout.resume();
-    const steps = () => (existsSync(at('stopped/metrics.jsonl')) ? metricsOf(at('stopped')).length : 0);
+    const steps = () => metricsWritten(at('stopped'));
     while (steps() < 2 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 50));
     child.kill('SIGINT');
     expect(await ended).toBe(130);

@@ -13,7 +13,15 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { nodeExecutable } from '../../src/cli/software-driver.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
-import { idRows, lexalign, makeWorkplace, metricsOf, spoilCheckpoint, writeRows } from './sft-helpers.js';
+import {
+  idRows,
+  lexalign,
+  makeWorkplace,
+  metricsOf,
+  metricsWritten,
+  spoilCheckpoint,
+  writeRows,
+} from './sft-helpers.js';
 
 const { XDG_CACHE_HOME: userCache = '' } = process.env;
 const { directory, remove } = makeWorkplace();
@@ -98,7 +106,7 @@ describe('sft --resume', () => {
     });
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
     child.stderr.resume();
-    const steps = () => (existsSync(at('stopped/metrics.jsonl')) ? metricsOf(at('stopped')).length : 0);
+    const steps = () => metricsWritten(at('stopped'));
     while (steps() < 3 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 50));
     child.kill('SIGINT');
     expect(await ended).toBe(130);

@@ -1,4 +1,13 @@
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { vi } from 'vitest';
@@ -89,3 +98,9 @@ export const metricsOf = (output: string): Record<string, number>[] =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
+
+/** Whole lines of the metrics of a run that may be writing: what stands behind the last line break may be half a line. */
+export const metricsWritten = (output: string): number => {
+  const file = join(output, 'metrics.jsonl');
+  return existsSync(file) ? readFileSync(file, 'utf8').split('\n').length - 1 : 0;
+};

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { nodeExecutable } from '../../src/cli/software-driver.js';
 import { readSafetensors } from '../golden.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
-import { idRows, lexalign, makeWorkplace, metricsOf, writeRows } from './sft-helpers.js';
+import { idRows, lexalign, makeWorkplace, metricsOf, metricsWritten, writeRows } from './sft-helpers.js';
 
 const { XDG_CACHE_HOME: userCache = '' } = process.env;
 const { directory, remove } = makeWorkplace();
@@ -164,8 +164,8 @@ describe('lexalign sft', () => {
       err += data;
     });
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-    const steps = () => existsSync(at('stopped/metrics.jsonl')) && metricsOf(at('stopped')).length > 2;
-    while (!steps() && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 50));
+    while (metricsWritten(at('stopped')) < 3 && child.exitCode === null)
+      await new Promise((resolve) => setTimeout(resolve, 50));
     child.kill('SIGINT');
     expect(await ended, err).toBe(130);
     expect(err).toContain('Interrupted: writing a checkpoint');
