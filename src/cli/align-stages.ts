@@ -7,7 +7,7 @@ import { adapterPath, type Training } from './align-measures.js';
 import type { Recipe } from './align-recipe.js';
 import { findData, loadData } from './load-data.js';
 import { runPpo } from './ppo.js';
-import { checkAnswerRoom } from './ppo-plan.js';
+import { checkAnswerRoom } from './ppo-memory.js';
 import { loadRankingData } from './ranking-data.js';
 import { readRun } from './run-directory.js';
 import type { OpenModel } from './session.js';

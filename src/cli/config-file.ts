@@ -15,8 +15,13 @@ const batchFactors = ['per-device-train-batch-size', 'gradient-accumulation-step
  * first. Keys may be written with - or _; TRL's per_device_train_batch_size and gradient_accumulation_steps are
  * understood (their product is the batch size). An empty value leaves an option at its default; unknown keys are errors.
  */
-export function readConfigFile(file: string, command: string, known: ReadonlySet<string>): Record<string, unknown> {
+export function readConfigFile(
+  file: string,
+  commandOf: string | ((top: Readonly<Record<string, unknown>>) => string),
+  known: ReadonlySet<string>,
+): Record<string, unknown> {
   const top = readYaml(file);
+  const command = typeof commandOf === 'string' ? commandOf : commandOf(top);
   const section = isRecord(top[command]) ? Object.entries(top[command]) : [];
   const common = Object.entries(top).filter(([key, entry]) => !(sections.includes(key) && typeof entry === 'object'));
   return { ...toOptions(file, command, common, known), ...toOptions(file, command, section, known) };

@@ -12,8 +12,8 @@ export interface Command {
   readonly command: string;
   readonly describe: string;
   readonly options: Readonly<Record<string, Options>>;
-  /** Section of a recipe that it reads beside the top, by its command line; by default that of its name. */
-  readonly section?: (argv: readonly string[]) => string;
+  /** Section of a recipe that it reads beside the top, by its command line and that top; by default that of its name. */
+  readonly section?: (argv: readonly string[], top: Readonly<Record<string, unknown>>) => string;
   /** Needs a device: is started again on the software driver where there is no GPU. */
   readonly computes: boolean;
   readonly positional?: (args: Argv) => Argv;
@@ -53,7 +53,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         if (configFile !== null && 'config' in command.options) {
           const given = readConfigFile(
             configFile,
-            command.section?.(argv) ?? name,
+            (top) => command.section?.(argv, top) ?? name,
             new Set(Object.keys(command.options)),
           );
           checkTypes(given, command.options);

@@ -87,10 +87,10 @@ function optionsOfRuns(): Record<string, Options> {
   };
 }
 
-/** The run that a command line plans; sft where it names none. */
-export function runNamed(argv: readonly string[]): string {
+/** The run that a command line plans, or else a recipe's top; sft where neither names one. */
+export function runNamed(argv: readonly string[], top: Readonly<Record<string, unknown>>): string {
   const at = argv.findIndex((word) => word === '--run' || word.startsWith('--run='));
-  if (at < 0) return ownOptions.run.default;
+  if (at < 0) return String(top.run ?? ownOptions.run.default);
   return argv[at] === '--run' ? (argv[at + 1] ?? '') : argv[at].slice('--run='.length);
 }
 

@@ -17,7 +17,7 @@ import {
   planPpoRun,
   readPpoAdapters,
   trainingOf,
-} from './ppo-plan.js';
+} from './ppo-memory.js';
 import { loadRankingData } from './ranking-data.js';
 
 /** Reads what a plan of `ppo` rests on. */

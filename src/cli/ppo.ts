@@ -36,7 +36,7 @@ import {
   requirePpoArguments,
 } from './ppo-arguments.js';
 import { readPpoCheckpoint, writePpoCheckpoint } from './ppo-checkpoints.js';
-import { checkAnswerRoom, choosePpoMicroBatch, type PpoRequest, readPpoAdapters, trainingOf } from './ppo-plan.js';
+import { checkAnswerRoom, choosePpoMicroBatch, type PpoRequest, readPpoAdapters, trainingOf } from './ppo-memory.js';
 import { loadRankingData, type RankingData } from './ranking-data.js';
 import { checkOutput, RunDirectory } from './run-directory.js';
 import {

@@ -125,6 +125,8 @@ describe('a plan for a card that is not here', () => {
     const prompts = ['--prompt-length', '40', '--shared-prompt-length', '30'];
     const { json } = await plan('--run', 'ppo', '--config', at('ppo.yaml'), ...elsewhere, ...prompts);
     expect(json.memory.cache).toBe(4 * 2 * (8 * 16 + 30 + 8 * 9) * 2 * 64 * 2);
+    writeFileSync(at('named.yaml'), `run: ppo\n${recipe}`);
+    expect((await plan('--config', at('named.yaml'), ...elsewhere, ...prompts)).json).toEqual(json);
   });
 
   it('needs no more of a model than config.json, which says how its weights are packed', async () => {
