@@ -4,8 +4,9 @@ import { LanguageModel, type Tier } from '../src/model/language-model.js';
 import { RolloutEngine, type RolloutStep } from '../src/model/rollout.js';
 import { weightBytes } from '../src/model/weights.js';
 import { greedySampling } from '../src/ops/sample.js';
-import { createRandom, sequenceSeed } from '../src/random.js';
+import { sequenceSeed } from '../src/random.js';
 import type { BenchDevice } from './measure.js';
+import { randomPrompts } from './ppo.js';
 import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
 import { type BenchRow, benchRow, median, spread } from './rows.js';
 import { matmulShapes } from './sft.js';
@@ -58,9 +59,8 @@ export async function benchRollout(bench: BenchDevice, options: RolloutBenchOpti
         maxPromptTokens: length,
         promptTokens: 2048,
       });
-    const random = createRandom(batch);
-    const requests = Array.from({ length: batch }, (_, i) => ({
-      prompt: Int32Array.from({ length }, (_, at) => (at === 0 ? i % shape.vocab : random.below(shape.vocab))),
+    const requests = randomPrompts(batch, length, shape.vocab).map((prompt, i) => ({
+      prompt,
       seed: sequenceSeed(1, i),
     }));
     const single = await open(1);

@@ -1,4 +1,4 @@
-import yargs, { type ArgumentsCamelCase, type InferredOptionTypes, type Options } from 'yargs';
+import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { UsageError } from '../errors.js';
 import { type Culture, parseCultures } from './align-cultures.js';
 import { checkWhole, checkWithin } from './check-numbers.js';
@@ -14,7 +14,7 @@ import { checkPpoArguments, type PpoRunArguments, ppoTable } from './ppo-argumen
 import { ppoOptions } from './ppo-options.js';
 import { resumeOption } from './run-record.js';
 import { checkArguments, type SftArguments, sftTable } from './sft.js';
-import { explainUsage } from './usage.js';
+import { parseOptions } from './usage.js';
 
 /** What may be trained for a culture, in the order of training. */
 export const stages = ['sft-lists', 'sft', 'ppo', 'sft-ppo'] as const;
@@ -140,12 +140,12 @@ export function readRecipe(asked: AlignArguments): Recipe {
     seeds,
     measures: new Set(chosen('measures', args.measures, measures)),
     cultures,
-    data: parseTable(dataOptions, { ...required, ranking: 10, ...values.data }),
-    evaluate: parseTable(evaluateOptions, values.evaluate),
-    sft: (given) => parseTable(sftTable, { ...common, ...values.sft, ...given }),
+    data: parseOptions(dataOptions, { ...required, ranking: 10, ...values.data }),
+    evaluate: parseOptions(evaluateOptions, values.evaluate),
+    sft: (given) => parseOptions(sftTable, { ...common, ...values.sft, ...given }),
     ppo: (given) => {
       const own = 'init-adapter' in given ? omit(values.ppo, loraNames) : { ...lora, ...values.ppo };
-      return parseTable(ppoTable, { ...common, ...own, ...given });
+      return parseOptions(ppoTable, { ...common, ...own, ...given });
     },
     identity: { ...identityOf(args, seeds), cultures: top.cultures, ...values },
   };
@@ -167,7 +167,7 @@ function readSection(
     throw new UsageError(`--config ${file}: ${name}: ${settled} is settled by align and its cultures: leave it out.`);
   within(`--config ${file}: ${name}`, () => {
     checkTypes(values, table);
-    parseTable(table, { ...required, ...values });
+    parseOptions(table, { ...required, ...values });
   });
   return values;
 }
@@ -220,23 +220,6 @@ function chosen<Word extends string>(name: string, text: string, known: readonly
   const wrong = words.find((word) => !(known as readonly string[]).includes(word));
   if (wrong !== undefined) throw new UsageError(`--${name} ${wrong} is none of ${known.join(', ')}.`);
   return known.filter((word) => words.includes(word));
-}
-
-/** Options as yargs gives them, defaults filled in. */
-function parseTable<Table extends Record<string, Options>>(
-  table: Table,
-  values: Values,
-): ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string } {
-  const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-  const parsed = yargs([])
-    .config(given)
-    .options(table)
-    .exitProcess(false)
-    .fail((message, error) => {
-      throw error ?? new UsageError(explainUsage(message, Object.keys(table)));
-    })
-    .parseSync();
-  return parsed as unknown as ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string };
 }
 
 /** Says in which section an error lies. */

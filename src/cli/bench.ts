@@ -15,6 +15,8 @@ import type { Tier } from '../model/language-model.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import type { PackedLayout } from '../ops/dequantize.js';
 import { fewRows, type MatmulSettings } from '../ops/matmul-tile.js';
+import { benchPpoSteps } from './bench-ppo.js';
+import { checkWhole } from './check-numbers.js';
 import { openAdapter } from './gpu.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
@@ -64,12 +66,17 @@ export const benchCommand: Command = {
       default: false,
       describe: 'sft: also time steps with gradient checkpointing in every layer, in turn',
     },
-    steps: { type: 'number', default: 5, describe: 'sft: steps measured' },
+    steps: { type: 'number', default: 5, describe: 'sft, and rollout with --ppo: steps measured' },
     sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
     length: { type: 'number', default: 128, describe: 'sft: tokens a row; rollout: tokens of a prompt' },
     batches: {
       type: 'string',
       describe: 'rollout: sequences at once, comma-separated; by default 1,8 on a CPU, else 1,16,64,128',
+    },
+    ppo: {
+      type: 'boolean',
+      default: false,
+      describe: 'rollout: also time PPO steps of that many answers, by part: rollout, scoring, update',
     },
     'new-tokens': { type: 'number', default: 32, describe: 'rollout: tokens drawn, at least 3' },
     ...jsonOption,
@@ -135,6 +142,7 @@ function parseRequest(args: Readonly<Record<string, unknown>>): Request {
     return list(name);
   };
   if (args.tune && args.what !== 'kernels') throw new UsageError('--tune belongs to bench kernels.');
+  if (args.ppo && args.what !== 'rollout') throw new UsageError('--ppo belongs to bench rollout.');
   if (args.peer !== undefined && args.what !== 'kernels') throw new UsageError('--peer belongs to bench kernels.');
   const counts = (name: string) =>
     list(name)?.map((text) => {
@@ -161,10 +169,7 @@ function parseShape(part: string): MatmulShape {
 }
 
 function checkSftArguments(args: Readonly<Record<string, unknown>>, models: Request['models']): void {
-  for (const name of ['steps', 'sequences', 'length']) {
-    if (!Number.isSafeInteger(args[name]) || (args[name] as number) < 1)
-      throw new UsageError(`--${name} must be a whole number of at least 1.`);
-  }
+  for (const name of ['steps', 'sequences', 'length']) checkWhole(name, args[name] as number, 1);
   if (models && models.length > 1) throw new UsageError('--model: bench sft measures one model at a time.');
   // Each row starts with a token of its own.
   const { vocab } = models?.[0] ?? modelShapes.small;
@@ -177,10 +182,8 @@ function checkRolloutArguments(args: Readonly<Record<string, unknown>>, { models
   const { vocab } = models?.[0] ?? modelShapes.small;
   if (Math.max(...(batches ?? [1])) > vocab)
     throw new UsageError(`--batches must be at most ${vocab}, the vocabulary of the bench's model.`);
-  if (!Number.isSafeInteger(args.length) || (args.length as number) < 1)
-    throw new UsageError('--length must be a whole number of at least 1.');
-  if (!Number.isSafeInteger(args.newTokens) || (args.newTokens as number) < 3)
-    throw new UsageError('--new-tokens must be a whole number of at least 3.');
+  for (const name of ['steps', 'length']) checkWhole(name, args[name] as number, 1);
+  checkWhole('new-tokens', args.newTokens as number, 3);
 }
 
 /** The layers and rows to measure, and the products among them without repetition. */
@@ -302,18 +305,27 @@ async function rollout(
   { models, batches }: Request,
   args: Readonly<Record<string, unknown>>,
   ceilings: Ceilings,
-): Promise<{ rows: BenchRow[] }> {
+): Promise<{ rows: BenchRow[]; summary?: Record<string, string> }> {
   const { cpu } = open.device.features;
+  const shape = models?.[0] ?? modelShapes[cpu ? 'small' : 'llama-3.1-8b'];
+  const quantize = args.quantize as QuantizedFormat;
+  const asked = batches ?? (cpu ? [1, 8] : [1, 16, 64, 128]);
+  const lengths = { length: args.length as number, newTokens: args.newTokens as number };
   const { rows } = await benchRollout(open, {
-    shape: models?.[0] ?? modelShapes[cpu ? 'small' : 'llama-3.1-8b'],
+    shape,
     tier: open.tier,
-    quantize: args.quantize as string,
-    load: (checkpoint) => quantised(checkpoint, args.quantize as QuantizedFormat),
-    batches: batches ?? (cpu ? [1, 8] : [1, 16, 64, 128]),
-    length: args.length as number,
-    newTokens: args.newTokens as number,
+    quantize,
+    load: (checkpoint) => quantised(checkpoint, quantize),
+    batches: asked,
+    ...lengths,
   });
-  return { rows: rows.map((row) => withShare(row, ceilings)) };
+  const summary: Record<string, string> = {};
+  for (const batch of args.ppo ? asked : []) {
+    const steps = await benchPpoSteps(open, { shape, quantize, batch, ...lengths, steps: args.steps as number });
+    rows.push(...steps.rows);
+    Object.assign(summary, steps.shares);
+  }
+  return { rows: rows.map((row) => withShare(row, ceilings)), ...(args.ppo ? { summary } : {}) };
 }
 
 /** Without --tier, all that the device has. */

@@ -1,3 +1,5 @@
+import yargs, { type ArgumentsCamelCase, type InferredOptionTypes, type Options } from 'yargs';
+import { UsageError } from '../errors.js';
 import { editDistance } from '../text/near.js';
 
 /** The known word that `word` was probably meant to be, or null. */
@@ -32,4 +34,21 @@ export function explainUsage(message: string, options: readonly string[]): strin
   const invalid = /Argument: ([^,]+), Given: (.*), Choices: (.*)$/m.exec(message);
   if (invalid) return `--${invalid[1]} ${invalid[2]} is none of ${invalid[3]}.`;
   return message.replace(/\s*\n\s*/g, ' ');
+}
+
+/** Values as yargs would give them of a command line, defaults filled in; throws UsageError for what it would refuse. */
+export function parseOptions<Table extends Record<string, Options>>(
+  table: Table,
+  values: Readonly<Record<string, unknown>>,
+): ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string } {
+  const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+  const parsed = yargs([])
+    .config(given)
+    .options(table)
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? new UsageError(explainUsage(message, Object.keys(table)));
+    })
+    .parseSync();
+  return parsed as unknown as ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string };
 }

@@ -1,0 +1,103 @@
+import type { ModelConfig } from '../models/config.js';
+import type { AdapterConfig } from '../src/formats/adapter.js';
+import type { Checkpoint, LoadableCheckpoint } from '../src/formats/checkpoint.js';
+import { initialAdapter } from '../src/model/adapter.js';
+import { LanguageModel, type Tier } from '../src/model/language-model.js';
+import { ValueHead } from '../src/model/value-head.js';
+import { createRandom } from '../src/random.js';
+import { type PpoMetrics, type PpoOptions, trainPpo } from '../src/train/ppo.js';
+import type { BenchDevice } from './measure.js';
+import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
+import { type BenchRow, benchRow, median, spread } from './rows.js';
+import { matmulShapes } from './sft.js';
+
+/** What is timed of `trainPpo`: its settings but for those that a random model gives no sense. */
+export interface PpoBenchOptions {
+  readonly shape: LlamaShape;
+  readonly tier: Tier;
+  /** Shown in the rows. */
+  readonly quantize: string;
+  readonly load: (checkpoint: Checkpoint<ModelConfig>) => LoadableCheckpoint<ModelConfig>;
+  /** As many as a rollout has answers, of one length; they share nothing. */
+  readonly prompts: readonly Int32Array[];
+  readonly adapter: AdapterConfig;
+  readonly settings: PpoOptions;
+}
+
+/** Prompts of random tokens, each with a first token of its own. */
+export function randomPrompts(count: number, length: number, vocab: number): Int32Array[] {
+  const random = createRandom(count);
+  return Array.from({ length: count }, (_, i) =>
+    Int32Array.from({ length }, (_, at) => (at === 0 ? i % vocab : random.below(vocab))),
+  );
+}
+
+const parts = ['rollout', 'scoring', 'update'] as const;
+
+/**
+ * Times whole steps of PPO by part, the first step left out: answers of full length to prompts of random tokens, a
+ * random reward, policy, critic and reference being adapters of one shape. Work is 2N floating-point operations a token
+ * of a forward pass and 4N of an update, N being the parameters of all matmuls, those of the head counted for tokens
+ * that are drawn or scored and not for values. Tokens per second are of answers.
+ */
+export async function benchPpo(
+  bench: BenchDevice,
+  options: PpoBenchOptions,
+): Promise<{ rows: BenchRow[]; shares: Record<string, string> }> {
+  const { shape, tier, quantize, prompts, settings } = options;
+  const [{ length }] = prompts;
+  const config = llamaConfig(shape);
+  const { batchSize, responseLength, numPpoEpochs } = settings;
+  const model = await LanguageModel.load(bench.device, bench.kernels, options.load(randomCheckpoint(config)), {
+    tier,
+    maxPositions: length + responseLength,
+    tuning: bench.tuning,
+  });
+  const random = createRandom(1);
+  const uniform = () => random.uint32() / 2 ** 32;
+  const start = initialAdapter(config, options.adapter, uniform);
+  const valueHead = new ValueHead(model.device, config.hiddenSize, model.operand);
+  valueHead.upload(new Float32Array(config.hiddenSize + 1));
+  const models = {
+    policy: await model.addAdapter(start, { trainable: true }),
+    critic: await model.addAdapter(start, { trainable: true }),
+    reference: await model.addAdapter(start, { trainable: false }),
+    valueHead,
+  };
+  const steps: PpoMetrics[] = [];
+  await trainPpo(model, models, prompts, settings, {
+    judge: async (answers) => answers.map(() => ({ score: uniform(), parsed: true })),
+    step: (metrics) => {
+      steps.push(metrics);
+    },
+    checkpoint: async () => {},
+    interrupted: () => false,
+  });
+  for (const part of Object.values(models)) part.destroy();
+  const measured = steps.slice(1);
+
+  const parameters = matmulShapes(shape, 1).reduce((sum, { n, k, count }) => sum + n * k * count, 0);
+  const head = shape.vocab * shape.hidden;
+  const [seen, drawn] = [batchSize * (length + responseLength), batchSize * responseLength];
+  // Of one forward pass over prompts and answers: with the head for answers (policy, reference), and without (critic).
+  const [scored, valued] = [2 * ((parameters - head) * seen + head * drawn), 2 * (parameters - head) * seen];
+  const flops = { rollout: scored, scoring: scored + valued, update: 2 * numPpoEpochs * (scored + valued) };
+  const rows = parts.map((part) => {
+    const times = measured.map((metrics) => 1000 * metrics[`seconds/${part}`]);
+    const what = {
+      operation: `ppo ${part}`,
+      shape: `${batchSize} x ${length}+${responseLength}`,
+      tier,
+      variant: quantize === 'none' ? 'plain' : quantize,
+    };
+    const ms = median(times);
+    const made = benchRow(what, { ms, spread: spread(times), peerMs: null }, { flops: flops[part], bytes: 0 }, null);
+    return { ...made, tokens_per_second: (1000 * drawn) / ms };
+  });
+  const total = rows.reduce((sum, { median_ms }) => sum + median_ms, 0);
+  const percent = rows.map(({ median_ms }, i) => `${parts[i]} ${((100 * median_ms) / total).toFixed(0)} %`);
+  return {
+    rows,
+    shares: { [`PPO step of ${batchSize}`]: `${(total / 1000).toPrecision(3)} s: ${percent.join(', ')}` },
+  };
+}

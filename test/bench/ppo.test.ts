@@ -1,0 +1,36 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { benchPpoSteps } from '../../src/cli/bench-ppo.js';
+import { type OpenDevice, openDevice } from '../../src/cli/session.js';
+
+let open: OpenDevice;
+beforeAll(async () => {
+  open = await openDevice({ device: 'auto', tier: 'f16' });
+});
+afterAll(() => open.close());
+
+const shape = { hidden: 64, layers: 2, heads: 2, kvHeads: 1, ffn: 128, vocab: 96 };
+const layers = 2 * (64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 64 * 128);
+const head = 64 * 96;
+
+it('tells what rollout, scoring and update take of a PPO step, and how much work each is', async () => {
+  const { rows, shares } = await benchPpoSteps(open, {
+    ...{ shape, quantize: 'none', batch: 3, length: 5, newTokens: 4, steps: 2 },
+  });
+  expect(rows.map(({ operation, shape }) => [operation, shape])).toEqual([
+    ['ppo rollout', '3 x 5+4'],
+    ['ppo scoring', '3 x 5+4'],
+    ['ppo update', '3 x 5+4'],
+  ]);
+  const work = rows.map(({ gflops, median_ms }) => gflops * median_ms * 1e6);
+  const policy = 2 * (layers * 27 + head * 12);
+  const critic = 2 * layers * 27;
+  expect(work[0]).toBeCloseTo(policy, -1);
+  expect(work[1]).toBeCloseTo(policy + critic, -1);
+  expect(work[2]).toBeCloseTo(2 * 4 * (policy + critic), -1); // forward and backward, four passes
+  for (const { tokens_per_second, median_ms } of rows) expect((tokens_per_second! * median_ms) / 1000).toBeCloseTo(12);
+  const [share] = Object.values(shares);
+  const percents = [...share.matchAll(/(\d+) %/g)].map(([, percent]) => Number(percent));
+  expect(percents).toHaveLength(3);
+  expect(Math.abs(percents[0] + percents[1] + percents[2] - 100)).toBeLessThanOrEqual(2);
+  expect(percents[2]).toBeGreaterThan(percents[1]); // eight passes over the tokens against two
+});
