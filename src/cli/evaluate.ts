@@ -2,6 +2,7 @@ import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { UsageError } from '../errors.js';
 import { evaluateAffect } from './evaluate-affect.js';
 import { evaluateAssociation } from './evaluate-association.js';
+import { evaluateRanking } from './evaluate-ranking.js';
 import { evaluateSideEffects } from './evaluate-side-effects.js';
 import { evaluateSurvey } from './evaluate-survey.js';
 import { inferenceOptions } from './inference.js';
@@ -17,6 +18,10 @@ export const evaluateOptions = {
   norms: {
     type: 'string',
     describe: 'Human lists: a table with columns cue, response, count; or mini-norms:en, mini-norms:zh',
+  },
+  questions: {
+    type: 'string',
+    describe: 'Of ranking: rows of ppo that it was not trained on, as ranking/test.jsonl of lexalign data',
   },
   answers: { type: 'string', describe: 'Of affect: the --json of evaluate association, in place of asking again' },
   lexicon: { type: 'string', describe: 'Ratings of words: lexicon.tsv of lexalign data; several by commas' },
@@ -35,13 +40,17 @@ export const evaluateOptions = {
     type: 'string',
     describe: 'YAML or JSON: form, system, question with {cue} and {n}, separator, lead',
   },
-  'max-new-tokens': { type: 'number', default: 0, describe: 'Longest list, tokens; 0: by the model and the largest K' },
+  'max-new-tokens': {
+    type: 'number',
+    default: 0,
+    describe: 'Longest list or ranking, tokens; 0: by the number of words asked for',
+  },
   'presence-penalty': {
     type: 'number',
     default: 4,
     describe: 'Taken off the logit of tokens already given, separators spared',
   },
-  'batch-size': { type: 'number', default: 64, describe: 'Cues decoded together' },
+  'batch-size': { type: 'number', default: 64, describe: 'Answers decoded together' },
   'micro-batch-tokens': { type: 'number', default: 2048, describe: 'Most tokens computed at once when scoring' },
   seed: { type: 'number', default: 42, describe: 'Of bootstrap and the pairing with other lists' },
   ...jsonOption,
@@ -54,6 +63,7 @@ const listOptions = ['norms', 'language', 'k', 'prompt-file', 'max-new-tokens', 
 
 const measures = {
   association: { run: evaluateAssociation, options: listOptions },
+  ranking: { run: evaluateRanking, options: ['questions', 'max-new-tokens', 'batch-size'] },
   affect: { run: evaluateAffect, options: [...listOptions, 'answers', 'lexicon'] },
   survey: {
     run: evaluateSurvey,
@@ -71,7 +81,7 @@ export const evaluateCommand: Command = {
     args.positional('measure', {
       choices: Object.keys(measures),
       describe:
-        'association: P@K and Spearman against norms; affect: ratings of the associates; survey: distance to countries; side-effects: perplexity and instructions',
+        'association: P@K and Spearman against norms; ranking: form and order of ranked words; affect: ratings of the associates; survey: distance to countries; side-effects: perplexity and instructions',
     }),
   run: async (args, given) => {
     const own = args as unknown as EvaluateArguments;

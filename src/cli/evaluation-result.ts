@@ -18,6 +18,7 @@ export async function readEvaluationResult(file: string): Promise<EvaluationResu
   const measure = typeof value === 'object' && value !== null ? (value as Record<string, unknown>).measure : undefined;
   const parts = {
     association: 'runs',
+    ranking: 'runs',
     affect: 'dimensions',
     survey: 'runs',
     'side-effects': 'runs',

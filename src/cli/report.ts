@@ -9,6 +9,7 @@ import {
   affectSection,
   associationSection,
   type Metrics,
+  rankingSection,
   sideEffectsSection,
   studySection,
   surveySection,
@@ -114,6 +115,7 @@ async function readResult(file: string): Promise<Part> {
 
 function section(result: EvaluationResult): ReportSection {
   if (result.measure === 'association') return associationSection(result);
+  if (result.measure === 'ranking') return rankingSection(result);
   if (result.measure === 'affect') return affectSection(result);
   if (result.measure === 'study') return studySection(result);
   return result.measure === 'survey' ? surveySection(result) : sideEffectsSection(result);

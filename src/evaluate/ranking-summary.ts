@@ -1,5 +1,5 @@
 import { parseRanking, type RankingLanguage, strictRankingReward } from './ranking.js';
-import { bootstrapGain, bootstrapMean, type Estimate } from './statistics.js';
+import { bootstrapMean, type Estimate, mean } from './statistics.js';
 
 /** What one answer to a ranking question is worth. */
 export interface RankingScore {
@@ -23,31 +23,31 @@ export function scoreRankings(
   });
 }
 
-/** One model on a set of ranking questions. */
+/** One model on a set of ranking questions; estimates over cues, each with the mean of its questions. */
 export interface RankingSummary {
   /** Share of the answers that a ranking can be read from. */
   readonly parsed: Estimate;
   /** Share of those that rank every word once and no other. */
   readonly whole: Estimate;
-  /** Mean over the `n` whole rankings alone, so that form does not pass for order; null without any. */
+  /** Mean over the whole rankings of `n` cues alone, so that form does not pass for order; null without any. */
   readonly spearman: Estimate | null;
   /** The strict reward: the correlation, −1 for what is no whole ranking. */
   readonly reward: Estimate;
 }
 
-export function summarizeRankings(scores: readonly RankingScore[], seed = 42): RankingSummary {
-  const whole = scores.flatMap(({ spearman }) => spearman ?? []);
+/** `cues`: which cue each question is about; by default each question is about one of its own. */
+export function summarizeRankings(
+  scores: readonly RankingScore[],
+  seed = 42,
+  cues: readonly unknown[] = [...scores.keys()],
+): RankingSummary {
+  const over = (values: readonly (number | null)[]) => bootstrapMean(meanByCue(cues, values), seed);
+  const spearman = over(scores.map((score) => score.spearman));
   return {
-    parsed: bootstrapMean(
-      scores.map(({ parsed }) => Number(parsed)),
-      seed,
-    ),
-    whole: bootstrapMean(
-      scores.map(({ spearman }) => Number(spearman !== null)),
-      seed,
-    ),
-    spearman: whole.length === 0 ? null : bootstrapMean(whole, seed),
-    reward: bootstrapMean(scores.map(rewardOf), seed),
+    parsed: over(scores.map(({ parsed }) => Number(parsed))),
+    whole: over(scores.map((score) => Number(score.spearman !== null))),
+    spearman: spearman.n === 0 ? null : spearman,
+    reward: over(scores.map(rewardOf)),
   };
 }
 
@@ -58,16 +58,39 @@ export interface RankingGain {
   readonly spearman: Estimate | null;
 }
 
-export function rankingGain(before: readonly RankingScore[], after: readonly RankingScore[], seed = 42): RankingGain {
-  const both = before.flatMap(({ spearman: from }, i) => {
-    const to = after[i].spearman;
-    return from === null || to === null ? [] : [[from, to] as const];
-  });
-  const [from, to] = [0, 1].map((side) => both.map((pair) => pair[side]));
+/** `cues` as for `summarizeRankings`. */
+export function rankingGain(
+  before: readonly RankingScore[],
+  after: readonly RankingScore[],
+  seed = 42,
+  cues: readonly unknown[] = [...before.keys()],
+): RankingGain {
+  const over = (values: readonly (number | null)[]) => bootstrapMean(meanByCue(cues, values), seed);
+  const spearman = over(spearmanGains(before, after));
   return {
-    reward: bootstrapGain(before.map(rewardOf), after.map(rewardOf), seed),
-    spearman: both.length === 0 ? null : bootstrapGain(from, to, seed),
+    reward: over(after.map((score, i) => rewardOf(score) - rewardOf(before[i]))),
+    spearman: spearman.n === 0 ? null : spearman,
   };
+}
+
+/** Gain of each question that both rank whole; null of the others. */
+export function spearmanGains(before: readonly RankingScore[], after: readonly RankingScore[]): (number | null)[] {
+  return before.map(({ spearman: from }, i) => {
+    const to = after[i].spearman;
+    return from === null || to === null ? null : to - from;
+  });
+}
+
+/** The mean of each cue's values, in the order in which the cues appear; a cue without any value is left out. */
+export function meanByCue(cues: readonly unknown[], values: readonly (number | null)[]): number[] {
+  const known = new Map<unknown, number[]>();
+  values.forEach((value, i) => {
+    if (value === null) return;
+    const own = known.get(cues[i]);
+    if (own) own.push(value);
+    else known.set(cues[i], [value]);
+  });
+  return [...known.values()].map(mean);
 }
 
 /** The strict reward of an answer. */

@@ -1,7 +1,7 @@
 import { normalizeWord } from './association.js';
 import { normalize } from './distribution.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
-import type { AffectResult, AssociationResult, SideEffectsResult, SurveyResult } from './result.js';
+import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult, SurveyResult } from './result.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
@@ -271,6 +271,36 @@ export function surveySection({
           },
         };
       }),
+    ],
+  };
+}
+
+/** Form and order of rankings, and the gain of the last model over the first. */
+export function rankingSection({ language, questions, runs, gain, model }: RankingResult): ReportSection {
+  const three = (value: number) => value.toFixed(3);
+  const change = (value: number) => signed(value, 3);
+  const rows = runs.flatMap(({ name, parsed, whole, spearman, reward }) => [
+    [name, 'read, %', percent(parsed.mean), interval(parsed, percent), String(parsed.n)],
+    [name, 'whole, %', percent(whole.mean), interval(whole, percent), String(whole.n)],
+    spearman
+      ? [name, 'Spearman', three(spearman.mean), interval(spearman, three), String(spearman.n)]
+      : [name, 'Spearman', 'no whole ranking', '', '0'],
+    [name, 'reward', three(reward.mean), interval(reward, three), String(reward.n)],
+  ]);
+  if (gain) {
+    const { spearman, reward } = gain;
+    if (spearman)
+      rows.push(['gain', 'Spearman', change(spearman.mean), interval(spearman, change), String(spearman.n)]);
+    rows.push(['gain', 'reward', change(reward.mean), interval(reward, change), String(reward.n)]);
+  }
+  return {
+    title: `Rankings (${language})`,
+    blocks: [
+      {
+        kind: 'text',
+        text: `Questions of ${questions}, asked of ${model}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; reward: that, −1 for what is not whole. n: cues.`,
+      },
+      table(['model', 'measure', 'mean', '95 % interval', 'n'], rows),
     ],
   };
 }

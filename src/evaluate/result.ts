@@ -1,5 +1,6 @@
 import type { AffectSummary } from './affect.js';
 import type { CueScore } from './association.js';
+import type { RankingGain, RankingScore, RankingSummary } from './ranking-summary.js';
 import type { AssociationGain, AssociationSummary } from './report.js';
 import type { SideEffects, sideEffectChange } from './side-effects.js';
 import type { StudyResult } from './study.js';
@@ -62,4 +63,22 @@ export interface SideEffectsResult extends Common {
   readonly change: ReturnType<typeof sideEffectChange> | null;
 }
 
-export type EvaluationResult = AssociationResult | AffectResult | SurveyResult | SideEffectsResult | StudyResult;
+/** The `--json` of `evaluate ranking`. */
+export interface RankingResult extends Common {
+  readonly measure: 'ranking';
+  readonly questions: string;
+  readonly runs: readonly (RankingSummary & {
+    readonly name: string;
+    readonly adapter: string | null;
+    readonly answers: readonly (RankingScore & { readonly cue: string | null; readonly text: string })[];
+  })[];
+  readonly gain: RankingGain | null;
+}
+
+export type EvaluationResult =
+  | AssociationResult
+  | RankingResult
+  | AffectResult
+  | SurveyResult
+  | SideEffectsResult
+  | StudyResult;

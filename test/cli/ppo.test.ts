@@ -90,6 +90,27 @@ describe('lexalign ppo', () => {
     expect(json('run/checkpoints/step-000002/trainer_state.json')).toMatchObject({ step: 2, scores: { count: 12 } });
   });
 
+  it('is measured by `evaluate ranking`, before and after, on questions of its kind', async () => {
+    const before = ['--before', at('sft'), '--after', at('run')];
+    const words = ['--model', at('model'), '--questions', at('rank.jsonl'), '--max-new-tokens', '6', ...before];
+    const { code, stdout, stderr } = await lexalign('evaluate', 'ranking', ...words, '--json', at('ranking.json'));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/9 questions of .*rank\.jsonl, about 9 cues:/);
+    const { measure, runs, gain, provenance } = json('ranking.json');
+    expect(measure).toBe('ranking');
+    expect(provenance.command).toContain('evaluate ranking --model');
+    // A model of random weights ranks nothing: the worst reward on both sides.
+    expect(gain).toEqual({ spearman: null, reward: { mean: 0, low: 0, high: 0, n: 9 } });
+    for (const { parsed, whole, spearman, reward, answers } of runs) {
+      expect([parsed.mean, whole.mean, spearman, reward.mean]).toEqual([0, 0, null, -1]);
+      expect(answers).toHaveLength(9);
+      expect(answers[0]).toMatchObject({ cue: expect.any(String), parsed: false, text: expect.stringMatching(/./) });
+    }
+    const report = await lexalign('report', '--input', at('ranking.json'), '--output', at('report'));
+    expect(report.code, report.stderr).toBe(0);
+    expect(readFileSync(at('report/report.md'), 'utf8')).toMatch(/\| after \| reward \| -1\.000 \|/);
+  });
+
   it('takes the memory that `plan` tells of the same words', async () => {
     const words = [...common('run'), '--total-episodes', '18', '--save-steps', '1'];
     const { code, stdout, stderr } = await lexalign('plan', '--run', ...words, '--json', at('plan.json'));

@@ -43,6 +43,20 @@ describe('rankings', () => {
       rankingGain(scoreRankings(questions, ['', '', '', '']), scoreRankings(questions, answers)).spearman,
     ).toBeNull();
   });
+
+  it('of one cue are first averaged, so that intervals are over cues', () => {
+    const cues = ['x', 'x', 'y', 'x'];
+    const scores = scoreRankings(questions, answers);
+    const summary = summarizeRankings(scores, 42, cues);
+    expect(summary.parsed).toMatchObject({ mean: (2 / 3 + 1) / 2, n: 2 });
+    expect(summary.whole).toMatchObject({ mean: (2 / 3 + 0) / 2, n: 2 });
+    expect(summary.spearman).toMatchObject({ mean: 0, n: 1 }); // 1 and −1 of x; y has no whole ranking
+    expect(summary.reward).toMatchObject({ mean: ((1 - 1 - 1) / 3 - 1) / 2, n: 2 });
+    const best = scoreRankings(questions, new Array(4).fill(ranks('a', 'b', 'c')));
+    const gain = rankingGain(scores, best, 42, cues);
+    expect(gain.spearman).toMatchObject({ mean: (0 + 2) / 2, n: 1 });
+    expect(gain.reward.mean).toBeCloseTo(((0 + 2 + 2) / 3 + 2) / 2, 12);
+  });
 });
 
 const score = (predictions: string[], precision: number, other: number) => ({

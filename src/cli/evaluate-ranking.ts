@@ -1,0 +1,87 @@
+import { UsageError } from '../errors.js';
+import { decodeAnswers } from '../evaluate/decode.js';
+import { type RankingSummary, rankingGain, scoreRankings, summarizeRankings } from '../evaluate/ranking-summary.js';
+import { alignColumns } from '../evaluate/report.js';
+import type { Estimate } from '../evaluate/statistics.js';
+import type { EvaluateArguments } from './evaluate.js';
+import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
+import { writeJson } from './output-file.js';
+import { createProgress } from './progress.js';
+import { loadRankingData } from './ranking-data.js';
+import { openModel, requireTokenizer } from './session.js';
+
+/** Tokens of a ranked word and its line at most, as `listTokens` has them, and of what may stand around them. */
+const answerTokens = (words: number) => 16 + 12 * words;
+
+export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
+  const runs = chooseRuns(args);
+  if (args.questions === undefined) throw new UsageError('evaluate ranking needs --questions.');
+  const model = await openModel(args);
+  try {
+    const tokenizer = requireTokenizer(model);
+    const { questions } = await loadRankingData(args.questions, model);
+    const prompts = questions.map(({ ids }) => ids);
+    const most = (counts: readonly number[]) => counts.reduce((a, b) => Math.max(a, b), 0);
+    const maxNewTokens = args.maxNewTokens || answerTokens(most(questions.map(({ ranking }) => ranking.length)));
+    const longest = most(prompts.map(({ length }) => length));
+    const what = `The longest question's ${longest} tokens and ${maxNewTokens} new ones`;
+    checkPositions(model, longest + maxNewTokens, what, 'lower --max-new-tokens');
+    const answers = await measureRuns(args, model, runs, longest + maxNewTokens, (loaded, weights, run) => {
+      const progress = createProgress();
+      return decodeAnswers(loaded, weights, tokenizer, prompts, {
+        maxNewTokens,
+        batchSize: args.batchSize,
+        onProgress: (share) => progress.update(share, `${run.name}: ${questions.length} questions`),
+      }).finally(progress.end);
+    });
+    const scores = answers.map((own) => scoreRankings(questions, own));
+    // A question without a cue is taken for one of its own.
+    const cues = questions.map(({ cue }, i) => cue ?? i);
+    const summaries = scores.map((own) => summarizeRankings(own, args.seed, cues));
+    const gain = scores.length < 2 ? null : rankingGain(scores[0], scores[scores.length - 1], args.seed, cues);
+    if (args.json !== '-') {
+      console.log(`${questions.length} questions of ${args.questions}, about ${new Set(cues).size} cues:`);
+      const rows = [['', '', 'mean', '95 % interval', 'cues']];
+      summaries.forEach((summary, i) => {
+        rows.push(...describe(runs[i].name, summary));
+      });
+      const change = (value: number) => `${value > 0 ? '+' : ''}${value.toFixed(3)}`;
+      if (gain?.spearman) rows.push(row('gain', 'Spearman', gain.spearman, change));
+      if (gain) rows.push(row('gain', 'reward', gain.reward, change));
+      for (const line of alignColumns(rows, 2)) console.log(line);
+    }
+    await writeJson(args.json, {
+      measure: 'ranking',
+      model: model.directory,
+      language: [...new Set(questions.map(({ language }) => language))].join(', '),
+      questions: args.questions,
+      max_new_tokens: maxNewTokens,
+      seed: args.seed,
+      runs: runs.map(({ name, directory }, run) => ({
+        name,
+        adapter: directory,
+        ...summaries[run],
+        answers: scores[run].map((score, i) => ({ cue: questions[i].cue, ...score, text: answers[run][i] })),
+      })),
+      gain,
+      provenance: await provenance(args, given, runs, [args.questions]),
+    });
+  } finally {
+    await model.checkpoint.close();
+  }
+}
+
+function describe(name: string, { parsed, whole, spearman, reward }: RankingSummary): string[][] {
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const three = (value: number) => value.toFixed(3);
+  return [
+    row(name, 'read', parsed, percent),
+    row('', 'whole', whole, percent),
+    spearman ? row('', 'Spearman', spearman, three) : ['', 'Spearman', 'no whole ranking', '', '0'],
+    row('', 'reward', reward, three),
+  ];
+}
+
+function row(name: string, what: string, { mean, low, high, n }: Estimate, show: (value: number) => string): string[] {
+  return [name, what, show(mean), `[${show(low)}, ${show(high)}]`, String(n)];
+}
