@@ -196,7 +196,7 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
         measures.flatMap(({ measure, of, estimate }) => {
           if (ofK.has(measure) && of !== String(k)) return [];
           const [title, show] = shows[measure];
-          const known = estimate.seeds.filter((own) => !Number.isNaN(own));
+          const known = estimate.seeds.filter(Number.isFinite); // of a result that was read, NaN is null
           const spread = estimate.n === 0 ? [none, none] : [Math.min(...known), Math.max(...known)].map(show);
           const detail =
             ofK.has(measure) || of === null || of === 'all' ? '' : ` (${of === 'emd' ? 'high tension' : of})`;

@@ -261,4 +261,12 @@ describe('a study of several seeds', () => {
     expect(association).toMatchObject({ gains: null, runs: [{}, {}, { name: 'SFT of us, seed 2' }] });
     expect(effects).toMatchObject({ measure: 'side-effects', change: null });
   });
+
+  it('leaves a seed without any value out of the spread, also of a result that was read', () => {
+    const read = JSON.parse(JSON.stringify(study)) as typeof study;
+    const { estimate } = read.cultures[0].seeds?.[0].measures[0] ?? {};
+    Object.assign(estimate ?? {}, { seeds: [null, 0.5] }); // JSON has null for NaN
+    const table = studyTables(read).find(({ title }) => title === 'us (en): over seeds 1, 2');
+    expect(table?.rows[0]).toEqual(['SFT of us', 'P@1, %', '75.0', '[0.0, 100.0]', '50.0', '50.0', '2']);
+  });
 });
