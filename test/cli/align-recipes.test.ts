@@ -82,6 +82,7 @@ describe('the cost at the top of a recipe', () => {
       `300 tokens a row ${both(({ tokens }) => millions(tokens))} M tokens`,
       `PPO ${both(({ answers }) => whole(answers))} answers of T tokens, ${both((own) => String(own.rollouts))} rollouts`,
       `tests ${both(({ tested }) => whole(tested))} cues: of ${asked + 1} models lists of at most ${listTokens} tokens, ${both(({ lists }) => millions(lists))} M tokens, and of ${asked} a ranking of T tokens`,
+      `R = 0.26 (bench/README.md), at which SFT takes ${both(({ tokens }) => whole(tokens / 0.26 / 3600))} h.`,
       `SFT ${hours(0, 1)}, PPO ${hours(1, 1)}, tests ${hours(2, 2)}; ${total.toFixed(1)} h in all`,
     ])
       expect(text.replace(/ +/g, ' ')).toContain(part);
