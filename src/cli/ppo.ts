@@ -190,6 +190,7 @@ async function train(
     console.error('Interrupted: writing a checkpoint after this rollout; again to quit at once.'),
   );
   let reached = resume?.state.step ?? 0;
+  let warned = false;
   try {
     const result = await trainPpo(
       loaded,
@@ -201,6 +202,10 @@ async function train(
         step: async (metrics) => {
           reached = metrics.step;
           await directory.append(metrics.step, metrics);
+          if (metrics['objective/scores_std'] === 0 && !warned) {
+            warned = true;
+            console.error(describeAlike(metrics, args.batchSize));
+          }
           directory.progress(metrics.step / total, describeStep(metrics, total, args.batchSize));
         },
         checkpoint: (name, state, snapshot) =>
@@ -283,6 +288,14 @@ function previewQuestions({ file, questions, stats }: RankingData, model: OpenMo
     ...text.split('\n').map((line) => `  ${line}`),
     `  → ${first.ranking.join(', ')}`,
   ];
+}
+
+/** Whitened advantages of answers that all score the same are noise, and the policy follows it. */
+function describeAlike(metrics: PpoMetrics, batchSize: number): string {
+  return (
+    `Warning: all ${batchSize} answers of rollout ${metrics.step} scored ${metrics['objective/scores'].toFixed(3)}, so that nothing but noise is learnt from it. ` +
+    'If that goes on, begin with an adapter that already gives some answers worth more, or take a reward that pays for parts.'
+  );
 }
 
 function describeStep(metrics: PpoMetrics, total: number, batchSize: number): string {

@@ -129,6 +129,8 @@ export interface PpoMetrics extends UpdateMetrics {
   readonly 'objective/rlhf_reward': number;
   /** Before normalisation, penalties taken off. */
   readonly 'objective/scores': number;
+  /** Standard deviation of those; where it is 0, no answer was better than another. */
+  readonly 'objective/scores_std': number;
   /** Answers without the form asked for. */
   readonly 'objective/parse_failures': number;
   readonly 'val/num_eos_tokens': number;
@@ -305,6 +307,7 @@ export async function trainPpo(
       'objective/non_score_reward': mean(penalties),
       'objective/rlhf_reward': mean(penalties.map((penalty, i) => penalty + used[i])),
       'objective/scores': mean(raw),
+      'objective/scores_std': deviation(raw),
       'objective/parse_failures': failures,
       ...updates.metrics,
       'val/num_eos_tokens': completions.filter(({ finish }) => finish === 'eos').length,
@@ -360,4 +363,10 @@ function sum(values: readonly number[] | Float64Array): number {
 
 function mean(values: readonly number[]): number {
   return sum(values) / values.length;
+}
+
+/** The population's. */
+function deviation(values: readonly number[]): number {
+  const centre = mean(values);
+  return Math.sqrt(mean(values.map((value) => (value - centre) ** 2)));
 }

@@ -151,6 +151,18 @@ describe('lexalign ppo', () => {
     expect(metricsOf(at('failed')).map(({ step }) => step)).toEqual([1]);
   });
 
+  it('says once that there is nothing to learn from where all answers score the same', async () => {
+    writeFileSync(at('flat.mjs'), 'export default () => -1;');
+    const words = common('flat').map((word) => (word === at('reward.mjs') ? at('flat.mjs') : word));
+    const { code, stderr } = await lexalign(...words, '--total-episodes', '12');
+    expect(code, stderr).toBe(0);
+    expect(stderr.match(/Warning: all 6 answers of rollout \d scored/g)).toEqual([
+      'Warning: all 6 answers of rollout 1 scored',
+    ]);
+    expect(metricsOf(at('flat')).map((line) => line['objective/scores_std'])).toEqual([0, 0]);
+    for (const line of metricsOf(at('run'))) expect(line['objective/scores_std']).toBeGreaterThan(0);
+  });
+
   it('stops at Ctrl-C with a checkpoint', async ({ skip }) => {
     const launcher = join(import.meta.dirname, '../../bin/lexalign.mjs');
     if (!existsSync(join(import.meta.dirname, '../../dist/src/cli/main.js'))) skip('not built: run npm test');
