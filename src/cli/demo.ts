@@ -12,10 +12,13 @@ import {
   summarizeAssociations,
 } from '../evaluate/report.js';
 import type { AssociationResult } from '../evaluate/result.js';
+import { mean } from '../evaluate/statistics.js';
 import type { StudyCultureResult, StudyResult } from '../evaluate/study.js';
 import { type AssociationPrompt, LEXI_BASE_PROMPTS } from '../text/prompts.js';
+import type { PpoMetrics } from '../train/ppo.js';
 import { runStudy } from './align.js';
 import { dataPaths } from './align-data.js';
+import { adapterPath, trainingsOf } from './align-measures.js';
 import { type AlignArguments, alignOptions, type Recipe, readRecipe } from './align-recipe.js';
 import { readConfigFile } from './config-file.js';
 import { packageRoot } from './kernel-source.js';
@@ -123,6 +126,7 @@ async function summary(result: StudyResult, recipe: Recipe): Promise<string[]> {
   for (const [i, comparison] of comparisons.entries()) {
     const { name, language } = result.cultures[i];
     lines.push('', ...verdict(comparison), ...(await samples(join(recipe.args.output, 'evaluation', name))));
+    lines.push(...(await paidScores(recipe, { name })));
     if (language === 'zh')
       lines.push(
         '  Mandarin is weak: the model learnt its Chinese through English glosses, and its words are often wrong.',
@@ -166,6 +170,26 @@ function verdict({ title, gains }: Comparison): string[] {
   if (low > 0) return [`${title}: own − other gained ${interval}: above zero.`];
   if (high < 0) return [`${title}: own − other fell, ${interval}: training did harm.`];
   return [`${title}: own − other changed by ${interval}: the interval holds zero, so no gain is shown.`];
+}
+
+/** What PPO's answers scored; nothing without such a stage. */
+async function paidScores(recipe: Recipe, culture: { readonly name: string }): Promise<string[]> {
+  const training = trainingsOf(recipe).find(({ stage }) => stage === 'sft-ppo');
+  if (!training) return [];
+  const file = join(adapterPath(recipe, culture, training), 'metrics.jsonl');
+  const rollouts = (await readFile(file, 'utf8')).trim().split('\n');
+  const scores = rollouts.map((line) => (JSON.parse(line) as PpoMetrics)['objective/scores']);
+  return [describeScores(scores, recipe.ppo({}))];
+}
+
+/** The mean score of the first and of the last half of the rollouts; one in the middle counts in neither. */
+export function describeScores(
+  scores: readonly number[],
+  { reward, batchSize }: { readonly reward: string; readonly batchSize: number },
+): string {
+  const half = Math.max(1, Math.floor(scores.length / 2));
+  const [first, last] = [scores.slice(0, half), scores.slice(-half)].map((part) => mean(part).toFixed(2));
+  return `  PPO, ${scores.length} rollouts of ${batchSize} answers: mean score (${reward}) ${first} in the first half, ${last} in the last`;
 }
 
 /** The first held-out cues, before and after. */

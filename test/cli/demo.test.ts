@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { linearShapes } from '../../models/tensors.js';
+import { describeScores } from '../../src/cli/demo.js';
 import { listAdapterNames } from '../../src/cli/gpu.js';
 import { main } from '../../src/cli/main.js';
 import { openModel } from '../../src/cli/session.js';
@@ -39,6 +40,16 @@ async function run(...argv: string[]) {
 
 const hasAdapter = (await listAdapterNames()).length > 0;
 if (!hasAdapter) console.log('lexalign demo: skipped, no adapter in this process: run npm test');
+
+describe('what PPO scored, in short', () => {
+  it('is told of both halves of the rollouts, good or bad', () => {
+    const settings = { reward: 'rank', batchSize: 32 };
+    expect(describeScores([-1, 0.5, 9, 0.25, 0], settings)).toBe(
+      '  PPO, 5 rollouts of 32 answers: mean score (rank) -0.25 in the first half, 0.13 in the last',
+    );
+    expect(describeScores([-0.5], settings)).toMatch(/-0\.50 in the first half, -0\.50 in the last/);
+  });
+});
 
 /** The demo's study in short. */
 const recipe = join(directory, 'recipe.yaml');
