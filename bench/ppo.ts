@@ -1,13 +1,10 @@
-import type { ModelConfig } from '../models/config.js';
 import type { AdapterConfig } from '../src/formats/adapter.js';
-import type { Checkpoint, LoadableCheckpoint } from '../src/formats/checkpoint.js';
 import { initialAdapter } from '../src/model/adapter.js';
-import { LanguageModel, type Tier } from '../src/model/language-model.js';
+import type { LanguageModel, Tier } from '../src/model/language-model.js';
 import { ValueHead } from '../src/model/value-head.js';
 import { createRandom } from '../src/random.js';
 import { type PpoMetrics, type PpoOptions, trainPpo } from '../src/train/ppo.js';
-import type { BenchDevice } from './measure.js';
-import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
+import type { LlamaShape } from './random-checkpoint.js';
 import { type BenchRow, benchRow, median, spread } from './rows.js';
 import { matmulShapes } from './sft.js';
 
@@ -17,7 +14,8 @@ export interface PpoBenchOptions {
   readonly tier: Tier;
   /** Shown in the rows. */
   readonly quantize: string;
-  readonly load: (checkpoint: Checkpoint<ModelConfig>) => LoadableCheckpoint<ModelConfig>;
+  /** Of that shape and tier, with positions for a prompt and its answer. */
+  readonly model: LanguageModel;
   /** As many as a rollout has answers, of one length; they share nothing. */
   readonly prompts: readonly Int32Array[];
   readonly adapter: AdapterConfig;
@@ -41,18 +39,12 @@ const parts = ['rollout', 'scoring', 'update'] as const;
  * that are drawn or scored and not for values. Tokens per second are of answers.
  */
 export async function benchPpo(
-  bench: BenchDevice,
   options: PpoBenchOptions,
 ): Promise<{ rows: BenchRow[]; shares: Record<string, string> }> {
-  const { shape, tier, quantize, prompts, settings } = options;
+  const { shape, tier, quantize, model, prompts, settings } = options;
   const [{ length }] = prompts;
-  const config = llamaConfig(shape);
+  const { config } = model;
   const { batchSize, responseLength, numPpoEpochs } = settings;
-  const model = await LanguageModel.load(bench.device, bench.kernels, options.load(randomCheckpoint(config)), {
-    tier,
-    maxPositions: length + responseLength,
-    tuning: bench.tuning,
-  });
   const random = createRandom(1);
   const uniform = () => random.uint32() / 2 ** 32;
   const start = initialAdapter(config, options.adapter, uniform);

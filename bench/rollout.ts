@@ -1,13 +1,11 @@
-import type { ModelConfig } from '../models/config.js';
-import type { Checkpoint, LoadableCheckpoint } from '../src/formats/checkpoint.js';
-import { LanguageModel, type Tier } from '../src/model/language-model.js';
+import type { LanguageModel, Tier } from '../src/model/language-model.js';
 import { RolloutEngine, type RolloutStep } from '../src/model/rollout.js';
 import { weightBytes } from '../src/model/weights.js';
 import { greedySampling } from '../src/ops/sample.js';
 import { sequenceSeed } from '../src/random.js';
 import type { BenchDevice } from './measure.js';
 import { randomPrompts } from './ppo.js';
-import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
+import type { LlamaShape } from './random-checkpoint.js';
 import { type BenchRow, benchRow, median, spread } from './rows.js';
 import { matmulShapes } from './sft.js';
 
@@ -16,8 +14,8 @@ export interface RolloutBenchOptions {
   readonly tier: Tier;
   /** Shown in the rows. */
   readonly quantize: string;
-  /** How float weights are to be loaded. */
-  readonly load: (checkpoint: Checkpoint<ModelConfig>) => LoadableCheckpoint<ModelConfig>;
+  /** Of that shape and tier, with positions for a prompt and its answer. */
+  readonly model: LanguageModel;
   /** Sequences at once. */
   readonly batches: readonly number[];
   /** Tokens of a prompt; prompts share nothing. */
@@ -33,13 +31,8 @@ const repetitions = 3;
  * moves at least the weights and the keys and values of all tokens that its sequences see.
  */
 export async function benchRollout(bench: BenchDevice, options: RolloutBenchOptions): Promise<{ rows: BenchRow[] }> {
-  const { shape, tier, quantize, length, newTokens } = options;
-  const config = llamaConfig(shape);
-  const model = await LanguageModel.load(bench.device, bench.kernels, options.load(randomCheckpoint(config)), {
-    tier,
-    maxPositions: length + newTokens,
-    tuning: bench.tuning,
-  });
+  const { shape, tier, quantize, model, length, newTokens } = options;
+  const { config } = model;
   const shapes = matmulShapes(shape, 1);
   const parameters = shapes.reduce((sum, { n, k, count }) => sum + n * k * count, 0);
   const head = shape.vocab * shape.hidden;

@@ -1,6 +1,7 @@
 import { benchPpo, randomPrompts } from '../../bench/ppo.js';
-import { type LlamaShape, llamaConfig, randomCheckpoint } from '../../bench/random-checkpoint.js';
+import { type LlamaShape, randomCheckpoint } from '../../bench/random-checkpoint.js';
 import type { BenchRow } from '../../bench/rows.js';
+import type { LanguageModel } from '../model/language-model.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import { newAdapterConfig } from './lora.js';
 import type { Checkpointing } from './memory.js';
@@ -11,7 +12,9 @@ import { parseOptions } from './usage.js';
 
 export interface PpoStepOptions {
   readonly shape: LlamaShape;
+  /** How the model's weights are packed; shown in the rows. */
   readonly quantize: QuantizedFormat;
+  readonly model: LanguageModel;
   /** Answers of a rollout, one a prompt. */
   readonly batch: number;
   readonly length: number;
@@ -23,7 +26,7 @@ export interface PpoStepOptions {
 /** Times PPO steps as `lexalign ppo` would make them by default, with the micro-batch that it would choose. */
 export async function benchPpoSteps(
   open: OpenDevice,
-  { shape, quantize, batch, length, newTokens, steps }: PpoStepOptions,
+  { shape, quantize, model, batch, length, newTokens, steps }: PpoStepOptions,
 ): Promise<{ rows: BenchRow[]; shares: Record<string, string> }> {
   const args = parseOptions(ppoTable, {
     'batch-size': batch,
@@ -32,20 +35,18 @@ export async function benchPpoSteps(
     'total-episodes': batch * (steps + 1),
     temperature: 1,
   });
-  const config = llamaConfig(shape);
+  const { config } = model;
   const adapter = { ...newAdapterConfig({ ...args, loraDropout: 0 }), dropout: 0 };
   const prompts = randomPrompts(batch, length, shape.vocab);
-  const load = (checkpoint: ReturnType<typeof randomCheckpoint>) => quantised(checkpoint, quantize);
-  const model = { config, tokenizer: null };
   const settingsOf = (run: { microBatchTokens: number; recompute: number }) => ({
-    ...ppoSettings(args, { data: { questions: prompts }, model, ...run }),
+    ...ppoSettings(args, { data: { questions: prompts }, model: { config, tokenizer: null }, ...run }),
     stopIds: new Set<number>(), // every answer comes to its full length
   });
   const plan = choosePpoMicroBatch(
     open,
     {
       config,
-      packed: load(randomCheckpoint(config)).packed,
+      packed: quantised(randomCheckpoint(config), quantize).packed,
       adapter,
       reference: adapter,
       asked: 0,
@@ -56,5 +57,5 @@ export async function benchPpoSteps(
     null,
   );
   const { tier } = open;
-  return benchPpo(open, { shape, tier, quantize, load, prompts, adapter, settings: settingsOf(plan.run) });
+  return benchPpo({ shape, tier, quantize, model, prompts, adapter, settings: settingsOf(plan.run) });
 }

@@ -4,14 +4,14 @@ import { benchMatmul, type MatmulShape } from '../../bench/kernels/matmul.js';
 import { benchOperation, operations } from '../../bench/kernels/operations.js';
 import { tfjsMatmul } from '../../bench/peer-tfjs.js';
 import { torchTimes } from '../../bench/peer-torch.js';
-import { type LlamaShape, modelShapes } from '../../bench/random-checkpoint.js';
+import { type LlamaShape, llamaConfig, modelShapes, randomCheckpoint } from '../../bench/random-checkpoint.js';
 import { benchRollout } from '../../bench/rollout.js';
 import { type BenchReport, type BenchRow, formatRows, withPeer, withShare } from '../../bench/rows.js';
 import { benchSft, matmulShapes } from '../../bench/sft.js';
 import { tuneMatmul } from '../../bench/tune.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Device } from '../gpu/device.js';
-import type { Tier } from '../model/language-model.js';
+import { LanguageModel, type Tier } from '../model/language-model.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import type { PackedLayout } from '../ops/dequantize.js';
 import { fewRows, type MatmulSettings } from '../ops/matmul-tile.js';
@@ -311,17 +311,21 @@ async function rollout(
   const quantize = args.quantize as QuantizedFormat;
   const asked = batches ?? (cpu ? [1, 8] : [1, 16, 64, 128]);
   const lengths = { length: args.length as number, newTokens: args.newTokens as number };
+  const { device, kernels, tier, tuning } = open;
+  const checkpoint = quantised(randomCheckpoint(llamaConfig(shape)), quantize);
+  const maxPositions = lengths.length + lengths.newTokens;
+  const model = await LanguageModel.load(device, kernels, checkpoint, { tier, maxPositions, tuning });
   const { rows } = await benchRollout(open, {
     shape,
-    tier: open.tier,
+    tier,
     quantize,
-    load: (checkpoint) => quantised(checkpoint, quantize),
+    model,
     batches: asked,
     ...lengths,
   });
   const summary: Record<string, string> = {};
   for (const batch of args.ppo ? asked : []) {
-    const steps = await benchPpoSteps(open, { shape, quantize, batch, ...lengths, steps: args.steps as number });
+    const steps = await benchPpoSteps(open, { shape, quantize, model, batch, ...lengths, steps: args.steps as number });
     rows.push(...steps.rows);
     Object.assign(summary, steps.shares);
   }

@@ -6,12 +6,10 @@ import type { Estimate } from '../evaluate/statistics.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
+import { ppoOptions } from './ppo-options.js';
 import { createProgress } from './progress.js';
 import { loadRankingData } from './ranking-data.js';
 import { openModel, requireTokenizer } from './session.js';
-
-/** Tokens of a ranked word and its line at most, as `listTokens` has them, and of what may stand around them. */
-const answerTokens = (words: number) => 16 + 12 * words;
 
 export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
   const runs = chooseRuns(args);
@@ -21,9 +19,8 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
     const tokenizer = requireTokenizer(model);
     const { questions } = await loadRankingData(args.questions, model);
     const prompts = questions.map(({ ids }) => ids);
-    const most = (counts: readonly number[]) => counts.reduce((a, b) => Math.max(a, b), 0);
-    const maxNewTokens = args.maxNewTokens || answerTokens(most(questions.map(({ ranking }) => ranking.length)));
-    const longest = most(prompts.map(({ length }) => length));
+    const maxNewTokens = args.maxNewTokens || ppoOptions['response-length'].default;
+    const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0);
     const what = `The longest question's ${longest} tokens and ${maxNewTokens} new ones`;
     checkPositions(model, longest + maxNewTokens, what, 'lower --max-new-tokens');
     const answers = await measureRuns(args, model, runs, longest + maxNewTokens, (loaded, weights, run) => {

@@ -43,7 +43,7 @@ export const evaluateOptions = {
   'max-new-tokens': {
     type: 'number',
     default: 0,
-    describe: 'Longest list or ranking, tokens; 0: by the number of words asked for',
+    describe: 'Longest list or ranking, tokens; 0: of lists by the model and the largest K, of rankings as in ppo',
   },
   'presence-penalty': {
     type: 'number',

@@ -202,7 +202,7 @@ async function train(
         step: async (metrics) => {
           reached = metrics.step;
           await directory.append(metrics.step, metrics);
-          if (metrics['objective/scores_std'] === 0 && !warned) {
+          if (metrics['objective/scores_std'] < 1e-9 && !warned) {
             warned = true;
             console.error(describeAlike(metrics, args.batchSize));
           }

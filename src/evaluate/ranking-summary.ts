@@ -74,7 +74,7 @@ export function rankingGain(
 }
 
 /** Gain of each question that both rank whole; null of the others. */
-export function spearmanGains(before: readonly RankingScore[], after: readonly RankingScore[]): (number | null)[] {
+function spearmanGains(before: readonly RankingScore[], after: readonly RankingScore[]): (number | null)[] {
   return before.map(({ spearman: from }, i) => {
     const to = after[i].spearman;
     return from === null || to === null ? null : to - from;
@@ -82,7 +82,7 @@ export function spearmanGains(before: readonly RankingScore[], after: readonly R
 }
 
 /** The mean of each cue's values, in the order in which the cues appear; a cue without any value is left out. */
-export function meanByCue(cues: readonly unknown[], values: readonly (number | null)[]): number[] {
+function meanByCue(cues: readonly unknown[], values: readonly (number | null)[]): number[] {
   const known = new Map<unknown, number[]>();
   values.forEach((value, i) => {
     if (value === null) return;

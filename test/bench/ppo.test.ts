@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { llamaConfig, randomCheckpoint } from '../../bench/random-checkpoint.js';
 import { benchPpoSteps } from '../../src/cli/bench-ppo.js';
 import { type OpenDevice, openDevice } from '../../src/cli/session.js';
+import { LanguageModel } from '../../src/model/language-model.js';
 
 let open: OpenDevice;
 beforeAll(async () => {
@@ -13,8 +15,10 @@ const layers = 2 * (64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 64 * 128);
 const head = 64 * 96;
 
 it('tells what rollout, scoring and update take of a PPO step, and how much work each is', async () => {
+  const checkpoint = randomCheckpoint(llamaConfig(shape));
+  const model = await LanguageModel.load(open.device, open.kernels, checkpoint, { tier: 'f16', maxPositions: 9 });
   const { rows, shares } = await benchPpoSteps(open, {
-    ...{ shape, quantize: 'none', batch: 3, length: 5, newTokens: 4, steps: 2 },
+    ...{ shape, quantize: 'none', model, batch: 3, length: 5, newTokens: 4, steps: 2 },
   });
   expect(rows.map(({ operation, shape }) => [operation, shape])).toEqual([
     ['ppo rollout', '3 x 5+4'],

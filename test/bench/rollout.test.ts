@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { llamaConfig, randomCheckpoint } from '../../bench/random-checkpoint.js';
 import { benchRollout } from '../../bench/rollout.js';
 import { formatRows } from '../../bench/rows.js';
 import { quantised } from '../../src/cli/session.js';
+import { LanguageModel } from '../../src/model/language-model.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 
 let gpu: TestGpu;
@@ -16,9 +18,10 @@ const head = 64 * 96;
 
 describe('benchRollout', () => {
   it.each(['none', 'nf4'] as const)('counts the work of prompts and of steps, weights %s', async (quantize) => {
+    const checkpoint = quantised(randomCheckpoint(llamaConfig(shape)), quantize);
+    const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f16', maxPositions: 11 });
     const { rows } = await benchRollout(gpu, {
-      ...{ shape, tier: 'f16', quantize, batches: [3], length: 5, newTokens: 6 },
-      load: (checkpoint) => quantised(checkpoint, quantize),
+      ...{ shape, tier: 'f16', quantize, model, batches: [3], length: 5, newTokens: 6 },
     });
     expect(rows.map(({ operation, shape }) => [operation, shape])).toEqual([
       ['prompts', '3 x 5+6'],
