@@ -1,10 +1,11 @@
-import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelConfig } from '../../models/config.js';
 import { readModelConfig } from '../../models/index.js';
 import { InputError } from '../errors.js';
-import { readJsonInside } from '../formats/files.js';
+import { hasFile, readJsonInside } from '../formats/files.js';
+import { cachedSnapshot, parseHubModel } from '../formats/hub-cache.js';
 import { readBaseName } from '../formats/peft.js';
+import { modelDirectory } from './hub.js';
 import { packageRoot } from './kernel-source.js';
 
 const MAX_CONFIG_BYTES = 4_000_000;
@@ -23,7 +24,7 @@ export interface AdapterBase {
  */
 export async function findAdapterBase(adapter: string, model: string | undefined): Promise<AdapterBase | null> {
   const name = await readBaseName(adapter);
-  const directory = model ?? (name === null ? null : await directoryOf(name));
+  const directory = model !== undefined ? await modelDirectory(model) : name === null ? null : await directoryOf(name);
   if (directory === null) return null;
   const config = readModelConfig(await readJsonInside(directory, 'config.json', MAX_CONFIG_BYTES));
   return { directory, config, name };
@@ -34,12 +35,16 @@ export async function requireAdapterBase(adapter: string, model: string | undefi
   const base = await findAdapterBase(adapter, model);
   if (base) return base;
   const name = await readBaseName(adapter);
-  const said = name === null ? 'names no base model' : `names ${name} as its base model, which is no directory here`;
-  throw new InputError(`${join(adapter, 'adapter_config.json')} ${said}: give its directory with --model.`);
+  const said =
+    name === null
+      ? 'names no base model'
+      : `names ${name} as its base model, which is neither a directory here nor in the hub's cache`;
+  throw new InputError(`${join(adapter, 'adapter_config.json')} ${said}: name it with --model.`);
 }
 
 async function directoryOf(name: string): Promise<string | null> {
   if (name === 'lexi-base') return join(packageRoot, 'models', 'lexi-base');
-  const info = await stat(join(name, 'config.json')).catch(() => null);
-  return info?.isFile() ? name : null;
+  if (await hasFile(name, 'config.json')) return name;
+  const model = parseHubModel(name);
+  return model && cachedSnapshot(model);
 }

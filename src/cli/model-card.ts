@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { readFileInside } from '../formats/files.js';
+import { hubIdOf } from '../formats/hub-cache.js';
 
 const MAX_CARD_BYTES = 4_000_000;
 
@@ -9,8 +10,7 @@ const licenseNote =
 
 /** What a card calls a base model: its hub id where the directory is one of the hub's cache, else the directory's name. */
 export function baseTitle(directory: string): string {
-  const cached = /models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]/.exec(`${directory}/`);
-  return cached ? `${cached[1]}/${cached[2]}` : basename(resolve(directory));
+  return hubIdOf(directory) ?? basename(resolve(directory));
 }
 
 /** `license` of the model card of a directory; "unknown" where there is none, which the hub takes, too. */

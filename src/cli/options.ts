@@ -5,7 +5,10 @@ import { jsonOption } from './output-file.js';
 
 /** Where a command computes, and on which base model. Keys are the long option names. */
 export const modelOptions = {
-  model: { type: 'string', describe: 'Hugging Face model directory; without it the embedded lexi-base' },
+  model: {
+    type: 'string',
+    describe: 'Model directory, or a name on the hub (ORG/NAME); without it the embedded lexi-base',
+  },
   device: {
     type: 'string',
     default: 'auto',

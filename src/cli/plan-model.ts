@@ -10,6 +10,7 @@ import { Keys } from '../formats/keys.js';
 import { type QuantizedFormat, quantizedLayouts } from '../model/quantized-layouts.js';
 import type { PackedLayouts } from '../model/weights.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
+import { modelDirectory } from './hub.js';
 import { packageRoot } from './kernel-source.js';
 import { openModel } from './session.js';
 
@@ -32,12 +33,13 @@ export interface PlannedModel {
  * packed.
  */
 export async function planModel(model: string | undefined, quantize: QuantizedFormat): Promise<PlannedModel> {
-  const name = model ?? join(packageRoot, 'models', 'lexi-base');
-  const known = (await isDirectory(name)) ? null : knownModel(name);
-  if (known) return describe(name, known, { format: 'none' }, quantize, null);
+  const asked = model ?? join(packageRoot, 'models', 'lexi-base');
+  const known = (await isDirectory(asked)) ? null : knownModel(asked);
+  if (known) return describe(asked, known, { format: 'none' }, quantize, null);
+  const name = await modelDirectory(asked, { weights: false });
   if (!(await isDirectory(name)))
     throw new InputError(
-      `--model ${name} is neither a directory with a config.json nor one of ${KNOWN_MODELS.join(', ')}.`,
+      `--model ${name} is neither a directory with a config.json, nor a name of the hub (ORG/NAME), nor one of ${KNOWN_MODELS.join(', ')}.`,
     );
   if (!(await hasFile(name, 'config.json')))
     throw new InputError(`${name} is not a model directory: it has no config.json`);

@@ -5,6 +5,7 @@ import { basename } from 'node:path';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
 import { fingerprint } from '../formats/fingerprint.js';
+import { hubIdOf } from '../formats/hub-cache.js';
 import { isMatmulSettings, type Tuning } from '../ops/tuning.js';
 import { type FoundCheckpoint, findCheckpoint, readState } from './checkpoints.js';
 import { readRun } from './run-directory.js';
@@ -81,7 +82,7 @@ export function versions(): Record<string, string> {
 
 /** What adapter_config.json says of its base model. */
 export function baseName(model: OpenModel): string {
-  return basename(model.directory) === 'lexi-base' ? 'lexi-base' : model.directory;
+  return basename(model.directory) === 'lexi-base' ? 'lexi-base' : (hubIdOf(model.directory) ?? model.directory);
 }
 
 /** A run to be resumed. */

@@ -12,6 +12,7 @@ import { candidates, checkCandidate, offeredTiers } from '../model/self-test.js'
 import type { Tuning } from '../ops/tuning.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
 import { openAdapter } from './gpu.js';
+import { modelDirectory } from './hub.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
 import { formatBytes } from './memory.js';
 import { createProgress } from './progress.js';
@@ -35,9 +36,9 @@ export function quantised(
   return format === 'none' ? checkpoint : quantiseOnLoad(checkpoint, format);
 }
 
-/** Opens and checks a model directory; without one, the embedded lexi-base. */
+/** Opens and checks a model: a directory, or one of the hub, fetched if need be; without one, the embedded lexi-base. */
 export async function openModel(args: { readonly model?: string; readonly quantize?: string }): Promise<OpenModel> {
-  const path = args.model ?? join(packageRoot, 'models', 'lexi-base');
+  const path = args.model === undefined ? join(packageRoot, 'models', 'lexi-base') : await modelDirectory(args.model);
   const stored = await openCheckpoint(path, modelLayout);
   try {
     const checkpoint = quantised(stored, (args.quantize ?? 'none') as QuantizedFormat);

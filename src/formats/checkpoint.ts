@@ -117,6 +117,12 @@ async function openWeights(dir: string, sources: ByteSource[]): Promise<Map<stri
   return tensors;
 }
 
+/** The files that hold a directory's weights, there or only named by its index; null where it has neither. Throws InputError. */
+export async function weightFiles(dir: string): Promise<string[] | null> {
+  if (await hasFile(dir, WEIGHTS)) return [WEIGHTS];
+  return (await hasFile(dir, INDEX)) ? [...(await readIndex(dir)).keys()] : null;
+}
+
 /** The names of the tensors of each shard. */
 async function readIndex(dir: string): Promise<Map<string, string[]>> {
   const { path, value } = await readJsonInside(dir, INDEX, MAX_INDEX_BYTES);
