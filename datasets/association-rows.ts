@@ -48,7 +48,7 @@ function row(prompt: AssociationPrompt, cue: string, words: readonly string[], r
 }
 
 /** `count` of the words in their order. */
-export function drawSublist(words: readonly string[], count: number, random: Random): string[] {
+export function drawSublist<T>(words: readonly T[], count: number, random: Random): T[] {
   let wanted = count;
   // Selection sampling (Knuth, TAOCP 2, 3.4.2, algorithm S): every sub-list of this length is equally likely.
   return words.filter((_, i) => {

@@ -1,14 +1,17 @@
 import { InputError } from '../src/errors.js';
-import { createRandom, shuffle } from '../src/random.js';
+import { rankedWord } from '../src/evaluate/ranking.js';
+import { createRandom, type Random, shuffle } from '../src/random.js';
 import { askRanking, type Message, type RankingPrompt } from '../src/text/prompts.js';
 import { drawSublist } from './association-rows.js';
-import type { Language, Norms } from './norms.js';
+import type { Associate, Language, Norms } from './norms.js';
 
 /** A question to rank words, as `lexalign ppo` reads it. */
 export interface RankingRow {
   readonly messages: readonly Message[];
   /** The words in people's order, strongest first. */
   readonly ranking: readonly string[];
+  /** How often each of them was given. */
+  readonly counts: readonly number[];
   readonly language: Language;
   readonly cue: string;
 }
@@ -22,11 +25,19 @@ export interface RankingRowOptions {
   readonly seed: number;
 }
 
+export interface RankingRows {
+  readonly rows: RankingRow[];
+  /** Cues with fewer than k associates to rank, or with k that were all given equally often. */
+  readonly skipped: number;
+  /** Associates that hold a comma or the like and so would be two words in a question. */
+  readonly unaskable: number;
+}
+
 /**
- * `questions` rows a cue: k of its associates, drawn evenly, are shown shuffled; their order in the norms is the label.
- * Cues with fewer than k associates are left out and counted. Norms are split by cue before (`splitByCue`).
+ * `questions` rows a cue: k of its associates, drawn evenly but never all of one count, are shown shuffled; their order in the
+ * norms is the label. Norms are split by cue before (`splitByCue`).
  */
-export function rankingRows(norms: Norms, options: RankingRowOptions): { rows: RankingRow[]; skipped: number } {
+export function rankingRows(norms: Norms, options: RankingRowOptions): RankingRows {
   const { prompt, k, questions, seed } = options;
   const { language } = norms;
   if (language !== 'en' && language !== 'zh') {
@@ -34,17 +45,32 @@ export function rankingRows(norms: Norms, options: RankingRowOptions): { rows: R
   }
   const random = createRandom(seed);
   const rows: RankingRow[] = [];
-  const known = norms.cues.filter(({ responses }) => responses.length >= k);
-  for (const { cue, responses } of known) {
+  let [skipped, unaskable] = [0, 0];
+  for (const { cue, responses } of norms.cues) {
+    const words = new Map<string, Associate>();
+    for (const one of responses) {
+      if (/[,，、;；:：\n]/u.test(one.word)) unaskable++;
+      else if (!words.has(rankedWord(one.word))) words.set(rankedWord(one.word), one);
+    }
+    const known = [...words.values()];
+    if (known.length < k || new Set(known.map(({ count }) => count)).size < 2) {
+      skipped++;
+      continue;
+    }
     for (let i = 0; i < questions; i++) {
-      const ranking = drawSublist(
-        responses.map(({ word }) => word),
-        k,
-        random,
-      );
+      const drawn = drawUneven(known, k, random);
+      const ranking = drawn.map(({ word }) => word);
       const messages = askRanking(prompt, cue, shuffle(ranking, random));
-      rows.push({ messages, ranking, language, cue });
+      rows.push({ messages, ranking, counts: drawn.map(({ count }) => count), language, cue });
     }
   }
-  return { rows, skipped: norms.cues.length - known.length };
+  return { rows, skipped, unaskable };
+}
+
+/** k associates, drawn anew while all have one count; of one alone there is nothing to rank anyway. */
+function drawUneven(known: readonly Associate[], k: number, random: Random): Associate[] {
+  for (;;) {
+    const drawn = drawSublist(known, k, random);
+    if (k < 2 || drawn.some(({ count }) => count !== drawn[0].count)) return drawn;
+  }
 }

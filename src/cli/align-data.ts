@@ -5,7 +5,7 @@ import { sources } from '../../datasets/index.js';
 import { loadMiniNorms } from '../../datasets/mini-norms.js';
 import { type Cue, type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
-import { type RankingRow, rankingRows } from '../../datasets/ranking-rows.js';
+import { type RankingRow, type RankingRowOptions, type RankingRows, rankingRows } from '../../datasets/ranking-rows.js';
 import type { AssociationSource, LexiconSource, SurveySource } from '../../datasets/source.js';
 import { readSurvey } from '../../datasets/survey-file.js';
 import { wordNorms } from '../../datasets/word-norms.js';
@@ -180,12 +180,29 @@ async function digests(files: readonly (string | null)[]): Promise<{ file: strin
   return Promise.all(known.map(async (file) => ({ file, sha256: await digestFile(file) })));
 }
 
-/** Held-out questions to rank, one a cue; the same words in the same order whatever stands before them. */
+/**
+ * Held-out questions to rank, one a cue; the same words in the same order whatever stands before them. None where rankings are
+ * not measured. Throws InputError where no cue has enough associates.
+ */
 export function testQuestions(culture: StudyCulture, recipe: Recipe, preamble: string | null): RankingRow[] {
-  if (!culture.rankingPrompt) return [];
+  if (!culture.rankingPrompt || !recipe.measures.has('ranking')) return [];
   const prompt = withPreamble(culture.rankingPrompt, preamble);
-  const options = { prompt, k: recipe.data.ranking, questions: 1, seed: recipe.data.seed };
-  return rankingRows(culture.norms.test, options).rows;
+  return askCues(culture.norms.test, 'test', culture, recipe, { prompt, questions: 1, seed: recipe.data.seed }).rows;
+}
+
+/** Ranking questions about a part's cues. Throws InputError where none can be asked. */
+function askCues(
+  part: Norms,
+  name: 'training' | 'test',
+  culture: Pick<StudyCulture, 'name'>,
+  { data }: Recipe,
+  options: Omit<RankingRowOptions, 'k'>,
+): RankingRows {
+  const made = rankingRows(part, { ...options, k: data.ranking });
+  if (made.rows.length > 0) return made;
+  throw new InputError(
+    `cultures (${culture.name}): no ${name} cue has ${data.ranking} associates to rank: lower ranking.`,
+  );
 }
 
 /** Where a culture's data lies. */
@@ -221,22 +238,18 @@ export async function writeCultureData(culture: StudyCulture, recipe: Recipe): P
   };
   if (stages.includes('sft-lists')) await write(paths.lists, lists);
   if (stages.includes('sft') || stages.includes('sft-ppo')) await write(paths.sft, mixed);
-  let questions = 0;
+  let asked = '';
   if (stages.some((stage) => stage.endsWith('ppo')) && culture.rankingPrompt) {
-    const options = { prompt: culture.rankingPrompt, k: data.ranking, questions: data.rankingQuestions };
-    const { rows } = rankingRows(train, { ...options, seed: data.seed });
-    if (rows.length === 0)
-      throw new InputError(
-        `cultures (${culture.name}): no training cue has ${data.ranking} associates: lower ranking.`,
-      );
+    const options = { prompt: culture.rankingPrompt, questions: data.rankingQuestions, seed: data.seed };
+    const { rows, skipped, unaskable } = askCues(train, 'training', culture, recipe, options);
     await write(paths.ranking, [rows]);
-    questions = rows.length;
+    asked = `, ${rows.length} questions for PPO (left out: ${skipped} cues with fewer than ${data.ranking} to rank, ${unaskable} associates with a comma)`;
   }
   await makeDirectory(join(args.output, 'data', culture.name));
   await writeFileAtomic(paths.test, [...normLines(test)].join(''));
   return (
     `${culture.name} (${culture.language}): ${train.cues.length} cues to train on, ${valid.cues.length} to validate, ${test.cues.length} to test; ` +
-    `${lists[0].length} rows of lists, ${mixed[0].length - lists[0].length} of rankings, ${questions} questions for PPO.`
+    `${lists[0].length} rows of lists, ${mixed[0].length - lists[0].length} of rankings${asked}.`
   );
 }
 
@@ -249,9 +262,9 @@ function mixRankings(lists: readonly object[], part: Norms, culture: StudyCultur
   const wanted = Math.round((lists.length * share) / (1 - share));
   const { rankingPrompt: prompt } = culture;
   if (wanted === 0 || !prompt) return [...lists];
-  const cues = part.cues.filter(({ responses }) => responses.length >= data.ranking).length;
-  const options = { prompt, k: data.ranking, questions: Math.ceil(wanted / Math.max(1, cues)), seed: data.seed + 1 };
-  const { rows } = rankingRows(part, options);
+  const ask = (questions: number) =>
+    rankingRows(part, { prompt, k: data.ranking, questions, seed: data.seed + 1 }).rows;
+  const rows = ask(Math.ceil(wanted / Math.max(1, ask(1).length)));
   const examples = shuffle(rows, createRandom(data.seed)).slice(0, wanted);
   return [
     ...lists,

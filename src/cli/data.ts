@@ -227,7 +227,7 @@ function rankParts(parts: readonly Norms[], language: string, args: Arguments) {
   const { ranking: k, rankingQuestions: questions, seed } = args;
   const prompt = rankingPrompt(args.prompts as 'instruct', language);
   const made = parts.map((part) => rankingRows(part, { prompt, k, questions, seed }));
-  const skipped = made.reduce((sum, part) => sum + part.skipped, 0);
+  const sum = (of: 'skipped' | 'unaskable') => made.reduce((total, part) => total + part[of], 0);
   const rows = made.map((part) => part.rows);
   if (rows.every((part) => part.length === 0))
     throw new InputError(`--ranking ${k}: no cue has so many associates: lower it.`);
@@ -235,7 +235,10 @@ function rankParts(parts: readonly Norms[], language: string, args: Arguments) {
     rows,
     choices: { ranking: k, ranking_questions: questions, ranking_prompt: prompt },
     counts: { 'ranking questions': rows.reduce((sum, part) => sum + part.length, 0) },
-    dropped: { [`cues with fewer than ${k} to rank`]: skipped },
+    dropped: {
+      [`cues with fewer than ${k} to rank`]: sum('skipped'),
+      'associates with a comma, not asked to be ranked': sum('unaskable'),
+    },
   };
 }
 

@@ -266,9 +266,9 @@ function judgeOf({ data, reward }: CheckedRun, model: OpenModel, reached: () => 
     const judged: Judgement[] = [];
     try {
       for (const { prompt, ids } of answers) {
-        const { ranking, language, cue, messages } = data.questions[prompt];
+        const { ids: _, ...question } = data.questions[prompt];
         const answer = tokenizer.decode(ids, { skipSpecials: true });
-        judged.push(await reward({ answer, ranking, language, cue, messages }));
+        judged.push(await reward({ ...question, answer }));
       }
     } catch (error) {
       throw new InputError(

@@ -1,13 +1,12 @@
 import { InputError } from '../errors.js';
-import type { RankingLanguage } from '../evaluate/ranking.js';
+import { type HumanRanking, type RankingLanguage, rankedWord } from '../evaluate/ranking.js';
 import { digestFile, readLines } from '../text/lines.js';
 import type { Message } from '../text/prompts.js';
 import { type OpenModel, requireTokenizer } from './session.js';
 
 /** A question with what people answer. */
-export interface RankingQuestion {
+export interface RankingQuestion extends HumanRanking {
   readonly messages: readonly Message[];
-  readonly ranking: readonly string[];
   readonly language: RankingLanguage;
   readonly cue: string | null;
   /** The prompt as the model takes it. */
@@ -22,7 +21,8 @@ export interface RankingData {
   readonly stats: { readonly rows: number; readonly tokens: number };
 }
 
-const shape = '{"messages": […], "ranking": [words], "language": "en" or "zh"}, with an optional "cue"';
+const shape =
+  '{"messages": […], "ranking": [words], "language": "en" or "zh"}, with an optional "cue" and "counts" of the words';
 
 /** Reads and tokenises ranking rows. Throws InputError that names file and line. */
 export async function loadRankingData(
@@ -52,7 +52,7 @@ function parseRankingRow(line: string, where: string): Omit<RankingQuestion, 'id
   } catch (error) {
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
   }
-  const { messages, ranking, language, cue = null } = (value ?? {}) as Record<string, unknown>;
+  const { messages, ranking, counts = null, language, cue = null } = (value ?? {}) as Record<string, unknown>;
   const refuse = (key: string, must: string) => new InputError(`${where}: "${key}" must be ${must}; a row is ${shape}`);
   if (!Array.isArray(messages) || messages.length === 0 || !messages.every(isMessage))
     throw refuse('messages', 'a list of {"role", "content"}');
@@ -60,10 +60,19 @@ function parseRankingRow(line: string, where: string): Omit<RankingQuestion, 'id
     throw refuse('messages', 'a question: leave out the answer at its end');
   if (!Array.isArray(ranking) || ranking.length === 0 || !ranking.every((word) => typeof word === 'string'))
     throw refuse('ranking', 'a list of words, strongest first');
-  if (new Set(ranking).size < ranking.length) throw refuse('ranking', 'a list without a word twice');
+  if (new Set(ranking.map(rankedWord)).size < ranking.length) throw refuse('ranking', 'a list without a word twice');
+  if (counts !== null && !(Array.isArray(counts) && counts.length === ranking.length && areFalling(counts)))
+    throw refuse('counts', 'a number a word of "ranking", none above the one before it, not all alike');
   if (language !== 'en' && language !== 'zh') throw refuse('language', '"en" or "zh"');
   if (cue !== null && typeof cue !== 'string') throw refuse('cue', 'text');
-  return { messages, ranking, language, cue };
+  return { messages, ranking, counts, language, cue };
+}
+
+function areFalling(counts: readonly unknown[]): counts is readonly number[] {
+  const falls = counts.every(
+    (count, i) => Number.isFinite(count) && (i === 0 || (count as number) <= (counts[i - 1] as number)),
+  );
+  return falls && (counts.length < 2 || counts[0] !== counts.at(-1));
 }
 
 function isMessage(value: unknown): value is Message {

@@ -1,4 +1,4 @@
-import { parseRanking, type RankingLanguage, strictRankingReward } from './ranking.js';
+import { type HumanRanking, parseRanking, type RankingLanguage, wholeRanking } from './ranking.js';
 import { bootstrapMean, type Estimate, mean } from './statistics.js';
 
 /** What one answer to a ranking question is worth. */
@@ -9,17 +9,14 @@ export interface RankingScore {
   readonly spearman: number | null;
 }
 
-/** Scores an answer a question: `ranking` is people's order, strongest first. */
+/** Scores an answer a question. */
 export function scoreRankings(
-  questions: readonly { readonly ranking: readonly string[]; readonly language: RankingLanguage }[],
+  questions: readonly (HumanRanking & { readonly language: RankingLanguage })[],
   answers: readonly string[],
 ): RankingScore[] {
-  return questions.map(({ ranking, language }, i) => {
-    const predicted = parseRanking(answers[i], language);
-    if (!predicted) return { parsed: false, spearman: null };
-    const known = new Set(predicted);
-    const whole = predicted.length === ranking.length && ranking.every((word) => known.has(word));
-    return { parsed: true, spearman: whole ? strictRankingReward(predicted, ranking) : null };
+  return questions.map((question, i) => {
+    const predicted = parseRanking(answers[i], question.language);
+    return { parsed: predicted !== null, spearman: predicted && wholeRanking(predicted, question) };
   });
 }
 

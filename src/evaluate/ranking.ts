@@ -1,19 +1,32 @@
 import { normalizeWord } from './association.js';
-import { spearman } from './statistics.js';
+import { averageRanks, spearman } from './statistics.js';
 
 /** Language of a ranking question; it says what the answer's headings are. */
 export type RankingLanguage = 'en' | 'zh';
 
+/** People's order of a question's words. */
+export interface HumanRanking {
+  /** Strongest first. */
+  readonly ranking: readonly string[];
+  /** How often each was given, in that order: words of one count share a rank. Null where only the order is known. */
+  readonly counts: readonly number[] | null;
+}
+
 const forms = {
   en: {
     heading: /final\s+ranking/giu,
-    entry: /\brank\s*(\d{1,4})\s*[:：.]\s*(.*?)(?=[,，;；]?\s*\brank\s*\d{1,4}\s*[:：.]|$)/gimu,
+    entry: /\brank\s*([\d０-９]{1,4})\s*[:：.]\s*(.*?)(?=[,，;；]?\s*\brank\s*[\d０-９]{1,4}\s*[:：.]|$)/gimu,
   },
   zh: {
     heading: /最终排名/gu,
-    entry: /排名\s*(\d{1,4})\s*[:：.]\s*(.*?)(?=[,，;；、]?\s*排名\s*\d{1,4}\s*[:：.]|$)/gmu,
+    entry: /排名\s*([\d０-９]{1,4})\s*[:：.]\s*(.*?)(?=[,，;；、]?\s*排名\s*[\d０-９]{1,4}\s*[:：.]|$)/gmu,
   },
 } as const;
+
+/** A word as rankings compare it: as `normalizeWord`, without emphasis, quotes and stops around it. */
+export function rankedWord(text: string): string {
+  return normalizeWord(text.replace(/^[\s*_"'“”‘’「」《》`]+|[\s*_"'“”‘’「」《》`.。,，;；]+$/gu, ''));
+}
 
 /**
  * The words of an answer's last "Final Ranking" ("最终排名"), by their "Rank n: word" ("排名n：word"); of two words
@@ -25,8 +38,9 @@ export function parseRanking(answer: string, language: RankingLanguage): string[
   if (!last) return null;
   const byRank = new Map<number, string>();
   for (const [, rank, text] of answer.slice(last.index + last[0].length).matchAll(entry)) {
-    const word = normalizeWord(text.replace(/^[\s*_"'“”‘’「」《》`]+|[\s*_"'“”‘’「」《》`.。,，;；]+$/gu, ''));
-    if (word !== '' && !byRank.has(Number(rank))) byRank.set(Number(rank), word);
+    const word = rankedWord(text);
+    const place = Number(rank.normalize('NFKC'));
+    if (word !== '' && !byRank.has(place)) byRank.set(place, word);
   }
   if (byRank.size === 0) return null;
   return [...byRank].sort(([a], [b]) => a - b).map(([, word]) => word);
@@ -35,23 +49,33 @@ export function parseRanking(answer: string, language: RankingLanguage): string[
 /**
  * ALIGN's reward of a predicted order against people's: the human ranks of the predicted words that are on the human
  * list, in predicted order, padded with K + 1 to the list's length K, correlated (Spearman, ties averaged) with 1..K.
- * −1 where nothing is left to correlate, or more words than K. It pays +0.52 for one right word out of ten: for what
- * does not, see `strictRankingReward`.
+ * −1 where nothing is left to correlate, or more words than K. As published it takes words of equal count in the list's
+ * order, and pays +0.52 for one right word out of ten: for what does neither, see `strictRankingReward`.
  */
-export function rankingReward(predicted: readonly string[], human: readonly string[]): number {
-  const rankOf = new Map(human.map((word, i) => [normalizeWord(word), i + 1]));
-  const ranks = predicted.flatMap((word) => rankOf.get(normalizeWord(word)) ?? []);
-  if (ranks.length > human.length) return -1;
-  while (ranks.length < human.length) ranks.push(human.length + 1);
+export function rankingReward(predicted: readonly string[], { ranking }: Pick<HumanRanking, 'ranking'>): number {
+  const rankOf = new Map(ranking.map((word, i) => [rankedWord(word), i + 1]));
+  const ranks = predicted.flatMap((word) => rankOf.get(rankedWord(word)) ?? []);
+  if (ranks.length > ranking.length) return -1;
+  while (ranks.length < ranking.length) ranks.push(ranking.length + 1);
   return correlateWithOrder(ranks);
 }
 
-/** Spearman's correlation of the two orders where the prediction holds every human word once and nothing else; else −1. */
-export function strictRankingReward(predicted: readonly string[], human: readonly string[]): number {
-  const rankOf = new Map(human.map((word, i) => [normalizeWord(word), i + 1]));
-  const ranks = predicted.map((word) => rankOf.get(normalizeWord(word)));
-  const complete = ranks.length === human.length && new Set(ranks).size === human.length && !ranks.includes(undefined);
-  return complete ? correlateWithOrder(ranks as number[]) : -1;
+/** `wholeRanking`, or −1 for what is none. */
+export function strictRankingReward(predicted: readonly string[], human: HumanRanking): number {
+  return wholeRanking(predicted, human) ?? -1;
+}
+
+/**
+ * Spearman's correlation of the two orders, words of one count sharing the average of their ranks, where the prediction holds
+ * every human word once and nothing else; else null.
+ */
+export function wholeRanking(predicted: readonly string[], { ranking, counts }: HumanRanking): number | null {
+  const places = averageRanks(counts ? counts.map((count) => -count) : ranking.map((_, i) => i));
+  const rankOf = new Map(ranking.map((word, i) => [rankedWord(word), places[i]]));
+  const words = predicted.map(rankedWord);
+  const whole =
+    words.length === ranking.length && new Set(words).size === words.length && words.every((word) => rankOf.has(word));
+  return whole ? correlateWithOrder(words.map((word) => rankOf.get(word)!)) : null;
 }
 
 function correlateWithOrder(ranks: readonly number[]): number {

@@ -1,11 +1,15 @@
 import { parseAssociates, precisionAtK } from './association.js';
-import { parseRanking, type RankingLanguage, rankingReward, strictRankingReward } from './ranking.js';
+import {
+  type HumanRanking,
+  parseRanking,
+  type RankingLanguage,
+  rankingReward,
+  strictRankingReward,
+} from './ranking.js';
 
 /** An answer to be scored, and what it answers. */
-export interface RewardSample {
+export interface RewardSample extends HumanRanking {
   readonly answer: string;
-  /** What people say, strongest first. */
-  readonly ranking: readonly string[];
   readonly language: RankingLanguage;
   /** Null where the row names none. */
   readonly cue: string | null;
@@ -33,9 +37,9 @@ export const rewards: Readonly<Record<'rank' | 'strict-rank' | 'coverage', Rewar
   },
 };
 
-function scoreRanking({ answer, ranking, language }: RewardSample, reward: typeof rankingReward): Score {
-  const predicted = parseRanking(answer, language);
-  return predicted ? { score: reward(predicted, ranking), parsed: true } : { score: -1, parsed: false };
+function scoreRanking(sample: RewardSample, reward: typeof strictRankingReward): Score {
+  const predicted = parseRanking(sample.answer, sample.language);
+  return predicted ? { score: reward(predicted, sample), parsed: true } : { score: -1, parsed: false };
 }
 
 /**

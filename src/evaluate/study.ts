@@ -1,7 +1,7 @@
 import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
 import { type CueScore, type HumanList, scoreAssociations } from './association.js';
 import { crossGap, listDistance, peopleGap, surveyGap } from './culture-distance.js';
-import type { RankingLanguage } from './ranking.js';
+import type { HumanRanking, RankingLanguage } from './ranking.js';
 import {
   type RankingGain,
   type RankingSummary,
@@ -45,7 +45,7 @@ export interface StudyCultureAnswers {
   readonly name: string;
   readonly language: string;
   readonly human: readonly HumanList[];
-  readonly questions: readonly { readonly ranking: readonly string[]; readonly language: RankingLanguage }[];
+  readonly questions: readonly (HumanRanking & { readonly language: RankingLanguage })[];
   readonly lexicon: Lexicon | null;
   readonly surveyed: { readonly questions: readonly SurveyQuestion[]; readonly pair: CountryPair } | null;
   readonly models: readonly StudyAnswers[];

@@ -228,7 +228,9 @@ describe('ppo refuses, before the device, in one sentence', () => {
     const row = { messages: [{ role: 'user', content: 'x' }], ranking: ['a', 'b'], language: 'en' };
     const bad: [object, RegExp][] = [
       [{ ...row, ranking: [] }, /line 2: "ranking" must be a list of words/],
-      [{ ...row, ranking: ['a', 'a'] }, /line 2: "ranking" must be a list without a word twice/],
+      [{ ...row, ranking: ['a', 'A.'] }, /line 2: "ranking" must be a list without a word twice/],
+      [{ ...row, counts: [1, 2] }, /line 2: "counts" must be a number a word/],
+      [{ ...row, counts: [2, 2] }, /line 2: "counts" must be .*not all alike/],
       [{ ...row, language: 'fr' }, /line 2: "language" must be "en" or "zh"/],
       [{ ...row, messages: [] }, /line 2: "messages" must be/],
       [{ ...row, messages: [...row.messages, { role: 'assistant', content: 'y' }] }, /line 2: .* leave out the answer/],

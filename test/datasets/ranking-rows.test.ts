@@ -31,7 +31,7 @@ it.each(['en', 'zh'] as const)(
     }
     expect(asShown).toBeLessThan(3);
     expect(new Set(rows.slice(0, 3).map(({ ranking }) => ranking.join())).size).toBe(3);
-    expect(rankingRows(train, options)).toEqual({ rows, skipped });
+    expect(rankingRows(train, options)).toEqual({ rows, skipped, unaskable: 0 });
     const cues = new Set(rows.map(({ cue }) => cue));
     expect(rankingRows(test, options).rows.some(({ cue }) => cues.has(cue))).toBe(false);
   },
@@ -54,7 +54,25 @@ it('cues with fewer than k associates are left out and counted', () => {
   expect(rows[1].messages[0].content).toMatch(/^Cue: \{cue\}\nWords: (\{cue\}\d, ){3}\{cue\}\d$/);
 });
 
+it('words are never all of one count, and none would be two words in a question', () => {
+  const counts = [5, 1, 1, 1, 1, 1, 1, 1];
+  const words = ['first', 'a', 'b', 'c', 'd', 'e', 'ship, boat', '“a”'];
+  const tied = { cue: 'tied', responses: words.map((word) => ({ word, count: 1 })) };
+  const norms = {
+    language: 'en',
+    cues: [{ cue: 'x', responses: words.map((word, i) => ({ word, count: counts[i] })) }, tied],
+  };
+  const made = rankingRows(norms, { prompt: LEXI_BASE_RANKING_PROMPTS.en, k: 2, questions: 20, seed: 1 });
+  expect(made).toMatchObject({ skipped: 1, unaskable: 2 });
+  expect(made.rows).toHaveLength(20);
+  for (const row of made.rows) {
+    expect([row.ranking[0], row.counts]).toEqual(['first', [5, 1]]);
+    expect('abcde').toContain(row.ranking[1]);
+  }
+});
+
 it.each(['en', 'zh'] as const)('an answer in the form asked for is read back: %s', (language) => {
-  const words = ['甲', 'b c', 'd'];
-  expect(strictRankingReward(parseRanking(rankingAnswer(language, words), language)!, words)).toBe(1);
+  const words = ['甲', 'b c', '“d”', 'St. e.'];
+  const answer = parseRanking(rankingAnswer(language, words), language)!;
+  expect(strictRankingReward(answer, { ranking: words, counts: null })).toBe(1);
 });

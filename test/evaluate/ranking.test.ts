@@ -11,6 +11,7 @@ const golden: GoldenReward[] = JSON.parse(readFileSync(new URL('../fixtures/rewa
 const sample = (answer: string, ranking: string[], language: 'en' | 'zh' = 'en'): RewardSample => ({
   answer,
   ranking,
+  counts: null,
   language,
   cue: 'cue',
   messages: [],
@@ -18,13 +19,13 @@ const sample = (answer: string, ranking: string[], language: 'en' | 'zh' = 'en')
 
 describe('the published reward', () => {
   it.each(golden)('of %o', async ({ input: { predicted, text, human, language }, expected }) => {
-    if (predicted) expect(rankingReward(predicted, human)).toBe(expected);
+    if (predicted) expect(rankingReward(predicted, { ranking: human })).toBe(expected);
     else expect((await rewards.rank(sample(text!, human, language))).score).toBe(expected);
   });
 });
 
 describe('the strict reward', () => {
-  const human = ['wolf', 'fur', 'moon', 'pack'];
+  const human = { ranking: ['wolf', 'fur', 'moon', 'pack'], counts: null };
   it('is the correlation of a whole ranking', () => {
     expect(strictRankingReward(['Wolf', 'fur', 'MOON', 'pack'], human)).toBe(1);
     expect(strictRankingReward(['pack', 'moon', 'fur', 'wolf'], human)).toBe(-1);
@@ -42,13 +43,29 @@ describe('the strict reward', () => {
     ])
       expect(strictRankingReward(predicted, human)).toBe(-1);
   });
+  it('lets words of one count share a rank', () => {
+    // Ranks 1, 2.5, 2.5, 4: of (1, 2.5, 2.5, 4) and (1, 2, 3, 4) Pearson's correlation is 4.5 / √(4.5 · 5).
+    const tied = { ...human, counts: [9, 4, 4, 1] };
+    for (const middle of [
+      ['fur', 'moon'],
+      ['moon', 'fur'],
+    ])
+      expect(strictRankingReward(['wolf', ...middle, 'pack'], tied)).toBeCloseTo(4.5 / Math.sqrt(4.5 * 5), 12);
+    expect(strictRankingReward(['wolf', 'moon', 'fur', 'pack'], human)).toBe(0.8);
+  });
+  it('compares words without what stands around them, on both sides', () => {
+    const quoted = { ranking: ['《红楼梦》', 'etc.', 'USA'], counts: null };
+    const answer = '最终排名：\n排名1：《红楼梦》\n排名2：etc.\n排名3：USA';
+    expect(strictRankingReward(parseRanking(answer, 'zh')!, quoted)).toBe(1);
+    expect(rankingReward(parseRanking(answer, 'zh')!, quoted)).toBe(1);
+  });
 });
 
 describe('an answer', () => {
   it('is read after its last heading, by rank, the first of equal ranks', () => {
     const text = 'Final Ranking: Rank 1: a\nFINAL RANKING\n- Rank 2 : "b c".\n*Rank 1:* **A**, Rank 3: d\nRank 2: e';
     expect(parseRanking(text, 'en')).toEqual(['a', 'b c', 'd']);
-    expect(parseRanking('最终排名：\n排名 2: 乙。\n排名１：甲，排名3：丙', 'zh')).toEqual(['乙', '丙']);
+    expect(parseRanking('最终排名：\n排名 2: 乙。\n排名１：甲，排名3：丙', 'zh')).toEqual(['甲', '乙', '丙']);
     expect(parseRanking('最终排名\n排名1：「甲」、排名2：乙', 'zh')).toEqual(['甲', '乙']);
   });
   it('without heading or ranks is none, and counted so', async () => {

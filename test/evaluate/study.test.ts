@@ -8,7 +8,11 @@ import type { SurveyAnswer, SurveyQuestion } from '../../src/evaluate/survey.js'
 import { fillPersona, withPreamble } from '../../src/text/preamble.js';
 
 const ranks = (...words: string[]) => `Final Ranking:\n${words.map((word, i) => `Rank ${i + 1}: ${word}`).join('\n')}`;
-const questions = Array.from({ length: 4 }, () => ({ ranking: ['a', 'b', 'c'], language: 'en' as const }));
+const questions = Array.from({ length: 4 }, () => ({
+  ranking: ['a', 'b', 'c'],
+  counts: null,
+  language: 'en' as const,
+}));
 
 describe('rankings', () => {
   const answers = [ranks('a', 'b', 'c'), ranks('c', 'b', 'a'), ranks('a', 'b'), 'a, b, c'];
