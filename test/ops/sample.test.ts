@@ -114,6 +114,25 @@ describe('sample', () => {
     expect(fitTail(counts, probability), String(counts)).toBeGreaterThan(1e-4);
   });
 
+  // 20,000 times a vocabulary that every lane of a workgroup has several tokens of, in both forms.
+  describe.each([true, false])('CPU form: %s', (cpu) => {
+    const vocab = 701;
+    const stride = 704;
+    const row = randomNormal(stride, 5, 2);
+    const rows = new Float32Array(total * stride).map((_, i) => row[i % stride]);
+
+    it.each<Partial<SamplingOptions>>([{ topK: 40 }, { topK: 60, topP: 0.8, temperature: 1.3 }])(
+      'draws from many tokens as the exact distribution has it: %o',
+      async (given) => {
+        const options = { ...greedySampling, temperature: 1, ...given };
+        const { probability } = distribution(row.subarray(0, vocab), options);
+        const counts = new Array(vocab).fill(0);
+        for (const { id } of (await run(options, { values: rows, vocab, stride }, { cpu })).results) counts[id]++;
+        expect(fitTail(counts, probability)).toBeGreaterThan(1e-4);
+      },
+    );
+  });
+
   it('draws by position and by token as evenly as by seed', async () => {
     // 200 equal logits, and 20,000 rows whose seeds and positions both change.
     const vocab = 200;
