@@ -31,6 +31,8 @@ export interface Chart {
 
 export interface ChartSeries {
   readonly name: string;
+  /** What people answer, not a model. */
+  readonly people?: boolean;
   /** One a value of x; null for a gap. */
   readonly values: readonly (number | null)[];
   /** Bounds of an interval around a line. */

@@ -1,10 +1,12 @@
-/** Style of the report's page: light and dark by the reader's system, one column that fits a phone. */
+/**
+ * Style of the report's page: light and dark by the reader's system, one column that fits a phone. The colours of models are
+ * those of Okabe and Ito (2008) without black and yellow, told apart by colour-blind readers too.
+ */
 export const pageStyle = `
 :root { color-scheme: light dark; --back: #ffffff; --text: #1c1f24; --faint: #5d6570; --line: #d9dde3; --panel: #f5f6f8;
-  --series: #2563a8, #d1662b, #2e8b57, #8a4fa3, #b8860b, #4a5568; }
+  --series: #0072b2, #d55e00, #009e73, #cc79a7, #e69f00, #56b4e9; }
 @media (prefers-color-scheme: dark) {
-  :root { --back: #14171c; --text: #e6e8ec; --faint: #9aa3af; --line: #343a44; --panel: #1d2128;
-    --series: #7ab3ef, #f0a06c, #78c99a, #c79be0, #e2c065, #a7b0bd; } }
+  :root { --back: #14171c; --text: #e6e8ec; --faint: #9aa3af; --line: #343a44; --panel: #1d2128; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--back); color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
@@ -24,34 +26,61 @@ figcaption { font-weight: 600; margin-bottom: .4rem; }
 pre { background: var(--panel); padding: .75rem; overflow-x: auto; font-size: .85rem; }
 `;
 
-/** Draws the charts of the page by Chart.js, and again where the system turns light or dark. */
+/** Draws the charts of the page by Chart.js, and again where the system turn light or dark. */
 export const pageScript = `
 (() => {
   const charts = JSON.parse(document.getElementById('charts').textContent);
   const canvases = [...document.querySelectorAll('canvas')];
   let drawn = [];
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const datasets = ({ type, series, x }, colors) => series.flatMap(({ name, values, low, high }, i) => {
+  /** Stripes of a colour, rising (turn 1) or falling (turn 2). */
+  const hatch = (color, turn) => {
+    const tile = document.createElement('canvas');
+    tile.width = tile.height = 8;
+    const pen = tile.getContext('2d');
+    pen.strokeStyle = color;
+    pen.lineWidth = 2.5;
+    for (const at of [-8, 0, 8]) {
+      pen.moveTo(at, turn === 1 ? 8 : 0);
+      pen.lineTo(at + 8, turn === 1 ? 0 : 8);
+    }
+    pen.stroke();
+    return pen.createPattern(tile, 'repeat');
+  };
+  /** How the models' ith series looks: every colour plain, then dashed or hatched in one way, then in another. */
+  const modelLook = (i, bars, colors) => {
     const color = colors[i % colors.length];
-    const points = (list) => type === 'line' ? list.map((y, at) => ({ x: x.values[at], y })) : list;
-    const line = { label: name, data: points(values), borderColor: color, backgroundColor: type === 'bar' ? color : color + '33',
-      borderWidth: type === 'bar' ? 0 : 2, pointRadius: values.length > 40 ? 0 : 3, pointBackgroundColor: color, spanGaps: true };
-    if (!low || !high) return [line];
-    const bound = { borderWidth: 0, pointRadius: 0, backgroundColor: color + '22', band: true };
-    return [line, { ...bound, label: name + ' low', data: points(low) }, { ...bound, label: name + ' high', data: points(high), fill: '-1' }];
-  });
+    const turn = Math.floor(i / colors.length) % 3;
+    if (!bars) return { borderColor: color, backgroundColor: color + '33', borderDash: [[], [8, 4], [2, 3]][turn] };
+    return { borderColor: color, backgroundColor: turn === 0 ? color : hatch(color, turn), borderDash: [] };
+  };
+  /** How people's ith series looks: without colour, the first filled, the second hollow. */
+  const peopleLook = (i, text) => ({ borderColor: text, backgroundColor: i % 2 === 0 ? text : 'transparent', borderDash: [] });
+  const datasets = ({ type, series, x }, colors, text) => {
+    const bars = type === 'bar';
+    const counts = { people: 0, models: 0 };
+    return series.flatMap(({ name, people, values, low, high }) => {
+      const look = people ? peopleLook(counts.people++, text) : modelLook(counts.models++, bars, colors);
+      const points = (list) => bars ? list : list.map((y, at) => ({ x: x.values[at], y }));
+      const line = { label: name, data: points(values), ...look, borderWidth: bars ? 1.5 : 2, pointRadius: values.length > 40 ? 0 : 3,
+        pointBackgroundColor: look.borderColor, spanGaps: true };
+      if (!low || !high) return [line];
+      const bound = { borderWidth: 0, pointRadius: 0, backgroundColor: look.borderColor + '22', band: true };
+      return [line, { ...bound, label: name + ' low', data: points(low) }, { ...bound, label: name + ' high', data: points(high), fill: '-1' }];
+    });
+  };
   const draw = () => {
     for (const chart of drawn) chart.destroy();
     const [text, faint, line] = ['--text', '--faint', '--line'].map(variable);
     const colors = variable('--series').split(',').map((color) => color.trim());
     drawn = charts.map((chart, i) => new Chart(canvases[i], {
       type: chart.type,
-      data: { labels: chart.type === 'bar' ? chart.x.values : undefined, datasets: datasets(chart, colors) },
+      data: { labels: chart.type === 'bar' ? chart.x.values : undefined, datasets: datasets(chart, colors, text) },
       options: {
         animation: false, responsive: true, maintainAspectRatio: false,
         interaction: { mode: 'index', intersect: false },
         plugins: {
-          legend: { labels: { color: text, boxWidth: 14, filter: (item, data) => !data.datasets[item.datasetIndex].band } },
+          legend: { labels: { color: text, boxWidth: 24, filter: (item, data) => !data.datasets[item.datasetIndex].band } },
           tooltip: { filter: (item) => !item.dataset.band },
         },
         scales: {

@@ -145,7 +145,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
       table(['dimension', 'who', 'coverage, %', 'mean', '95 % interval', 'distance', 'p', 'n'], rows),
       ...dimensions.map(({ dimension, human, runs }): ReportBlock => {
         const series = [
-          { name: 'people', medians: human.medians },
+          { name: 'people', people: true, medians: human.medians },
           ...runs.map(({ medians }, i) => ({ name: run_names[i].name, medians })),
         ];
         return { kind: 'chart', chart: histogram(`Medians of the cues: ${dimension}`, dimension, series) };
@@ -158,7 +158,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
 function histogram(
   title: string,
   name: string,
-  series: readonly { name: string; medians: readonly (number | null)[] }[],
+  series: readonly { name: string; people?: boolean; medians: readonly (number | null)[] }[],
 ): Chart {
   const bins = 10;
   const all = series.flatMap(({ medians }) => medians.filter((median) => median !== null));
@@ -176,11 +176,15 @@ function histogram(
       ),
     },
     y: { title: 'cues, %', min: 0 },
-    series: series.map(({ name: who, medians }) => {
+    series: series.map(({ name: who, people, medians }) => {
       const known = medians.filter((median) => median !== null);
       const counts = new Array<number>(bins).fill(0);
       for (const median of known) counts[bin(median)]++;
-      return { name: who, values: counts.map((count) => (known.length > 0 ? (100 * count) / known.length : 0)) };
+      return {
+        name: who,
+        people,
+        values: counts.map((count) => (known.length > 0 ? (100 * count) / known.length : 0)),
+      };
     }),
   };
 }
@@ -265,6 +269,7 @@ export function surveySection({
               ...runs.map(({ name, answers }) => ({ name, values: answers[at].shares.map((share) => 100 * share) })),
               ...countries.map((country) => ({
                 name: country,
+                people: true,
                 values: normalize(shares[country].shares).map((share) => 100 * share),
               })),
             ],
