@@ -29,32 +29,40 @@ import type { Command } from './main.js';
 import { checkJson, writeJson } from './output-file.js';
 import { writeReport } from './report.js';
 import { checkOutput } from './run-directory.js';
-import { recordBase } from './run-record.js';
+import { checkBase, recordBase } from './run-record.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel, requireTokenizer } from './session.js';
 import type { LoadedBase } from './sft.js';
+import { commandLine } from './usage.js';
 
 export const alignCommand: Command = {
   command: 'align',
   describe: 'The whole study of a recipe on one loaded base: data, SFT, PPO, measures of every model, report',
   options: alignOptions as Readonly<Record<string, Options>>,
   computes: true,
-  run: async (args) => ((await runStudy(readRecipe(args as unknown as AlignArguments))) ? 0 : 130),
+  run: async (args, given) => {
+    const recipe = readRecipe(args as unknown as AlignArguments);
+    const names = ['config', 'output', ...given].filter((name) => name !== 'resume');
+    return (await runStudy(recipe, commandLine(['align'], args, names))) ? 0 : 130;
+  },
 };
 
 /** What a recipe's study is made of, checked and read. */
 interface Study {
   readonly recipe: Recipe;
+  /** What was typed, but for --resume. */
+  readonly command: string;
   readonly model: OpenModel;
   readonly cultures: readonly StudyCulture[];
   readonly probes: readonly CultureProbes[];
 }
 
 /**
- * Conducts a recipe's study; null where it was interrupted. `beside` asks what else is asked of the loaded base, before the
+ * Conducts a recipe's study; null where it was interrupted. `command` repeats it; `beside` asks what else is asked of the loaded base, before the
  * results are written.
  */
 export async function runStudy(
   recipe: Recipe,
+  command: string,
   beside: (base: LoadedBase, cultures: readonly StudyCulture[]) => Promise<void> = async () => {},
 ): Promise<StudyResult | null> {
   const { output, resume, json } = recipe.args;
@@ -68,7 +76,7 @@ export async function runStudy(
     const cultures = await readCultures(recipe, model);
     const probes: CultureProbes[] = [];
     for (const culture of cultures) probes.push(await prepareProbes(culture, recipe, model));
-    const study = { recipe, model, cultures, probes };
+    const study = { recipe, command, model, cultures, probes };
     const began = await claimOutput(study, resume === true);
     let positions = probes.reduce((most, own) => Math.max(most, own.positions), 0);
     try {
@@ -80,7 +88,6 @@ export async function runStudy(
       if (began) await rm(output, { recursive: true, force: true });
       throw error;
     }
-    await recordBase(model); // while its files are open: every run records what base it was
     const open = await openDevice(recipe.args);
     try {
       return await conduct(study, open, positions, beside);
@@ -93,19 +100,21 @@ export async function runStudy(
 }
 
 /** A new directory (then true), or the one of the same study; study.json says of which. */
-async function claimOutput({ recipe, cultures }: Study, resume: boolean): Promise<boolean> {
+async function claimOutput({ recipe, model, cultures }: Study, resume: boolean): Promise<boolean> {
   const { output } = recipe.args;
   const files = Object.fromEntries(
     cultures.flatMap((culture) => culture.files.map(({ file, sha256 }) => [file, sha256])),
   );
-  const identity = JSON.parse(JSON.stringify({ ...recipe.identity, files })) as Record<string, unknown>;
+  const base = await recordBase(model); // while its files are open: every run records what base it was
+  const identity = JSON.parse(JSON.stringify({ ...recipe.identity, base, files })) as Record<string, unknown>;
   if (resume && (await hasFile(output, 'study.json'))) {
-    const known = JSON.parse(await readFile(join(output, 'study.json'), 'utf8')) as unknown;
+    const refuse = (what: string, mend: string): never => {
+      throw new InputError(`--resume: ${what} since the study in ${output} began: ${mend}, or name another --output.`);
+    };
+    const known = JSON.parse(await readFile(join(output, 'study.json'), 'utf8')) as Record<string, unknown>;
+    await checkBase(known.base, model, refuse);
     const changed = difference(known, identity, '');
-    if (changed !== null)
-      throw new InputError(
-        `--resume: ${changed} has changed since the study in ${output} began: restore it, or name another --output.`,
-      );
+    if (changed !== null) refuse(`${changed} has changed`, 'restore it');
     return false;
   }
   await checkOutput(output);
@@ -129,12 +138,13 @@ function difference(a: unknown, b: unknown, path: string): string | null {
 
 /** Trains and measures on one loaded base, and writes the results. */
 async function conduct(
-  { recipe, model, cultures, probes }: Study,
+  study: Study,
   open: OpenDevice,
   positions: number,
   beside: (base: LoadedBase, cultures: readonly StudyCulture[]) => Promise<void>,
 ): Promise<StudyResult | null> {
   const started = performance.now();
+  const { recipe, model, cultures, probes } = study;
   const { output } = recipe.args;
   const loaded = await loadModel(open, model, positions);
   const base: LoadedBase = { model, open, loaded };
@@ -152,7 +162,7 @@ async function conduct(
       asked.push(own);
     }
     await beside(base, cultures);
-    const { result, reported } = await writeResults(asked, { recipe, model, cultures, probes }, open);
+    const { result, reported } = await writeResults(asked, study, open);
     const lines = describe(result);
     await writeFileAtomic(join(output, 'result.txt'), `${lines.join('\n')}\n`);
     await writeJson(recipe.args.json, result);
@@ -212,7 +222,7 @@ function studyAnswers(variant: Variant, answers: Answers, culture: StudyCulture)
 /** Writes result.json, and the measures as `evaluate --json` does; gives the result, and what a report is made of. */
 async function writeResults(
   asked: readonly StudyCultureAnswers[],
-  { recipe, model, cultures }: Study,
+  { recipe, command, model, cultures }: Study,
   open: OpenDevice,
 ): Promise<{ readonly result: StudyResult; readonly reported: readonly string[] }> {
   const { output, config } = recipe.args;
@@ -224,7 +234,7 @@ async function writeResults(
   const summary = summarizeStudy(asked, settings);
   const files = [{ file: config, sha256: await digestFile(config) }, ...cultures.flatMap((culture) => culture.files)];
   const provenance = {
-    command: `npx lexalign align --config ${config} --output ${output}`,
+    command,
     created: new Date().toISOString(),
     files,
   };

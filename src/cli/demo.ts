@@ -26,6 +26,7 @@ import type { Command } from './main.js';
 import { checkSeed, modelOptions } from './options.js';
 import { jsonOption } from './output-file.js';
 import { requireTokenizer } from './session.js';
+import { commandLine } from './usage.js';
 
 const options = {
   output: { type: 'string', describe: 'Directory for data, runs and report; by default runs/demo-<time>' },
@@ -52,7 +53,7 @@ export const demoCommand: Command = {
   describe: 'Teach the embedded model word associations in a small study; show what it gained on cues it never saw',
   options,
   computes: true,
-  run: async (args) => runDemo(args as unknown as Arguments),
+  run: async (args, given) => runDemo(args as unknown as Arguments, given),
 };
 
 /** A question of a kind that lexi-base's pretraining held, with English words: what it can do without any training. */
@@ -66,11 +67,12 @@ const knownPrompt: AssociationPrompt = {
 const names: Readonly<Record<string, string>> = { en: 'English', zh: 'Mandarin' };
 
 /** The small study, and what it shows in short; gives the exit code. */
-async function runDemo(args: Arguments): Promise<number> {
+async function runDemo(args: Arguments, given: ReadonlySet<string>): Promise<number> {
   const started = performance.now();
   const recipe = demoRecipe(args);
+  const command = commandLine(['demo'], { ...args, output: recipe.args.output }, ['output', ...given]);
   let known: AssociationSummary | null = null;
-  const result = await runStudy(recipe, async ({ loaded, model }, cultures) => {
+  const result = await runStudy(recipe, command, async ({ loaded, model }, cultures) => {
     const english = cultures.find(({ language }) => language === 'en');
     if (!english) return;
     const { cues } = english.norms.test;
@@ -79,9 +81,10 @@ async function runDemo(args: Arguments): Promise<number> {
     known = summarizeAssociations(scoreAssociations(cues, texts, [5]), [5]);
   });
   if (!result) {
-    const { config, output, seed } = recipe.args;
-    if (args.language === 'both')
-      console.error(`  npx lexalign align --config ${config} --output ${output} --seed ${seed} --resume`);
+    if (args.language === 'both') {
+      const values = { ...recipe.args, resume: true };
+      console.error(`  ${commandLine(['align'], values, ['config', 'output', 'seed', 'resume'])}`);
+    }
     return 130;
   }
   if (args.json === '-') return 0;

@@ -9,6 +9,7 @@ import { digestFile } from '../text/lines.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { OpenModel } from './session.js';
+import { commandLine } from './usage.js';
 
 /** A model that is measured: the base with an adapter, or alone. */
 export interface Run {
@@ -65,17 +66,17 @@ export async function provenance(
   runs: readonly Run[],
   inputs: readonly string[],
 ): Promise<Provenance> {
-  const words = Object.entries(args).flatMap(([name, value]) =>
-    given.has(name) && name !== 'config' ? [`--${name}`, String(value)] : [],
-  );
-  const quote = (word: string) => (/^[\w./,:=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
   const adapters = runs.flatMap(({ directory }) => (directory ? [join(directory, 'adapter_model.safetensors')] : []));
   const files: { file: string; sha256: string }[] = [];
   for (const file of [...new Set([...inputs, ...adapters])]) {
     if ((await stat(file).catch(() => null))?.isFile()) files.push({ file, sha256: await digestFile(file) });
   }
   return {
-    command: ['npx', 'lexalign', 'evaluate', String(args.measure), ...words].map(quote).join(' '),
+    command: commandLine(
+      ['evaluate', String(args.measure)],
+      args,
+      [...given].filter((name) => name !== 'config'),
+    ),
     created: new Date().toISOString(),
     files,
   };

@@ -23,6 +23,7 @@ import type { Command } from './main.js';
 import { configOption } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { checkOutput } from './run-directory.js';
+import { commandLine } from './usage.js';
 
 const options = {
   input: {
@@ -142,12 +143,15 @@ async function readRun(directory: string): Promise<Part> {
   );
   const weights = join(directory, 'adapter_model.safetensors');
   if (await isFile(weights)) files.push({ file: weights, sha256: await digestFile(weights) });
-  const { command, arguments: given, started, finished, model, versions, device, result } = run;
-  const words = Object.entries(isRecord(given) ? given : {}).flatMap(([name, argument]) => toOption(name, argument));
+  const { command, arguments: given, started, finished, model, base, versions, device, result } = run;
+  const { sha256, tokenizer } = isRecord(base) ? base : {};
+  if (typeof sha256 === 'string') files.push({ file: `base ${model}: configuration, ends of every tensor`, sha256 });
+  if (typeof tokenizer === 'string') files.push({ file: `base ${model}: tokenizer`, sha256: tokenizer });
+  const options = isRecord(given) ? given : {};
   const sections = [trainingSection(basename(directory), metrics as Metrics)];
   return {
     sections: sections.filter(({ blocks }) => blocks.length > 0),
-    command: typeof command === 'string' ? ['npx lexalign', command, ...words].join(' ') : null,
+    command: typeof command === 'string' ? commandLine([command], options, Object.keys(options)) : null,
     files,
     data: {
       run: directory,
@@ -156,6 +160,7 @@ async function readRun(directory: string): Promise<Part> {
       started,
       finished,
       model,
+      base,
       versions,
       device,
       data,
@@ -175,15 +180,6 @@ function parseLine(line: string, where: string): Record<string, unknown> {
   throw new InputError(`${where} is not a JSON object`);
 }
 
-/** An option as it is typed; none for what was not given. */
-function toOption(name: string, value: unknown): string[] {
-  const option = name.replaceAll('_', '-');
-  if (value === null || value === undefined) return [];
-  if (typeof value === 'boolean') return [value ? `--${option}` : `--no-${option}`];
-  const text = String(value);
-  return [`--${option}`, /^[\w./,:+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`];
-}
-
 async function readCard(directory: string): Promise<Part> {
   const { value } = await readJsonInside(directory, 'card.json', maxJson);
   const { title, counts, inputs, outputs } = isRecord(value) ? value : {};
@@ -198,7 +194,7 @@ async function readCard(directory: string): Promise<Part> {
 
 /** The commands that repeat everything, and the digests of what went in. */
 function howMade(parts: readonly Part[]): ReportSection {
-  const commands = parts.flatMap(({ command }) => command ?? []);
+  const commands = [...new Set(parts.flatMap(({ command }) => command ?? []))];
   const digests = new Map(
     parts.flatMap(({ files }) => files.map(({ file, sha256 }) => [`${file} ${sha256}`, [file, sha256]])),
   );

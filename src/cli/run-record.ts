@@ -148,6 +148,19 @@ export function extendArguments(run: ResumedRun<unknown>): Record<string, unknow
   return { ...before, ...Object.fromEntries(changed.map((name) => [underscored(name), args[name]])) };
 }
 
+/** Calls `refuse` where the base or its tokenizer is not the one that `recordBase` recorded. */
+export async function checkBase(
+  recorded: unknown,
+  model: OpenModel,
+  refuse: (what: string, mend: string) => never,
+): Promise<void> {
+  const base = await recordBase(model);
+  const known = (recorded ?? {}) as Record<string, unknown>;
+  if (base.sha256 !== known.sha256) refuse(`the base model ${model.directory} has changed`, 'give the one it had');
+  if (base.tokenizer !== known.tokenizer)
+    refuse(`the tokenizer or chat template of ${model.directory} has changed`, 'restore it');
+}
+
 /** Throws InputError that names what of model and data is not as it was when the run began. */
 export async function checkUnchanged(
   run: ResumedRun<unknown>,
@@ -157,11 +170,7 @@ export async function checkUnchanged(
   const refuse = (what: string, mend: string): never => {
     throw new InputError(`--resume: ${what} since ${run.checkpoint.run} began: ${mend}, or start a new run.`);
   };
-  const base = await recordBase(model);
-  const known = (run.record.base ?? {}) as Record<string, unknown>;
-  if (base.sha256 !== known.sha256) refuse(`the base model ${model.directory} has changed`, 'give the one it had');
-  if (base.tokenizer !== known.tokenizer)
-    refuse(`the tokenizer or chat template of ${model.directory} has changed`, 'restore it');
+  await checkBase(run.record.base, model, refuse);
   const files = (run.record.data ?? []) as { file: string; sha256: string }[];
   const now = data.flatMap((d) => (d ? [d] : []));
   if (now.length !== files.length)

@@ -52,3 +52,22 @@ export function parseOptions<Table extends Record<string, Options>>(
     .parseSync();
   return parsed as unknown as ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string };
 }
+
+/**
+ * A command as it is typed in a shell: those of `names` that have a value in `values`, in the order of `names`; names may
+ * be written with _ for -.
+ */
+export function commandLine(
+  command: readonly string[],
+  values: Readonly<Record<string, unknown>>,
+  names: Iterable<string>,
+): string {
+  const options = [...new Set(names)].flatMap((name) => {
+    const [option, value] = [name.replaceAll('_', '-'), values[name]];
+    if (value === null || value === undefined) return [];
+    if (typeof value === 'boolean') return [value ? `--${option}` : `--no-${option}`];
+    return [`--${option}`, String(value)];
+  });
+  const quote = (word: string) => (/^[\w./,:=@+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
+  return ['npx', 'lexalign', ...command, ...options].map(quote).join(' ');
+}

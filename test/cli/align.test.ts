@@ -130,6 +130,10 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       ['USA', 'CHN'],
       ['CHN', 'USA'],
     ]);
+    expect(result.provenance.command).toBe(
+      `npx lexalign align --config ${at('recipe.yaml')} --output ${out()} --model ${at('lexi-base')} ` +
+        `--stages 'sft, sft-ppo' --ranking-share 0.25 --few-shot 2 --test-cues 3`,
+    );
     expect(result.cultures[0].affect?.map(({ dimension }) => dimension)).toEqual(['valence']);
     expect(result.cultures[1].affect).toBeNull();
     expect(result.matrix.map(({ model, cells }) => [model, cells.length])).toEqual([
@@ -168,6 +172,18 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(other.code).toBe(1);
     expect(other.stderr).toMatch(/sft\.learning-rate has changed since the study in .* began: restore it/);
     expect(readdirSync(out('adapters')).sort()).toEqual(['cn.sft', 'cn.sft-ppo', 'us.sft', 'us.sft-ppo']);
+
+    writeFileSync(at('recipe.yaml'), recipe);
+    const weights = readFileSync(at('lexi-base', 'model.safetensors'));
+    const swapped = Buffer.from(weights);
+    swapped[swapped.length - 1] ^= 1;
+    writeFileSync(at('lexi-base', 'model.safetensors'), swapped);
+    const another = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+    writeFileSync(at('lexi-base', 'model.safetensors'), weights);
+    expect(another.code).toBe(1);
+    expect(another.stderr).toBe(
+      `lexalign: --resume: the base model ${at('lexi-base')} has changed since the study in ${out()} began: give the one it had, or name another --output.`,
+    );
   });
 
   it('trains each stage once a seed, and resumes by seed', async () => {

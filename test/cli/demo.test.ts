@@ -76,6 +76,8 @@ describe.skipIf(!hasAdapter)('lexalign demo', () => {
   });
 
   it('is the study of its recipe, with the seed that is asked for', async () => {
+    const { provenance }: StudyResult = JSON.parse(readFileSync(join(output, 'result.json'), 'utf8'));
+    expect(provenance.command).toBe(`npx lexalign demo --output ${output} --seed 7 --recipe ${recipe}`);
     const model = await openModel({});
     await model.checkpoint.close();
     for (const culture of ['en-us', 'zh-cn']) {

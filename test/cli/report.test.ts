@@ -123,6 +123,8 @@ write('us/run.json', {
   command: 'sft',
   arguments: { data: 'data/us', learning_rate: 1e-5, shuffle: false, model: null },
   data: [{ file: 'data/us/train.jsonl', sha256: 'cd34' }],
+  model: 'models/tiny',
+  base: { sha256: 'ba5e', tokenizer: '70ce' },
 });
 write(
   'us/metrics.jsonl',
@@ -186,7 +188,26 @@ describe('lexalign report', () => {
     expect(text).toContain(
       'npx lexalign sft --data data/us --learning-rate 0.00001 --no-shuffle\nnpx lexalign evaluate association --seed 1\n',
     );
+    expect(text).toContain('| base models/tiny: configuration, ends of every tensor | ba5e |');
+    expect(text).toContain('| base models/tiny: tokenizer | 70ce |');
     for (const digest of ['cd34', 'ef56', '7890', 'ab12', await digestFile(files[0])]) expect(text).toContain(digest);
+  });
+
+  it('says each command once, as it is typed in a shell', async () => {
+    const own = join(directory, 'spaced');
+    mkdirSync(own);
+    write('spaced/run.json', {
+      command: 'sft',
+      arguments: { data: "my data/it's.jsonl", use_rslora: true, output: '' },
+    });
+    const to = join(directory, 'commands');
+    const made = await lexalign('report', '--input', [own, files[0], files[0]].join(','), '--output', to);
+    expect(made.code, made.stderr).toBe(0);
+    const commands = readFileSync(join(to, 'report.md'), 'utf8').split('```')[1];
+    expect(commands.trim().split('\n')).toEqual([
+      "npx lexalign sft --data 'my data/it'\\''s.jsonl' --use-rslora --output ''",
+      'npx lexalign evaluate association --seed 1',
+    ]);
   });
 
   it('holds the inputs, as JSON', () => {
