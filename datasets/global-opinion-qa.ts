@@ -1,7 +1,7 @@
 import { InputError } from '../src/errors.js';
 import type { SurveyQuestion } from '../src/evaluate/survey.js';
 import { openTable } from '../src/text/table.js';
-import { fold, requireKnown } from './participants.js';
+import { CountryChoice, fold, requireKnown } from './participants.js';
 import { parsePythonLiteral } from './python-literal.js';
 import type { SurveyInput, SurveySource } from './source.js';
 
@@ -25,10 +25,10 @@ Reference: Durmus and others (2023), Towards measuring the representation of sub
   read,
 };
 
-async function read({ files, countries }: SurveyInput) {
+async function read({ files, countries, beside }: SurveyInput) {
   const survey: SurveyQuestion[] = [];
   const seen = new Map<string, string>();
-  const wanted = new Set(countries.map(fold));
+  const choice = new CountryChoice(countries, beside);
   const dropped = {
     'no opinion options': 0,
     'questions with fewer than two options': 0,
@@ -57,7 +57,7 @@ async function read({ files, countries }: SurveyInput) {
       }
       const distributions: Record<string, { shares: number[]; n: number | null }> = {};
       for (const [country, list] of shares) {
-        if (wanted.size > 0 && !wanted.has(fold(country))) continue;
+        if (!choice.reads(country)) continue;
         if (!Array.isArray(list) || list.length !== texts.length || list.some((share) => !(Number(share) >= 0))) {
           throw new InputError(`${where}: selections of ${country} must be ${texts.length} shares, one an option`);
         }
@@ -65,7 +65,7 @@ async function read({ files, countries }: SurveyInput) {
         const sum = own.reduce((a, b) => a + b, 0);
         if (sum > 0) distributions[country] = { shares: own.map((share) => share / sum), n: null };
       }
-      if (Object.keys(distributions).length < Math.max(1, wanted.size)) {
+      if (!choice.suffice(Object.keys(distributions))) {
         dropped['questions without the countries']++;
         continue;
       }

@@ -59,6 +59,28 @@ export function requireKnown(option: string, value: string, known: Iterable<stri
   throw new InputError(`${option} ${value} is not in ${name}${some}`);
 }
 
+/** Countries of a survey: `wanted`, all where there are none, and `beside` these. */
+export class CountryChoice {
+  readonly #wanted: ReadonlySet<string>;
+  readonly #read: ReadonlySet<string>;
+
+  constructor(wanted: readonly string[], beside: readonly string[] = []) {
+    this.#wanted = new Set(wanted.map(fold));
+    this.#read = new Set([...wanted, ...beside].map(fold));
+  }
+
+  /** Whether a country's answers are read. */
+  reads(country: string): boolean {
+    return this.#wanted.size === 0 || this.#read.has(fold(country));
+  }
+
+  /** Whether those that answered a question are all that are wanted, and at least one. */
+  suffice(countries: readonly string[]): boolean {
+    const known = new Set(countries.map(fold));
+    return known.size > 0 && [...this.#wanted].every((country) => known.has(country));
+  }
+}
+
 /** Spellings that are taken for one. */
 export function fold(value: string): string {
   return value.normalize('NFKC').trim().toLowerCase();

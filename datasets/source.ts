@@ -50,8 +50,10 @@ export interface SurveySource extends Described {
 export interface SurveyInput {
   readonly files: readonly string[];
   readonly questions: string | null;
-  /** As the source spells them; empty for all. */
+  /** As the source spells them; empty for all. A question that one of them was not asked is left out. */
   readonly countries: readonly string[];
+  /** Read too, where the source has them: a question that they were not asked stays. */
+  readonly beside?: readonly string[];
 }
 
 export interface SurveyImport {

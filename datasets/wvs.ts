@@ -1,7 +1,7 @@
 import { InputError } from '../src/errors.js';
 import type { SurveyQuestion } from '../src/evaluate/survey.js';
 import { openTable } from '../src/text/table.js';
-import { fold, requireKnown } from './participants.js';
+import { CountryChoice, fold, requireKnown } from './participants.js';
 import type { SurveyInput, SurveySource } from './source.js';
 import { readQuestions } from './survey-file.js';
 
@@ -30,11 +30,11 @@ interface Answers {
   readonly counts: Map<string, number>;
 }
 
-async function read({ files, questions, countries }: SurveyInput) {
+async function read({ files, questions, countries, beside }: SurveyInput) {
   if (questions === null) throw new InputError('wvs needs --questions: the wording of the questions, see --help');
   const wordings = await readQuestions(questions);
   const ids = [...new Set(wordings.map(({ id }) => id))];
-  const wanted = new Set(countries.map(fold));
+  const choice = new CountryChoice(countries, beside);
   const seen = new Map<string, string>();
   const answers = new Map<string, Map<string, Answers>>(ids.map((id) => [id, new Map()]));
   const known = new Map(
@@ -51,7 +51,7 @@ async function read({ files, questions, countries }: SurveyInput) {
       rows++;
       const name = values[country].trim();
       seen.set(fold(name), name);
-      if (wanted.size > 0 && !wanted.has(fold(name))) continue;
+      if (!choice.reads(name)) continue;
       const share = Number(values[weight]);
       if (values[weight].trim() === '' || !(share >= 0)) {
         throw new InputError(`${file}, line ${line}: W_WEIGHT must be a number of at least 0, not "${values[weight]}"`);
@@ -80,9 +80,7 @@ async function read({ files, questions, countries }: SurveyInput) {
       const n = wording.options.reduce((total, { code }) => total + (counts.get(code) ?? 0), 0);
       if (sum > 0) distributions[name] = { shares: own.map((value) => value / sum), n };
     }
-    return Object.keys(distributions).length >= Math.max(1, wanted.size)
-      ? [{ ...wording, countries: distributions }]
-      : [];
+    return choice.suffice(Object.keys(distributions)) ? [{ ...wording, countries: distributions }] : [];
   });
   const without = wordings.length - survey.length;
   return { rows, survey, dropped: { ...dropped, 'questions that a country was not asked': without } };

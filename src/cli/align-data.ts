@@ -1,8 +1,9 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { associationRows } from '../../datasets/association-rows.js';
+import { generic } from '../../datasets/generic.js';
 import { importAssociations } from '../../datasets/import-associations.js';
 import { sources } from '../../datasets/index.js';
-import { loadMiniNorms } from '../../datasets/mini-norms.js';
+import { miniNormsFile } from '../../datasets/mini-norms.js';
 import { type Cue, type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { type RankingRow, type RankingRowOptions, type RankingRows, rankingRows } from '../../datasets/ranking-rows.js';
@@ -11,6 +12,8 @@ import { readSurvey } from '../../datasets/survey-file.js';
 import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Lexicon } from '../evaluate/affect.js';
+import { describeCounts, describeDropped } from '../evaluate/report.js';
+import type { StudyImport } from '../evaluate/study.js';
 import type { CountryPair, SurveyQuestion } from '../evaluate/survey.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { createRandom, shuffle } from '../random.js';
@@ -40,16 +43,19 @@ export interface StudyCulture extends Culture {
   readonly preambles: { readonly culture: string | null; readonly shots: string | null };
   /** Files that were read, with their SHA-256. */
   readonly files: readonly { readonly file: string; readonly sha256: string }[];
+  /** Of its norms, and of its survey where that is imported. */
+  readonly imports: readonly StudyImport[];
 }
 
 /** Reads and splits every culture's data. Throws InputError or UsageError that names the culture. */
 export async function readCultures(recipe: Recipe, model: OpenModel): Promise<StudyCulture[]> {
-  const norms: Norms[] = [];
+  const norms: ImportedNorms[] = [];
   for (const culture of recipe.cultures) norms.push(await about(culture, () => readNorms(culture)));
   const read: StudyCulture[] = [];
   for (const [i, culture] of recipe.cultures.entries()) {
-    const own = norms.filter(({ language }) => language === culture.language);
-    read.push(await about(culture, () => readCulture(culture, splitLike(norms[i], own, recipe), recipe, model)));
+    const own = norms.flatMap((other) => (other.norms.language === culture.language ? [other.norms] : []));
+    const split = () => splitLike(norms[i].norms, own, recipe);
+    read.push(await about(culture, () => readCulture(culture, split(), norms[i].counted, recipe, model)));
   }
   return read;
 }
@@ -57,6 +63,7 @@ export async function readCultures(recipe: Recipe, model: OpenModel): Promise<St
 async function readCulture(
   culture: Culture,
   norms: StudyCulture['norms'],
+  counted: StudyImport,
   recipe: Recipe,
   model: OpenModel,
 ): Promise<StudyCulture> {
@@ -81,13 +88,14 @@ async function readCulture(
     words: responses.slice(0, shotWords).map(({ word }) => word),
   }));
   const lexicon = culture.lexicons.length > 0 && measures.has('affect') ? await readRatings(culture.lexicons) : null;
+  const answers = measures.has('survey') ? await readAnswers(culture, recipe.cultures) : null;
   return {
     ...culture,
     norms,
     prompt,
     rankingPrompt: ranks ? await asked() : null,
     lexicon,
-    surveyed: measures.has('survey') ? await readAnswers(culture, recipe.cultures) : null,
+    surveyed: answers && { questions: answers.questions, pair: answers.pair },
     preambles: {
       culture: args.culturePrompt ? persona : null,
       shots: args.fewShot > 0 ? describeAssociations(heading, shots) : null,
@@ -99,16 +107,32 @@ async function readCulture(
       association,
       ranking,
     ]),
+    imports: [counted, ...(answers?.counted ? [answers.counted] : [])],
   };
 }
 
-async function readNorms({ language, associations }: Culture): Promise<Norms> {
-  if (associations === null) return loadMiniNorms(language as 'en' | 'zh');
-  const { source, input, country, nativeLanguage, responses } = associations;
-  const filter = new ParticipantFilter(country, nativeLanguage);
-  const choice = { filter, positions: parsePositions(responses) };
-  return (await importAssociations(await findFiles(input), sourceOf<AssociationSource>(source), choice, language))
-    .norms;
+interface ImportedNorms {
+  readonly norms: Norms;
+  readonly counted: StudyImport;
+}
+
+async function readNorms({ name, language, associations }: Culture): Promise<ImportedNorms> {
+  const files = await findFiles(associations?.input ?? miniNormsFile(language as 'en' | 'zh'));
+  const source = associations ? sourceOf<AssociationSource>(associations.source) : generic;
+  const filter = new ParticipantFilter(associations?.country ?? [], associations?.nativeLanguage ?? []);
+  const choice = { filter, positions: parsePositions(associations?.responses ?? '1') };
+  const { norms, counts } = await importAssociations(files, source, choice, language);
+  const { dropped, ...kept } = counts;
+  const counted = { source: associations?.source ?? 'mini-norms', files: await digests(files), counts: kept, dropped };
+  return { norms, counted: { culture: name, ...counted } };
+}
+
+/** A culture's imports as `lexalign data` tells them, a line each. */
+export function describeImports({ name, language, imports }: StudyCulture): string[] {
+  return imports.map(({ source, files, counts, dropped }) => {
+    const names = files.map(({ file }) => basename(file)).join(', ');
+    return `${name} (${language}): ${source}: ${names}: ${describeCounts(counts)}; dropped: ${describeDropped(dropped)}.`;
+  });
 }
 
 /**
@@ -140,24 +164,28 @@ async function readRatings(lexicons: readonly SourceFile[]): Promise<Lexicon> {
   );
 }
 
-async function readAnswers(culture: Culture, all: readonly Culture[]): Promise<StudyCulture['surveyed']> {
-  const { survey, country, language } = culture;
+/**
+ * A culture's questions, with what its own country, the one to compare with and, where they were asked, the countries of
+ * all other cultures answered.
+ */
+async function readAnswers({ name, language, country, survey }: Culture, all: readonly Culture[]) {
   if (survey === null || country === null) return null;
   const against = survey.against ?? all.find((other) => other.country !== null && other.country !== country)?.country;
   if (!against) throw new UsageError('survey.against is missing: name the country to compare with.');
   const pair = [country, against];
-  const whole =
-    survey.source === imported
-      ? await readSurvey(survey.input)
-      : (
-          await sourceOf<SurveySource>(survey.source).read({
-            files: await findFiles(survey.input),
-            questions: survey.questions,
-            countries: pair,
-          })
-        ).survey;
-  const { questions } = chooseLanguage(whole, language);
-  return { questions, pair: choosePair(questions, pair.join(','), survey.input) };
+  const { source, input, questions: wording } = survey;
+  const choose = (whole: readonly SurveyQuestion[]) => {
+    const { questions } = chooseLanguage(whole, language);
+    return { questions, pair: choosePair(questions, pair.join(','), input) };
+  };
+  if (source === imported) return { ...choose(await readSurvey(input)), counted: null };
+  const files = await findFiles(input);
+  const beside = all.flatMap((other) => other.country ?? []);
+  const read = await sourceOf<SurveySource>(source).read({ files, questions: wording, countries: pair, beside });
+  const chosen = choose(read.survey);
+  const counts = { rows: read.rows, questions: chosen.questions.length };
+  const { dropped } = read;
+  return { ...chosen, counted: { culture: name, source, files: await digests([...files, wording]), counts, dropped } };
 }
 
 function sourceOf<Kind>(name: string): Kind {

@@ -9,7 +9,14 @@ import { cultureResults } from '../evaluate/study-results.js';
 import { studyTables } from '../evaluate/study-tables.js';
 import { hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { digestFile } from '../text/lines.js';
-import { dataPaths, readCultures, type StudyCulture, testQuestions, writeCultureData } from './align-data.js';
+import {
+  dataPaths,
+  describeImports,
+  readCultures,
+  type StudyCulture,
+  testQuestions,
+  writeCultureData,
+} from './align-data.js';
 import {
   type Answers,
   adapterPath,
@@ -81,6 +88,7 @@ export async function runStudy(
     let positions = probes.reduce((most, own) => Math.max(most, own.positions), 0);
     try {
       for (const culture of cultures) {
+        for (const line of describeImports(culture)) console.log(line);
         console.log(await writeCultureData(culture, recipe));
         positions = Math.max(positions, await checkTraining(culture, recipe, model));
       }
@@ -243,7 +251,8 @@ async function writeResults(
     language: asked.map(({ language }) => language).join(', '),
     provenance,
   };
-  const result: StudyResult = { ...common, measure: 'study', device: open.describe, ...summary };
+  const imports = cultures.flatMap((culture) => culture.imports);
+  const result: StudyResult = { ...common, measure: 'study', device: open.describe, imports, ...summary };
   const reported = [join(output, 'result.json')];
   await writeFileAtomic(reported[0], `${JSON.stringify(result, null, 2)}\n`);
   for (const [i, culture] of asked.entries()) {

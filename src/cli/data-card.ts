@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { describeCounts, describeDropped } from '../evaluate/report.js';
 import { writeFileAtomic } from '../formats/files.js';
 
 /** What an imported data set is made of. */
@@ -39,13 +40,10 @@ export async function writeDataCard(
 const show = (n: number) => n.toLocaleString('en-US');
 
 function summary({ source, inputs, counts, dropped, split }: DataCard): string[] {
-  const all = Object.entries(dropped).filter(([, n]) => n > 0);
   return [
     `${source}: ${inputs.map(({ file }) => file).join(', ')}`,
-    `  ${Object.entries(counts)
-      .map(([name, n]) => `${show(n)} ${name}`)
-      .join(', ')}`,
-    `  dropped: ${all.map(([reason, n]) => `${show(n)} ${reason}`).join(', ') || 'nothing'}`,
+    `  ${describeCounts(counts)}`,
+    `  dropped: ${describeDropped(dropped)}`,
     ...split.map(({ name, cues, rows }) => `  ${name}: ${show(cues)} cues, ${show(rows)} rows`),
   ];
 }

@@ -8,6 +8,7 @@ import { toHtml } from '../evaluate/report-html.js';
 import {
   affectSection,
   associationSection,
+  importsSection,
   type Metrics,
   rankingSection,
   sideEffectsSection,
@@ -103,7 +104,7 @@ async function readResult(file: string): Promise<Part> {
   }
   let sections: ReportSection[];
   try {
-    sections = [section(result)];
+    sections = sectionsOf(result);
   } catch (error) {
     // A file cut or edited by hand: the figures that a section needs are not there.
     throw new InputError(
@@ -114,12 +115,12 @@ async function readResult(file: string): Promise<Part> {
   return { sections, command: provenance.command, files: [own, ...provenance.files], data: result };
 }
 
-function section(result: EvaluationResult): ReportSection {
-  if (result.measure === 'association') return associationSection(result);
-  if (result.measure === 'ranking') return rankingSection(result);
-  if (result.measure === 'affect') return affectSection(result);
-  if (result.measure === 'study') return studySection(result);
-  return result.measure === 'survey' ? surveySection(result) : sideEffectsSection(result);
+function sectionsOf(result: EvaluationResult): ReportSection[] {
+  if (result.measure === 'association') return [associationSection(result)];
+  if (result.measure === 'ranking') return [rankingSection(result)];
+  if (result.measure === 'affect') return [affectSection(result)];
+  if (result.measure === 'study') return [importsSection(result), studySection(result)];
+  return [result.measure === 'survey' ? surveySection(result) : sideEffectsSection(result)];
 }
 
 /** Largest run.json and card.json that is read. */

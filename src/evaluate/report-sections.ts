@@ -1,5 +1,6 @@
 import { normalizeWord } from './association.js';
 import { normalize } from './distribution.js';
+import { describeCounts, describeDropped } from './report.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
 import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult, SurveyResult } from './result.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
@@ -375,6 +376,17 @@ export function trainingSection(name: string, metrics: Metrics): ReportSection {
 
 function table(head: readonly string[], rows: readonly (readonly Cell[])[]): ReportBlock {
   return { kind: 'table', head, rows };
+}
+
+/** What a study's data was, and what its import left out. */
+export function importsSection({ imports }: StudyResult): ReportSection {
+  const rows = imports.flatMap(({ culture, source, files, counts, dropped }) =>
+    files.map(({ file, sha256 }, i) => {
+      const told = [culture, source, describeCounts(counts), describeDropped(dropped)];
+      return [...(i === 0 ? told : told.map(() => '')), file, sha256];
+    }),
+  );
+  return { title: 'Data', blocks: [table(['culture', 'source', 'read', 'left out', 'file', 'SHA-256'], rows)] };
 }
 
 /** The tables of a study: every culture's models, models by cultures, and how far these are apart. */

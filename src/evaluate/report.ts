@@ -115,6 +115,18 @@ export function formatComparisons(comparisons: readonly Comparison[]): string[] 
   return alignColumns(rows, 2);
 }
 
+/** What an import counted, in words: "1,200 rows, 300 cues". */
+export function describeCounts(counts: Readonly<Record<string, number>>): string {
+  return Object.entries(counts)
+    .map(([name, n]) => `${n.toLocaleString('en-US')} ${name}`)
+    .join(', ');
+}
+
+/** What an import left out and why, in words. */
+export function describeDropped(dropped: Readonly<Record<string, number>>): string {
+  return describeCounts(Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0))) || 'nothing';
+}
+
 /** Lines of equally wide columns, the first `left` of them flush left, the others right. */
 export function alignColumns(rows: readonly (readonly string[])[], left: number): string[] {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));

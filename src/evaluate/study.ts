@@ -101,10 +101,22 @@ export interface CultureDistance {
   };
 }
 
+/** What importing a culture's norms or survey counted and left out. */
+export interface StudyImport {
+  readonly culture: string;
+  /** As `lexalign data` calls it, or mini-norms. */
+  readonly source: string;
+  readonly files: readonly { readonly file: string; readonly sha256: string }[];
+  readonly counts: Readonly<Record<string, number>>;
+  /** Responses, rows or questions by why they were left out. */
+  readonly dropped: Readonly<Record<string, number>>;
+}
+
 /** The `result.json` of `lexalign align`. */
 export interface StudyResult extends Common {
   readonly measure: 'study';
   readonly device: string;
+  readonly imports: readonly StudyImport[];
   readonly ks: readonly number[];
   readonly cultures: readonly StudyCultureResult[];
   /** P@K own − other list, at the first K, of the base and of each culture's last adapter on each culture's people. */

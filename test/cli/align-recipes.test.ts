@@ -6,6 +6,7 @@ import { readCultures } from '../../src/cli/align-data.js';
 import { type AlignArguments, alignOptions, readRecipe } from '../../src/cli/align-recipe.js';
 import { readConfigFile } from '../../src/cli/config-file.js';
 import { openModel } from '../../src/cli/session.js';
+import { summarizeStudy } from '../../src/evaluate/study.js';
 import { root } from './run.js';
 import { lexalign, makeWorkplace } from './sft-helpers.js';
 
@@ -252,6 +253,72 @@ data: {split: "60,10,30"}`;
       expect(a.norms.train.cues[0].responses[0].word).toBe('a1');
       expect(b.norms.train.cues[0].responses[0].word).toBe('b1');
       expect(a.preambles.culture).toBe('Answer as someone from A would.');
+      const rows = { rows: 80, cues: 40, responses: 80, types: 2, pairs: 80 };
+      expect(a.imports).toMatchObject([
+        { culture: 'a', source: 'generic', files: [{ file: at('a.csv') }], counts: rows },
+      ]);
+    } finally {
+      await model.checkpoint.close();
+    }
+  });
+});
+
+describe('the survey of three cultures', () => {
+  it('has answers of all their countries, and is not cut to what all were asked', async () => {
+    const question = (id: string) => ({
+      ...{ id, language: 'en', question: `${id}?` },
+      options: [1, 2].map((code) => ({ code, text: `option ${code}` })),
+    });
+    writeFileSync(at('questions.jsonl'), ['Q1', 'Q2'].map((id) => `${JSON.stringify(question(id))}\n`).join(''));
+    // CCC was not asked Q2; of DDD nobody reads.
+    const answers = ['AAA,1,1,1', 'AAA,1,1,2', 'BBB,1,2,2', 'CCC,1,1,-4', 'CCC,1,2,-4', 'DDD,1,1,1'];
+    writeFileSync(at('wvs.csv'), `B_COUNTRY_ALPHA,W_WEIGHT,Q1,Q2\n${answers.join('\n')}\n`);
+    const survey = `{source: wvs, input: ${at('wvs.csv')}, questions: ${at('questions.jsonl')}}`;
+    const text = `align: {output: ${at('out')}, few_shot: 0}
+cultures:
+${['AAA', 'BBB', 'CCC'].map((name) => `  - {name: ${name}, language: en, country: ${name}, associations: mini-norms, survey: ${survey}}`).join('\n')}
+`;
+    const model = await openModel({});
+    try {
+      const cultures = await readCultures(readRecipe(argumentsOf(recipe('three.yaml', text))), model);
+      expect(cultures.map(({ surveyed }) => surveyed?.pair)).toEqual([
+        ['AAA', 'BBB'],
+        ['BBB', 'AAA'],
+        ['CCC', 'AAA'],
+      ]);
+      const [first, second, third] = cultures.map(({ surveyed }) => surveyed?.questions ?? []);
+      const told = {
+        name: 'base',
+        seed: null,
+        adapter: null,
+        of: null,
+        lists: cultures[0].norms.test.cues.map(() => ''),
+      };
+      const { distances } = summarizeStudy(
+        cultures.map(({ name, language, norms, surveyed }) => ({
+          ...{ name, language, human: norms.test.cues, questions: [], lexicon: null, surveyed },
+          models: [null, 'AAA', 'BBB', 'CCC'].map((of) => ({
+            ...{ ...told, id: `${of}`, of },
+            ...{ rankings: null, survey: null, sideEffects: null },
+          })),
+        })),
+        { ks: [1], highTension: 1, seed: 42 },
+      );
+      expect(distances.map(({ cultures: pair, survey: { people } }) => [pair.join(' '), people?.n])).toEqual([
+        ['AAA BBB', 2],
+        ['AAA CCC', 1],
+        ['BBB CCC', 1],
+      ]);
+      for (const questions of [first, second])
+        expect(questions.map(({ countries }) => Object.keys(countries))).toEqual([
+          ['AAA', 'BBB', 'CCC'],
+          ['AAA', 'BBB'],
+        ]);
+      expect(third.map(({ id }) => id)).toEqual(['Q1']);
+      const [norms, asked] = cultures[2].imports;
+      expect(norms).toMatchObject({ source: 'mini-norms', counts: { rows: 6025, cues: 360, pairs: 6025 } });
+      expect(asked).toMatchObject({ source: 'wvs', counts: { rows: 6, questions: 1 } });
+      expect(asked.dropped['questions that a country was not asked']).toBe(1);
     } finally {
       await model.checkpoint.close();
     }

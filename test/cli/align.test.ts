@@ -148,7 +148,10 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(readFileSync(out('result.txt'), 'utf8')).toContain('associations in prompt');
     expect(existsSync(out('report', 'report.html'))).toBe(true);
     const report = readFileSync(out('report', 'report.md'), 'utf8');
-    for (const title of ['The study', 'Associations (zh)', 'Survey (en)', 'Side effects', 'sft-ppo'])
+    const imported = /^us \(en\): mini-norms: en-us\.tsv: (6,025 rows, 360 cues, .*); dropped: nothing\.$/m;
+    const [, counts] = imported.exec(finished.stdout) ?? [];
+    expect(report).toContain(`| us | mini-norms | ${counts} | nothing |`);
+    for (const title of ['Data', 'The study', 'Associations (zh)', 'Survey (en)', 'Side effects', 'sft-ppo'])
       expect(report).toContain(title);
   });
 

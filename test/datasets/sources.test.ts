@@ -249,6 +249,13 @@ describe('surveys', () => {
       AAA: { shares: [2 / 5.5, 3.5 / 5.5], n: 3 },
       CCC: { shares: [1, 0], n: 1 },
     });
+    const beside = ['bbb', 'ZZZ']; // BBB has no answer to Q2, and nobody is from ZZZ
+    const more = await wvs.read({ files: [file], questions: questions(), countries: ['AAA'], beside });
+    expect(more.survey.map(({ countries }) => Object.keys(countries))).toEqual([
+      ['AAA', 'BBB'],
+      ['AAA', 'BBB'],
+      ['AAA'],
+    ]);
   });
 
   test.each<[RegExp, string[], string[]]>([
