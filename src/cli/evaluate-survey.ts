@@ -7,6 +7,7 @@ import type { Estimate } from '../evaluate/statistics.js';
 import {
   type CountryPair,
   compareSurveys,
+  massPercent,
   type SurveyAnswer,
   type SurveyChange,
   type SurveyQuestion,
@@ -207,9 +208,11 @@ function formatSurvey(
       ]);
     }
   }
-  const { mass, order_effect } = summaries[0].all;
   return [
     ...alignColumns(rows, 2),
-    `${names[0]}: the options hold ${(100 * mass.mean).toPrecision(2)} % of the model's probability; order and labels move ${(100 * order_effect.mean).toFixed(1)} % of the shares.`,
+    ...summaries.map(
+      ({ all }, i) =>
+        `${names[i]}: the options hold ${massPercent(all)} % of the model's probability; order and labels move ${(100 * all.order_effect.mean).toFixed(1)} % of the shares.`,
+    ),
   ];
 }

@@ -6,7 +6,7 @@ import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult,
 import type { Estimate, SignedRankTest } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
-import type { SurveySubset } from './survey.js';
+import { massPercent, type SurveySubset } from './survey.js';
 
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
@@ -208,7 +208,7 @@ export function surveySection({
   const three = (value: number) => value.toFixed(3);
   const rows = subsets.flatMap(([subset, title]) =>
     runs.map(({ name, summaries }) => {
-      const { n, countries: own, difference, closer } = summaries[subset];
+      const { n, countries: own, difference, closer, order_effect } = summaries[subset];
       const each = own.flatMap(({ emd, js, same_mode }) => [three(emd.mean), three(js.mean), percent(same_mode.mean)]);
       const emd = difference.emd;
       return [
@@ -218,6 +218,8 @@ export function surveySection({
         signed(emd.mean, 3),
         interval(emd, (v) => signed(v, 3)),
         `${closer.emd.first} : ${closer.emd.second}`,
+        massPercent(summaries[subset]),
+        percent(order_effect.mean),
         String(n),
       ];
     }),
@@ -234,13 +236,12 @@ export function surveySection({
       String(emd.n),
     ]),
   );
-  const [{ name, summaries }] = runs;
   return {
     title: `Survey (${language}): ${countries.join(' and ')}`,
     blocks: [
       {
         kind: 'text',
-        text: `${questions.length} questions asked of ${model}, options in every rotation and format. In the answers of "${name}" the options hold ${(100 * summaries.all.mass.mean).toPrecision(2)} % of the probability, and order and labels move ${percent(summaries.all.order_effect.mean)} % of the shares. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+        text: `${questions.length} questions asked of ${model}, options in every rotation and format. Options: the share of a model's probability that they hold at all; order: how much of the shares their order and labels move. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
       },
       table(
         [
@@ -250,6 +251,8 @@ export function surveySection({
           'EMD difference',
           '95 % interval',
           `closer ${countries.join(' : ')}`,
+          'options, %',
+          'order, %',
           'n',
         ],
         rows,

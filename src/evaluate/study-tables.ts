@@ -1,6 +1,7 @@
 import type { Estimate } from './statistics.js';
 import { type CultureDistance, type StudyCultureResult, type StudyResult, titleOf } from './study.js';
 import type { SeedsMeasureName } from './study-seeds.js';
+import { massPercent } from './survey.js';
 
 /** A table of a study, for the terminal and the report alike. */
 export interface StudyTable {
@@ -122,12 +123,15 @@ function surveyTable({ name, language, variants, countries }: StudyCultureResult
   return [
     {
       title: `${name} (${language}): survey, distance to ${own} and ${other}`,
-      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired.`,
-      head: ['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval', 'n'],
+      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired; options: share of a model's probability that they hold at all; order: how much of the shares their order and labels move.`,
+      head: [
+        ...['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval'],
+        ...['options, %', 'order, %', 'n'],
+      ],
       rows: (['all', 'emd'] as const).flatMap((subset) =>
         variants.flatMap(({ survey, surveyChange, ...model }) => {
           if (!survey) return [];
-          const { countries: distances, closer, n } = survey[subset];
+          const { countries: distances, closer, order_effect, n } = survey[subset];
           const toward = cells(surveyChange?.[subset].toward[0].emd, (value) => signed(value, 3));
           const both = `${closer.emd.first} / ${closer.emd.second}`;
           return [
@@ -137,6 +141,8 @@ function surveyTable({ name, language, variants, countries }: StudyCultureResult
               ...distances.map(({ emd }) => three(emd.mean)),
               both,
               ...toward,
+              massPercent(survey[subset]),
+              percent(order_effect.mean),
               String(n),
             ],
           ];

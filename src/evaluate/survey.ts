@@ -120,6 +120,12 @@ export interface SurveySummary {
   >;
 }
 
+/** How much of the model's probability the options hold, in percent: of a base model it may be very little. */
+export function massPercent({ mass }: SurveySummary): string {
+  const percent = 100 * mass.mean;
+  return percent >= 0.1 || percent === 0 ? percent.toFixed(1) : percent.toPrecision(2);
+}
+
 export function summarizeSurvey(
   questions: readonly SurveyQuestion[],
   answers: readonly SurveyAnswer[],

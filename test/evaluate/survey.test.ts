@@ -6,6 +6,7 @@ import { surveyExamples, surveyTries } from '../../src/evaluate/score-survey.js'
 import {
   averageTries,
   highTension,
+  massPercent,
   type SurveyAnswer,
   type SurveyQuestion,
   summarizeSurvey,
@@ -32,6 +33,12 @@ const question = (here: number[], there: number[], id = 'Q'): SurveyQuestion => 
   countries: { Here: { shares: here, n: 9 }, There: { shares: there, n: null } },
 });
 const answer = (...shares: number[]): SurveyAnswer => ({ shares, mass: 0.5, orderEffect: 0 });
+
+test('the mass of the options is told however little it is', () => {
+  const told = (mass: number) =>
+    massPercent(summarizeSurvey([question([1, 0], [0, 1])], [{ ...answer(1, 0), mass }], ['Here', 'There']));
+  expect([1, 0.997, 0.5, 0.00001234, 0].map(told)).toEqual(['100.0', '99.7', '50.0', '0.0012', '0.0']);
+});
 
 test('tries are normalised each, then averaged; mass and effect of order are told', () => {
   const { shares, mass, orderEffect } = averageTries([
