@@ -51,6 +51,8 @@ export interface Variant {
   readonly preamble: string | null;
   /** The other culture whose adapter it is, of which lists alone are asked; null for the culture's own models. */
   readonly of: string | null;
+  /** Name of the training that it went on from. */
+  readonly startedFrom?: string;
 }
 
 /** What a variant gave, as it came; null for what is not measured of it. */
@@ -104,6 +106,7 @@ export function variantsOf(culture: StudyCulture, all: readonly StudyCulture[], 
       name: stageNames[training.stage],
       seed: several ? training.seed : null,
       adapter: adapterPath(recipe, culture, training),
+      ...(training.stage === 'sft-ppo' ? { startedFrom: stageNames.sft } : {}),
     })),
     ...all
       .filter((other) => other !== culture)

@@ -212,7 +212,7 @@ async function askCulture(
 }
 
 function studyAnswers(variant: Variant, answers: Answers, culture: StudyCulture): StudyAnswers {
-  const { id, name, seed, adapter, of } = variant;
+  const { id, name, seed, adapter, of, startedFrom } = variant;
   const { lists, rankings, survey, sideEffects } = answers;
   return {
     id,
@@ -220,6 +220,7 @@ function studyAnswers(variant: Variant, answers: Answers, culture: StudyCulture)
     seed,
     adapter,
     of: of ?? (adapter ? culture.name : null),
+    startedFrom,
     lists,
     rankings,
     survey: survey?.answers ?? null,

@@ -1,5 +1,5 @@
 import type { Estimate } from './statistics.js';
-import { type CultureDistance, type StudyCultureResult, type StudyResult, titleOf } from './study.js';
+import { type CultureDistance, type StudyCultureResult, type StudyResult, type StudyStep, titleOf } from './study.js';
 import type { SeedsMeasureName } from './study-seeds.js';
 import { massPercent } from './survey.js';
 
@@ -40,45 +40,57 @@ export function studyTables(study: Pick<StudyResult, 'ks' | 'cultures' | 'matrix
   return study.cultures.length > 1 ? [...tables, matrixTable(study), distanceTable(study.distances)] : tables;
 }
 
-function associationTable({ name, language, cues, variants }: StudyCultureResult, k: number): StudyTable {
+function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
   return {
     title: `${name} (${language}): associations of ${cues} held-out cues`,
-    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base, paired, in points.`,
+    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points.`,
     head: ['model', `P@${k}`, 'own − other', 'gain', '95 % interval', 'Spearman', 'n', 'refused'],
-    rows: variants.map(({ association, gains, ...model }) => {
-      const [{ own, other }] = association.precision;
-      return [
-        titleOf(model),
-        percent(own.mean),
-        points(own.mean - other.mean),
-        ...cells(gains?.[0].aboveOther, points),
-        cells(association.spearman, three)[0],
-        String(association.spearman?.n ?? 0),
-        String(association.refused),
-      ];
-    }),
+    rows: [
+      ...variants.map(({ association, gains, ...model }) => {
+        const [{ own, other }] = association.precision;
+        return [
+          titleOf(model),
+          percent(own.mean),
+          points(own.mean - other.mean),
+          ...cells(gains?.[0].aboveOther, points),
+          cells(association.spearman, three)[0],
+          String(association.spearman?.n ?? 0),
+          String(association.refused),
+        ];
+      }),
+      ...steps.map((step) => [titleOfStep(step), none, none, ...cells(step.aboveOther[0], points), none, none, none]),
+    ],
   };
 }
 
-function rankingTable({ name, language, variants }: StudyCultureResult): StudyTable[] {
+/** Of a row of what a training gained over the one before; with several seeds it is a mean over them. */
+function titleOfStep({ name, startedFrom, aboveOther }: StudyStep): string {
+  return `${name} over ${startedFrom}${aboveOther[0].seeds.length > 1 ? ', all seeds' : ''}`;
+}
+
+function rankingTable({ name, language, variants, steps }: StudyCultureResult): StudyTable[] {
   const ranked = variants.flatMap(({ ranking, rankingGain, ...model }) =>
     ranking ? [{ model: titleOf(model), ranking, rankingGain }] : [],
   );
   if (ranked.length === 0) return [];
+  const rate = (value: number) => signed(value, 3);
   return [
     {
       title: `${name} (${language}): rankings, one question a held-out cue (n = ${ranked[0].ranking.parsed.n})`,
-      note: 'Read: answers with a ranking; whole: every word once and no other; Spearman over whole rankings alone; reward: Spearman, −1 for what is not whole; its gain over the base, paired.',
+      note: 'Read: answers with a ranking; whole: every word once and no other; Spearman over whole rankings alone; reward: Spearman, −1 for what is not whole; its gain over the base or another model, paired.',
       head: ['model', 'read, %', 'whole, %', 'Spearman', '95 % interval', 'n', 'reward', 'gain', '95 % interval'],
-      rows: ranked.map(({ model, ranking, rankingGain }) => [
-        model,
-        percent(ranking.parsed.mean),
-        percent(ranking.whole.mean),
-        ...cells(ranking.spearman, three),
-        String(ranking.spearman?.n ?? 0),
-        three(ranking.reward.mean),
-        ...cells(rankingGain?.reward, (value) => signed(value, 3)),
-      ]),
+      rows: [
+        ...ranked.map(({ model, ranking, rankingGain }) => [
+          model,
+          percent(ranking.parsed.mean),
+          percent(ranking.whole.mean),
+          ...cells(ranking.spearman, three),
+          String(ranking.spearman?.n ?? 0),
+          three(ranking.reward.mean),
+          ...cells(rankingGain?.reward, rate),
+        ]),
+        ...steps.map((step) => [titleOfStep(step), ...new Array(6).fill(none), ...cells(step.reward, rate)]),
+      ],
     },
   ];
 }

@@ -4,15 +4,17 @@ import { crossGap, listDistance, peopleGap, surveyGap } from './culture-distance
 import type { HumanRanking, RankingLanguage } from './ranking.js';
 import {
   type RankingGain,
+  type RankingScore,
   type RankingSummary,
   rankingGain,
+  rewardOf,
   scoreRankings,
   summarizeRankings,
 } from './ranking-summary.js';
 import { type AssociationGain, type AssociationSummary, associationGains, summarizeAssociations } from './report.js';
 import type { Common } from './result.js';
 import { type SideEffects, sideEffectChange, summarizeSideEffects, type TextScore } from './side-effects.js';
-import { bootstrapSeeds, type Estimate } from './statistics.js';
+import { bootstrapSeeds, type Estimate, type SeedEstimate } from './statistics.js';
 import { type SeedsSummary, summarizeSeeds } from './study-seeds.js';
 import {
   type CountryPair,
@@ -34,6 +36,8 @@ export interface StudyAnswers {
   readonly adapter: string | null;
   /** The culture whose adapter it is; null for the base, with or without a prompt. */
   readonly of: string | null;
+  /** Name of the training that it went on from, where it did. */
+  readonly startedFrom?: string;
   readonly lists: readonly string[];
   readonly rankings: readonly string[] | null;
   readonly survey: readonly SurveyAnswer[] | null;
@@ -73,11 +77,22 @@ export interface StudyVariant {
   readonly sideEffectChange: ReturnType<typeof sideEffectChange> | null;
 }
 
+/** What a training gained over the one that it went on from, on the same cues, paired; a mean over seeds where there are several. */
+export interface StudyStep {
+  readonly name: string;
+  readonly startedFrom: string;
+  /** P@K own − other list, for each K. */
+  readonly aboveOther: readonly SeedEstimate[];
+  /** Of rankings; null where they are not asked. */
+  readonly reward: SeedEstimate | null;
+}
+
 export interface StudyCultureResult {
   readonly name: string;
   readonly language: string;
   readonly cues: number;
   readonly variants: readonly StudyVariant[];
+  readonly steps: readonly StudyStep[];
   /** Runs in the order of `variants`; null without a lexicon. */
   readonly affect: readonly AffectSummary[] | null;
   /** Own country first; null without a survey. */
@@ -185,10 +200,41 @@ function summarizeCulture(
     language,
     cues: human.length,
     variants,
+    steps: summarizeSteps(own, scores, ranked, ks, seed),
     affect: lexicon && summarizeAffect(words, lists, lexicon, seed),
     countries: surveyed?.pair ?? null,
     seeds: summarizeSeeds({ ...culture, models: own }, scores, { ks, highTension, seed }),
   };
+}
+
+function summarizeSteps(
+  models: readonly StudyAnswers[],
+  scores: readonly (readonly CueScore[])[],
+  ranked: readonly (readonly RankingScore[] | null)[],
+  ks: readonly number[],
+  seed: number,
+): StudyStep[] {
+  const names = new Set(models.flatMap(({ name, startedFrom }) => (startedFrom ? [name] : [])));
+  return [...names].map((name) => {
+    const pairs = [...models.keys()].flatMap((after) => {
+      const { startedFrom, seed: trained } = models[after];
+      if (models[after].name !== name) return [];
+      return [[models.findIndex((one) => one.name === startedFrom && one.seed === trained), after] as const];
+    });
+    const above = (k: number) => (score: CueScore) => score.precision[k] - score.otherPrecision[k];
+    const rewards = pairs.flatMap(([before, after]) => {
+      const [from, to] = [ranked[before], ranked[after]];
+      return from && to ? [to.map((score, i) => rewardOf(score) - rewardOf(from[i]))] : [];
+    });
+    const gains = (k: number) =>
+      pairs.map(([before, after]) => scores[after].map((score, i) => above(k)(score) - above(k)(scores[before][i])));
+    return {
+      name,
+      startedFrom: models[pairs[0][0]].name,
+      aboveOther: ks.map((_, k) => bootstrapSeeds(gains(k), seed)),
+      reward: rewards.length > 0 ? bootstrapSeeds(rewards, seed) : null,
+    };
+  });
 }
 
 /** Places of a culture's last adapter, one a seed, among the models that were asked about another, or the same. */

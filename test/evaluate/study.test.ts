@@ -174,6 +174,25 @@ describe('a study', () => {
     expect(us.variants[1].rankingGain?.reward.mean).toBeCloseTo((0 + 0.5) / 2, 12);
   });
 
+  it('tells what a training gained over the one that it went on from, paired', () => {
+    const trained = [
+      model('base', null, ['x', 'y']),
+      model('sft', 'us', ['blood', 'wave']),
+      { ...model('sft-ppo', 'us', ['blood', 'y']), startedFrom: 'sft', rankings: [ranks('b', 'a', 'c'), ''] },
+    ];
+    const stepped = summarizeStudy([culture('us', trained)], settings);
+    const [step] = stepped.cultures[0].steps;
+    expect(step).toMatchObject({ name: 'sft-ppo', startedFrom: 'sft' });
+    // From both words to one of two; rewards from 1 and −0.5 to 0.5 and −1.
+    expect(step.aboveOther).toMatchObject([{ mean: -0.5, low: -1, high: 0, n: 2 }]);
+    expect(step.reward).toMatchObject({ mean: -0.5, low: -0.5, high: -0.5, n: 2 });
+    const [association, ranking] = studyTables(stepped);
+    expect(association.rows.at(-1)).toEqual(['sft-ppo over sft', '–', '–', '-50.0', '[-100.0, 0.0]', '–', '–', '–']);
+    expect(ranking.rows.at(-1)?.slice(-2)).toEqual(['-0.500', '[-0.500, -0.500]']);
+    for (const { head, rows } of [association, ranking]) for (const row of rows) expect(row).toHaveLength(head.length);
+    expect(study.cultures[0].steps).toEqual([]);
+  });
+
   it('crosses models and cultures, and tells whether adapters are distinct', () => {
     expect(study.matrix.map(({ model: name, cells }) => [name, ...cells.map(({ mean }) => mean)])).toEqual([
       ['base', 0.5, 0],
@@ -247,6 +266,16 @@ describe('a study of several seeds', () => {
     expect(known.perplexity_factor.mean).toBeCloseTo(Math.exp(1.5), 12);
     expect(known.perplexity_factor.seeds.map(Math.log)).toEqual([expect.closeTo(1, 12), expect.closeTo(2, 12)]);
     expect(known.followed_change.mean).toBe(0.25);
+  });
+
+  it('pairs a training with that of its own seed that it went on from', () => {
+    const further = (seed: number, lists: string[]) => ({
+      ...{ ...model('us', seed, lists), name: 'PPO of us', startedFrom: 'SFT of us' },
+    });
+    const models = [...us.slice(0, 3), further(1, ['blood', 'y']), further(2, ['blood', 'wave'])];
+    const { cultures } = summarizeStudy([culture('us', models)], settings);
+    expect(cultures[0].steps).toMatchObject([{ aboveOther: [{ mean: 0, seeds: [-0.5, 0.5] }], reward: null }]);
+    expect(studyTables({ ...study, cultures })[0].rows.at(-1)?.[0]).toBe('PPO of us over SFT of us, all seeds');
   });
 
   it('takes all seeds into models by cultures and into the distances', () => {
