@@ -1,6 +1,7 @@
+import { InputError } from '../src/errors.js';
 import type { Header, TableRow } from '../src/text/table.js';
 import { type Association, positiveNumber } from './norms.js';
-import type { AssociationChoice, AssociationSource } from './source.js';
+import { type AssociationChoice, type AssociationSource, allPositions } from './source.js';
 
 /** Names of columns with one of several responses: R1, R2Raw, response_3, asso1, … */
 const numbered = /^(?:r|resp|response|associate|association|asso)[ _.-]?([1-9])(?:[ _.-]?raw)?$/i;
@@ -28,13 +29,14 @@ export function openGeneric(
   const keeps = filter.bind(header);
   const cue = header.require('cue');
   const responses = header.columns.flatMap((column, i) =>
-    positions.includes(Number(numbered.exec(column)?.[1] ?? Number.NaN)) ? [i] : [],
+    (positions ?? allPositions).includes(Number(numbered.exec(column)?.[1] ?? Number.NaN)) ? [i] : [],
   );
   if (responses.length > 0 && header.find('response') < 0) {
     return ({ values }) =>
       keeps(values) ? responses.map((column) => ({ cue: values[cue], response: values[column], count: 1 })) : null;
   }
   const response = header.require('response');
+  if (positions) throw new InputError(`${header.name} does not tell first responses from later: leave --responses out`);
   const count = header.find('count');
   return ({ line, values }) => {
     if (!keeps(values)) return null;

@@ -16,9 +16,12 @@ interface Described {
 /** What decides which rows and columns of an association source count. */
 export interface AssociationChoice {
   readonly filter: ParticipantFilter;
-  /** Of R1, R2, R3 of a participant those that are pooled, e.g. [1, 2, 3]. */
-  readonly positions: readonly number[];
+  /** Of R1, R2, R3 of a participant those that are pooled, e.g. [1, 2]; null for all, where nobody chose. */
+  readonly positions: readonly number[] | null;
 }
+
+/** All responses of a participant. */
+export const allPositions = [1, 2, 3] as const;
 
 /** Free associations. */
 export interface AssociationSource extends Described {

@@ -1,7 +1,7 @@
 import { InputError } from '../src/errors.js';
 import type { Header, TableRow } from '../src/text/table.js';
 import { type Association, positiveNumber } from './norms.js';
-import type { AssociationChoice } from './source.js';
+import { type AssociationChoice, allPositions } from './source.js';
 
 /** How the columns of a Small World of Words file are called. */
 export interface SwowColumns {
@@ -39,7 +39,7 @@ function openStrengths(header: Header, { filter, positions }: AssociationChoice)
   }
   const cue = header.require('cue');
   const response = header.require('response');
-  const column = `R${positions.join('')}`;
+  const column = `R${(positions ?? allPositions).join('')}`;
   const count = header.find(column);
   if (count < 0) {
     throw new InputError(
@@ -58,7 +58,7 @@ function openStrengths(header: Header, { filter, positions }: AssociationChoice)
 function openParticipants(header: Header, { filter, positions }: AssociationChoice, columns: SwowColumns) {
   const keeps = filter.bind(header);
   const cue = header.require(...columns.cue);
-  const responses = positions.map((position) => header.require(...columns.responses[position - 1]));
+  const responses = (positions ?? allPositions).map((position) => header.require(...columns.responses[position - 1]));
   const missing = new Set(columns.missing);
   return ({ values }: TableRow) => {
     if (!keeps(values)) return null;

@@ -17,8 +17,10 @@ commas. Put the eight into one directory and name that as --input. Counts are #P
 Reference: Nelson, McEvoy and Schreiber (2004), Behavior Research Methods, Instruments, & Computers 36, 402-407.`,
   // The pages mark missing values by a yen sign in Latin-1; the columns read here are plain ASCII.
   table: { encoding: 'windows-1252', skipLine: (line) => line.trimStart().startsWith('<'), ragged: true },
-  open(header, { filter }) {
+  open(header, { filter, positions }) {
     if (filter.active) throw new InputError(`${header.name} holds no participants: leave --country out`);
+    if (positions)
+      throw new InputError(`${header.name} does not tell first responses from later: leave --responses out`);
     const cue = header.require('CUE');
     const response = header.require('TARGET');
     const count = header.require('#P');

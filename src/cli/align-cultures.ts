@@ -26,7 +26,8 @@ export interface Culture {
     | (SourceFile & {
         readonly country: readonly string[];
         readonly nativeLanguage: readonly string[];
-        readonly responses: string;
+        /** Null: all, where a source has several. */
+        readonly responses: string | null;
       })
     | null;
   readonly lexicons: readonly SourceFile[];
@@ -103,7 +104,7 @@ function parseAssociations(value: unknown, language: string, where: string): Cul
     ...file,
     country: texts(entry.country, `${where}.country`),
     nativeLanguage: texts(entry.native_language, `${where}.native_language`),
-    responses: texts(entry.responses, `${where}.responses`).join(',') || '1,2,3',
+    responses: texts(entry.responses, `${where}.responses`).join(',') || null,
   };
 }
 

@@ -120,7 +120,8 @@ async function readNorms({ name, language, associations }: Culture): Promise<Imp
   const files = await findFiles(associations?.input ?? miniNormsFile(language as 'en' | 'zh'));
   const source = associations ? sourceOf<AssociationSource>(associations.source) : generic;
   const filter = new ParticipantFilter(associations?.country ?? [], associations?.nativeLanguage ?? []);
-  const choice = { filter, positions: parsePositions(associations?.responses ?? '1') };
+  const responses = associations?.responses ?? null;
+  const choice = { filter, positions: responses === null ? null : parsePositions(responses) };
   const { norms, counts } = await importAssociations(files, source, choice, language);
   const { dropped, ...kept } = counts;
   const counted = { source: associations?.source ?? 'mini-norms', files: await digests(files), counts: kept, dropped };

@@ -202,7 +202,10 @@ function checkSections(recipe: Recipe, file: string): void {
       checkWhole(name, evaluate[name] as number, 1);
   });
   for (const { name, associations } of recipe.cultures)
-    if (associations) within(`--config ${file}: cultures (${name})`, () => parsePositions(associations.responses));
+    if (associations?.responses) {
+      const { responses } = associations;
+      within(`--config ${file}: cultures (${name})`, () => parsePositions(responses));
+    }
 }
 
 function checkAlign(args: AlignArguments): void {

@@ -130,7 +130,7 @@ async function runData(args: Arguments, given: ReadonlySet<string>): Promise<voi
       sha256: await digestFile(file),
     })),
   );
-  const result = await importSource(source, files, args);
+  const result = await importSource(source, files, args, given);
   const card: DataCard = { source: source.name, title: source.title, about: source.about, inputs, ...result.card };
   await makeDirectory(args.output);
   const outputs = [];
@@ -156,12 +156,22 @@ interface Imported {
   readonly files: readonly { readonly name: string; readonly chunks: Iterable<string> }[];
 }
 
-function importSource(source: Source, files: readonly string[], args: Arguments): Promise<Imported> {
-  if (source.kind === 'associations') return importNorms(source, files, args);
+function importSource(
+  source: Source,
+  files: readonly string[],
+  args: Arguments,
+  given: ReadonlySet<string>,
+): Promise<Imported> {
+  if (source.kind === 'associations') return importNorms(source, files, args, given);
   return source.kind === 'lexicon' ? importLexicon(source, files) : importSurvey(source, files, args);
 }
 
-async function importNorms(source: AssociationSource, files: readonly string[], args: Arguments): Promise<Imported> {
+async function importNorms(
+  source: AssociationSource,
+  files: readonly string[],
+  args: Arguments,
+  given: ReadonlySet<string>,
+): Promise<Imported> {
   checkSeed(args.seed);
   checkWhole('augment', args.augment, 0);
   checkWhole('max-associates', args.maxAssociates, 0);
@@ -175,7 +185,8 @@ async function importNorms(source: AssociationSource, files: readonly string[], 
   const percents = parseSplit(args.split);
   const filter = new ParticipantFilter(list(args.country), list(args.nativeLanguage));
   const positions = parsePositions(args.responses);
-  const { norms, counts } = await importAssociations(files, source, { filter, positions }, language);
+  const choice = { filter, positions: given.has('responses') ? positions : null };
+  const { norms, counts } = await importAssociations(files, source, choice, language);
   const parts = splitByCue(
     norms,
     percents.map((percent) => percent / 100),

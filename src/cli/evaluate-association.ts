@@ -149,7 +149,7 @@ async function readNorms(source: string, language: string | undefined): Promise<
   if (language === undefined) throw new UsageError('--norms of a file needs --language, such as en or zh.');
   const info = await stat(source).catch(() => null);
   if (!info?.isFile()) throw new InputError(`--norms ${source} ${info ? 'is not a file' : 'does not exist'}.`);
-  const choice = { filter: new ParticipantFilter([], []), positions: [1, 2, 3] };
+  const choice = { filter: new ParticipantFilter([], []), positions: null };
   const { norms } = await importAssociations([source], generic, choice, language);
   if (norms.cues.length < 2) throw new InputError(`--norms ${source} has one cue; the measure needs two at least.`);
   return norms;

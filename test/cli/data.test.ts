@@ -144,6 +144,11 @@ describe('lexalign data', () => {
     [2, /--questions means nothing to lwow/, ['lwow', '--input', edges, '--questions', edges]],
     [2, /wvs needs --questions/, ['wvs', '--input', edges]],
     [2, /--split 70,20: write three percentages/, ['lwow', '--input', edges, '--split', '70,20']],
+    [
+      1,
+      /edges\.csv does not tell first responses.*leave --responses out/,
+      ['lwow', '--input', edges, '--responses', '1'],
+    ],
     [2, /--responses 3,1: write some of 1,2,3/, ['lwow', '--input', edges, '--responses', '3,1']],
     [2, /--augment must be a whole number/, ['lwow', '--input', edges, '--augment', '-1']],
     [1, /nowhere\.csv does not exist/, ['lwow', '--input', 'nowhere.csv']],

@@ -32,7 +32,7 @@ async function read(
 ) {
   const source = sourceOf<AssociationSource>(name);
   const filter = new ParticipantFilter(choice.country ?? [], choice.native ?? []);
-  const positions = choice.positions ?? [1, 2, 3];
+  const positions = choice.positions ?? null;
   const { norms, counts } = await importAssociations([write(lines)], source, { filter, positions }, 'xx');
   const lists = norms.cues.map(({ cue, responses }) => [
     cue,
@@ -79,6 +79,19 @@ describe('associations', () => {
     await expect(read('lwow', ['src,tgt,wt', 'a,b,1'], { country: ['Spain'] })).rejects.toThrow(
       /holds no participants/,
     );
+    const pooled = [
+      ['lwow', 'src,tgt,wt', 'a,b,1'],
+      ['usf', 'CUE,TARGET,#P', 'a,b,1'],
+      ['generic', 'cue,response,count', 'a,b,1'],
+      ['generic', 'cue,response', 'a,b'],
+    ];
+    for (const [name, ...lines] of pooled)
+      await expect(read(name, lines, { positions: [1] }), name).rejects.toThrow(
+        /csv does not tell first responses from later: leave --responses out/,
+      );
+    expect((await read('generic', ['cue,R1,R2', 'sea,wave,ship'], { positions: [2] })).lists).toEqual([
+      ['sea', 'ship 1'],
+    ]);
   });
 
   test.each([
@@ -138,7 +151,7 @@ describe('associations', () => {
 
   test('a file in another encoding is refused with the mend', async () => {
     const gb = Buffer.concat([Buffer.from('cue,response\n'), Buffer.from([0xba, 0xa3, 0x2c, 0xc0, 0xb6, 10])]);
-    const choice = { filter: new ParticipantFilter([], []), positions: [1] };
+    const choice = { filter: new ParticipantFilter([], []), positions: null };
     const generic = sourceOf<AssociationSource>('generic');
     await expect(importAssociations([write(gb)], generic, choice, 'zh')).rejects.toThrow(
       /line 2 is not UTF-8 text: save/,
@@ -332,7 +345,7 @@ describe('real files by others', () => {
   const awk = (program: string, file: string) =>
     execFileSync('awk', ['-F,', program, file], { encoding: 'utf8' }).trim().split(' ').map(Number);
   const read = async (name: string, file: string) => {
-    const choice = { filter: new ParticipantFilter([], []), positions: [1, 2, 3] };
+    const choice = { filter: new ParticipantFilter([], []), positions: null };
     const { counts } = await importAssociations([file], sourceOf<AssociationSource>(name), choice, 'xx');
     const { rows, cues, responses, types, pairs, dropped } = counts;
     return [rows, cues, responses, types, pairs, dropped['the cue itself'], dropped['an identifier']];
