@@ -2,9 +2,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { listAdapterNames } from '../../src/cli/gpu.js';
-import { surveyTries } from '../../src/evaluate/score-survey.js';
+import { surveyExamples, surveyTries } from '../../src/evaluate/score-survey.js';
 import type { SurveyQuestion } from '../../src/evaluate/survey.js';
 import { LEXI_BASE_SURVEY_PROMPTS } from '../../src/text/survey-prompts.js';
+import { loadTokenizer } from '../../src/text/tokenizer.js';
+import { lexiBase } from '../text/shared.js';
 import { lexalign, makeWorkplace, writeRows } from './sft-helpers.js';
 
 const { directory, remove } = makeWorkplace();
@@ -33,6 +35,49 @@ const result = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
 
 const hasAdapter = (await listAdapterNames()).length > 0;
 if (!hasAdapter) console.log('evaluating what was trained: skipped, no adapter in this process: run npm test');
+
+describe.skipIf(!hasAdapter)('an option of several tokens', () => {
+  it('has the probability of its whole answer', async () => {
+    // Both begin with the same word, so that their first tokens alone would come out even.
+    const question: SurveyQuestion = { ...questions[0], id: 'long', options: [] };
+    const options = ['very good', 'very bad indeed'].map((text, i) => ({ code: String(i), text }));
+    const asked = writeRows(join(directory, 'long.jsonl'), [{ ...question, options }]);
+    const json = join(directory, 'long.json');
+    const survey = ['--survey', asked, '--formats', 'text', '--tier', 'f32', '--json', json];
+    const run = await lexalign('evaluate', 'survey', ...survey);
+    expect(run.code, run.stderr).toBe(0);
+
+    const tries = surveyTries([{ ...question, options }], LEXI_BASE_SURVEY_PROMPTS.en, ['text']);
+    const rows = writeRows(
+      join(directory, 'tries.jsonl'),
+      tries.map(({ messages }) => ({ messages })),
+    );
+    const output = join(directory, 'tries.out.jsonl');
+    const scored = await lexalign('score', '--data', rows, '--output', output, '--tier', 'f32');
+    expect(scored.code, scored.stderr).toBe(0);
+    const lines = readFileSync(output, 'utf8').trimEnd().split('\n');
+    const logprobs: number[][] = lines.map((line) => JSON.parse(line).logprobs);
+    const answers = surveyExamples(tries, await loadTokenizer(lexiBase), 8192).map(({ labels }, row) =>
+      logprobs[row].filter((_, at) => labels[at] !== -100),
+    );
+    expect(answers.map(({ length }) => length).every((tokens) => tokens >= 3)).toBe(true);
+    /** Shares and mass by a score of an answer's tokens: two rotations of two options. */
+    const byHand = (score: (tokens: number[]) => number) => {
+      const p = (option: number) =>
+        tries.flatMap((own, row) => (own.option === option ? [Math.exp(score(answers[row]))] : []));
+      const [good, bad] = [p(0), p(1)];
+      const first = good.map((own, rotation) => own / (own + bad[rotation]));
+      return { first: (first[0] + first[1]) / 2, mass: (good[0] + good[1] + bad[0] + bad[1]) / 2 };
+    };
+    const whole = byHand((tokens) => tokens.reduce((sum, own) => sum + own, 0));
+    const start = byHand(([first]) => first);
+    const [{ shares, mass }] = result(json).runs[0].answers;
+    expect(shares[0]).toBeCloseTo(whole.first, 4);
+    expect(mass / whole.mass).toBeCloseTo(1, 3);
+    expect(start.first).toBeCloseTo(0.5, 4);
+    expect(Math.abs(shares[0] - start.first)).toBeGreaterThan(0.05);
+  });
+});
 
 describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', () => {
   const adapter = join(directory, 'taught');

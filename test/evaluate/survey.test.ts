@@ -131,7 +131,12 @@ test('high tension: most different first, equal ones in their order, by either f
   const survey = [near, same, flat, opposite, near];
   expect(highTension(survey, ['Here', 'There'], 2, 'emd')).toEqual([2, 3]);
   expect(highTension(survey, ['Here', 'There'], 3, 'emd')).toEqual([0, 2, 3]);
-  expect(highTension(survey, ['Here', 'There'], 99, 'sorted')).toEqual([0, 1, 2, 3, 4]);
+  expect(highTension(survey, ['Here', 'There'], 99, 'emd')).toEqual([0, 1, 2, 3, 4]);
+  // Jensen-Shannon 0.535 and 0.353 (flat). Half of it and of the earth mover's 0.5 and 0.3 make 0.517 and 0.326; sorted
+  // shares are 0 and (0.2 + 0.2 + 0.4) / 3 apart and make 0.267 and 0.310.
+  const reversed = question([0.6, 0.3, 0.1], [0.1, 0.3, 0.6]);
+  expect(highTension([same, reversed, flat], ['Here', 'There'], 1, 'emd')).toEqual([1]);
+  expect(highTension([same, reversed, flat], ['Here', 'There'], 1, 'sorted')).toEqual([2]);
 });
 
 test('a summary counts to which country the model is closer', () => {
