@@ -4,6 +4,7 @@ import { loadInstructions, loadTexts, readTexts } from '../../datasets/side-effe
 import { linearShapes } from '../../models/tensors.js';
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
+import { affectMedians } from '../evaluate/affect.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
 import {
@@ -24,6 +25,7 @@ import type { Tokenizer } from '../text/tokenizer.js';
 import { type StudyCulture, testQuestions } from './align-data.js';
 import type { Recipe, Stage } from './align-recipe.js';
 import { isLexiBase } from './association-prompt.js';
+import { warnOfCoverage } from './evaluate-affect.js';
 import { chooseKs, listTokens } from './evaluate-association.js';
 import { checkPositions } from './evaluate-runs.js';
 import {
@@ -135,7 +137,10 @@ export interface CultureProbes {
   readonly positions: number;
 }
 
-/** Tokenises a culture's questions under each preamble. Throws InputError where the model has too few positions. */
+/**
+ * Tokenises a culture's questions under each preamble; warns of a lexicon that holds few of its people's words. Throws
+ * InputError where the model has too few positions.
+ */
 export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model: OpenModel): Promise<CultureProbes> {
   const tokenizer = requireTokenizer(model);
   const { evaluate, measures } = recipe;
@@ -166,6 +171,10 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
     const rankings = longest(ranking(preamble)) + answerTokens;
     const surveys = longest((survey(preamble)?.examples ?? []).map(({ ids }) => ids));
     positions = Math.max(positions, lists, rankings, surveys);
+  }
+  for (const [dimension, ratings] of culture.lexicon?.dimensions ?? []) {
+    const people = culture.norms.test.cues.map(({ responses }) => responses.map(({ word }) => word));
+    warnOfCoverage(dimension, `people of ${culture.name}`, affectMedians(people, ratings).coverage);
   }
   checkPositions(
     model,

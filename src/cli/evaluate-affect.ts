@@ -33,16 +33,10 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
     args.seed,
   );
   for (const { dimension, human: people, runs: own } of dimensions) {
-    const covers = [
-      ['people', people.coverage] as const,
-      ...own.map(({ coverage }, i) => [runs[i].name, coverage] as const),
-    ];
-    for (const [who, coverage] of covers) {
-      if (coverage >= leastCoverage) continue;
-      console.error(
-        `Warning: the lexicon has ${dimension} for ${(100 * coverage).toFixed(1)} % of the words of ${who}: its medians say little.`,
-      );
-    }
+    warnOfCoverage(dimension, 'people', people.coverage);
+    own.forEach(({ coverage }, i) => {
+      warnOfCoverage(dimension, runs[i].name, coverage);
+    });
   }
   if (args.json !== '-') {
     console.log(`${about.cues.length} cues, the first ${firstWords} associates of each:`);
@@ -64,6 +58,14 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
   });
 }
 
+/** Says on stderr where a lexicon holds so few of `who`'s words that its medians say little. */
+export function warnOfCoverage(dimension: string, who: string, coverage: number): void {
+  if (coverage >= leastCoverage) return;
+  console.error(
+    `Warning: the lexicon has ${dimension} for ${(100 * coverage).toFixed(1)} % of the words of ${who}: its medians say little.`,
+  );
+}
+
 /** Several lexicons as one. Throws InputError where two rate the same dimension. */
 export async function readLexicons(
   files: readonly { readonly file: string; readonly source: LexiconSource }[],
@@ -82,6 +84,7 @@ export async function readLexicons(
   return { dimensions, size: words.size };
 }
 
+/** Lists in the order of people's cues. Throws InputError where a run in `--answers` lacks a cue. */
 async function collectLists(args: EvaluateArguments, given: ReadonlySet<string>): Promise<Lists> {
   if (args.answers === undefined) {
     const { norms, runs, model } = await askForLists({ ...args, k: args.k ?? String(firstWords) });
@@ -105,11 +108,15 @@ async function collectLists(args: EvaluateArguments, given: ReadonlySet<string>)
     language,
     cues: human.map(({ cue }) => cue),
     human: human.map(({ words }) => words),
-    runs: runs.map(({ name, adapter, cues }) => ({
-      name,
-      directory: adapter,
-      lists: cues.map(({ predictions }) => predictions),
-    })),
+    runs: runs.map(({ name, adapter, cues }) => {
+      const answers = new Map(cues.map(({ cue, predictions }) => [cue, predictions]));
+      const lists = human.map(({ cue }) => {
+        const list = answers.get(cue);
+        if (!list) throw new InputError(`${args.answers}: ${name} has no answer about the cue "${cue}".`);
+        return list;
+      });
+      return { name, directory: adapter, lists };
+    }),
   };
 }
 

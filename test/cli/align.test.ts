@@ -66,7 +66,7 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     writeFileSync(at('recipe.yaml'), recipe);
     writeFileSync(at('reward.mjs'), reward);
     writeFileSync(at('texts.txt'), 'A short text.\n\nAnother one.\n');
-    writeFileSync(at('lexicon.tsv'), 'word\tvalence\nday\t6\ndark\t3\nwhite\t5\n');
+    writeFileSync(at('lexicon.tsv'), 'word\tvalence\trare\nday\t6\t\ndark\t3\t\nwhite\t5\t\noddity\t\t1\n');
     const question = (language: string, text: string) => ({
       id: 'q1',
       language,
@@ -134,7 +134,7 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       `npx lexalign align --config ${at('recipe.yaml')} --output ${out()} --model ${at('lexi-base')} ` +
         `--stages 'sft, sft-ppo' --ranking-share 0.25 --few-shot 2 --test-cues 3`,
     );
-    expect(result.cultures[0].affect?.map(({ dimension }) => dimension)).toEqual(['valence']);
+    expect(result.cultures[0].affect?.map(({ dimension }) => dimension)).toEqual(['valence', 'rare']);
     expect(result.cultures[1].affect).toBeNull();
     expect(result.matrix.map(({ model, cells }) => [model, cells.length])).toEqual([
       ['base', 2],
@@ -146,6 +146,9 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     for (const part of ['us (en): associations', 'cn (zh): rankings', 'survey, distance to USA', 'Models by cultures'])
       expect(finished.stdout).toContain(part);
     expect(readFileSync(out('result.txt'), 'utf8')).toContain('associations in prompt');
+    const rare = 'Warning: the lexicon has rare for 0.0 % of the words of people of us: its medians say little.';
+    expect(finished.stderr.split('\n').filter((line) => line.includes('rare'))).toEqual([rare]);
+    expect(readFileSync(out('result.txt'), 'utf8')).toMatch(/dimension +model +coverage, %[\s\S]*rare +people +0\.0 /);
     expect(existsSync(out('report', 'report.html'))).toBe(true);
     const report = readFileSync(out('report', 'report.md'), 'utf8');
     const imported = /^us \(en\): mini-norms: en-us\.tsv: (6,025 rows, 360 cues, .*); dropped: nothing\.$/m;

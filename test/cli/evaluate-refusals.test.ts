@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { lexalign, makeWorkplace } from './sft-helpers.js';
@@ -35,6 +35,28 @@ const survey = write(
     .join('\n'),
 );
 
+/** What `evaluate association` writes, of a run that was asked about these cues. */
+const answersAbout = (...cues: string[]) =>
+  write(
+    `${cues.join('-')}.json`,
+    JSON.stringify({
+      measure: 'association',
+      model: 'a model',
+      language: 'en',
+      human: [
+        { cue: 'red', words: ['blood'] },
+        { cue: 'hot', words: ['fire'] },
+      ],
+      runs: [
+        {
+          name: 'base',
+          adapter: null,
+          cues: cues.map((cue) => ({ cue, predictions: [{ red: 'blood', hot: 'fire' }[cue]] })),
+        },
+      ],
+    }),
+  );
+
 describe('lexalign evaluate, before a device is opened', () => {
   it.each<[1 | 2, RegExp, string[]]>([
     [2, /evaluate association needs --norms/, ['association']],
@@ -47,6 +69,11 @@ describe('lexalign evaluate, before a device is opened', () => {
     [2, /evaluate affect needs --lexicon/, ['affect', '--norms', norms]],
     [2, /--norms means nothing with --answers/, ['affect', '--norms', norms, '--answers', norms, '--lexicon', lexicon]],
     [1, /is not JSON: give what evaluate --json wrote/, ['affect', '--answers', norms, '--lexicon', lexicon]],
+    [
+      1,
+      /red\.json: base has no answer about the cue "hot"/,
+      ['affect', '--answers', answersAbout('red'), '--lexicon', lexicon],
+    ],
     [1, /rates valence again/, ['affect', '--norms', norms, '--lexicon', `${lexicon},${lexicon}`]],
     [2, /evaluate survey needs --survey/, ['survey']],
     [2, /--formats roman: there are number, letter and text/, ['survey', '--survey', survey, '--formats', 'roman']],
@@ -62,5 +89,16 @@ describe('lexalign evaluate, before a device is opened', () => {
     expect(run.stderr).toMatch(sentence);
     expect(run.stderr).not.toMatch(/tier /);
     expect(run.code).toBe(code);
+  });
+
+  it('affect compares the lists of one cue, whatever their order', async () => {
+    const json = join(directory, 'affect.json');
+    const args = ['--answers', answersAbout('hot', 'red'), '--lexicon', lexicon, '--json', json];
+    const run = await lexalign('evaluate', 'affect', ...args);
+    expect(run.code, run.stderr).toBe(0);
+    const [{ human, runs }] = JSON.parse(readFileSync(json, 'utf8')).dimensions;
+    expect(human.medians).toEqual([2, 4]);
+    expect(runs[0].medians).toEqual([2, 4]);
+    expect(runs[0].distance.mean).toBe(0);
   });
 });
