@@ -12,6 +12,8 @@ export interface CueScore {
   readonly cue: string;
   /** Distinct words of the generated list, in its order. */
   readonly predictions: readonly string[];
+  /** Words that the list gave again, and that were left out. */
+  readonly repeated: number;
   /** P@K against the cue's own list and against another cue's, in the order of the ks asked for. */
   readonly precision: readonly number[];
   readonly otherPrecision: readonly number[];
@@ -26,60 +28,142 @@ export function normalizeWord(word: string): string {
   return word.normalize('NFKC').toLowerCase().trim().replace(/\s+/gu, ' ');
 }
 
+/** Begins a clause behind an apology, and goes on: "but I can't", not the next word of a list. */
+const clause = /\b[,.!]?\s*(?:but|i|we|as|that|for (?:any|the))\b['’]?\w*\s+\p{L}/u.source;
 /** Beginnings of an answer that declines to give words. */
 const refusals = [
-  /^\W*(?:i['’]?m|i am|we are)?\s*(?:so |very |truly )?(?:sorry|afraid)\b[,.!]?\s*(?:but|i\b|as|that|we)/iu,
-  /^\W*(?:i (?:can['’]?t|can ?not|won['’]?t|do not|don['’]?t)|i['’]?m (?:not able|unable)|i am (?:not able|unable)|i apologi[sz]e|as an ai)\b/iu,
-  /^\W*unfortunately[,]?\s+i\b/iu,
-  /^[^\p{L}]*(?:很|非常)?(?:抱歉|对不起|不好意思)[，,。！!]?\s*(?:但|我|作为|您|你|这|无法)/u,
-  /^[^\p{L}]*(?:作为(?:一个|一名|一款)?(?:人工智能|AI|语言模型|大语言模型)|我(?:无法|不能|不会|没有办法))/u,
+  new RegExp(
+    `^\\W*(?:(?:(?:i|we)['’ ]?(?:m|am|re|are) )?(?:(?:so|very|truly|really|deeply) )*(?:sorry|afraid)|i (?:\\w+ )?apologi[sz]e|my apologies)${clause}`,
+    'iu',
+  ),
+  /^\W*(?:i (?:can['’]?t|can ?not|won['’]?t|will not|do not|don['’]?t|refuse)|i['’ ]?a?m (?:not able|unable))\s+\p{L}/iu,
+  /^\W*i (?:must|have to|need to) (?:\w+ )?decline\b/iu,
+  /^\W*as an? (?:\w+ )?(?:ai|language model)\b/iu,
+  /^\W*unfortunately,?\s+i\b['’]?\w*\s+\p{L}/iu,
+  /^[^\p{L}]*我?(?:很|非常|十分|真的)?(?:抱歉|对不起|不好意思)[，,。！!]?\s*(?:但|我|作为|您|你|这|该|由于|根据|无法)\p{Script=Han}/u,
+  /^[^\p{L}]*作为(?:一[个名款种])?(?:大型|大)?(?:人工智能|AI|语言模型)/iu,
+  /^[^\p{L}]*我(?:无法|不能|不会|没有办法)\p{Script=Han}/u,
 ];
+/** Says that a list follows, and one does. */
+const goesOn = /(?:\bhere(?:['’]s| is| are)\b|以下[是为]|下面是)[^\n:：]*[:：\n]\s*\S/iu;
 
-/** Whether an answer declines to give words. */
+/** Whether an answer declines to give words, and gives none after all ("As an AI I have none, but here are some: …"). */
 export function isRefusal(text: string): boolean {
-  return refusals.some((pattern) => pattern.test(text));
+  return declines(text) && !goesOn.test(text);
 }
 
-/** "1." "2)" "(3)" "4、" "- " "* " "• " at the start of a line. */
-const bullet =
-  /^[\s>]*(?:[*•·–—-]+\s*)?(?:[(（]?\d{1,3}\s*[.．)）、:：]|[(（]\d{1,3}[)）])|^[\s>]*(?:[*•·]|[–—-](?=\s))\s*/u;
+function declines(text: string): boolean {
+  return refusals.some((pattern) => pattern.test(text)) && !isShortList(text);
+}
+
+/** Three parts or more of at most three words, or four Chinese characters: "I don't know, maybe, perhaps". */
+function isShortList(text: string): boolean {
+  const parts = text.split(separators).filter((part) => part.trim() !== '');
+  return parts.length >= 3 && parts.every((part) => countWords(part) <= 3 && !/\p{Script=Han}{5}/u.test(part));
+}
+
+function countWords(text: string): number {
+  return text.trim().split(/\s+/u).length;
+}
+
+const separators = /[,，、;；\r\n]+/u;
+/** "1." "2)" "(3)" "4、" "**5." at the start of a line. */
+const number = /^[\s>]*(?:[*•·–—-]+\s*)?(?:[(（]?\d{1,3}\s*[.．)）、:：](?!\d)|[(（]\d{1,3}[)）])/u;
+/** "- " "* " "• " at the start of a line. */
+const bullet = /^[\s>]*(?:[*•·](?!\*)|[–—-](?=\s))\s*/u;
+const bold = /^[\s>]*\*\*/u;
+/** Between the words of a line that is numbered within: "1. blood 2. rose". */
+const nextNumber = /[\s,，;；]+(?=[*_]*[(（]?\d{1,3}[.．)）、](?!\d))/u;
+/** In parentheses behind a word. */
+const gloss = /(?<=[^\s,，、;；:：]\s*)[(（](?!\d{1,3}[)）])[^()（）]*[)）]/gu;
+/** What explains a word of a list, behind a dash or colon. */
+const explanation = /(?:\s[–—-]+\s|[:：](?=\s|\*|\p{Script=Han})).*$/u;
 /** What stands around a word and is none of it. */
 const before = /^[\s>*_•·–—\-"'“”‘’「」《》`[\]{}]+(?=\S)/u;
-const behind = /[\s.。．!！*_"'“”‘’「」《》`[\]{}]+$/u;
+const behind = /[\s.。．!！:：*_"'“”‘’「」《》`[\]{}]+$/u;
+
+const polite = '(?:sure(?: thing)?|of course|certainly|absolutely|ok(?:ay)?|当然(?:可以)?|好的|没问题)';
+/** Before what leads in: "Sure, …". */
+const courtesy = new RegExp(`^(?:${polite}\\s*[,，!！.。]\\s*)+`, 'iu');
+/** By itself before a list: "Sure! …". */
+const exclamation = new RegExp(`^${polite}\\s*[!！。]\\s*`, 'iu');
+/** Speaks of the list. */
+const announcement =
+  /^(?:here(?:['’]s| is| are)|these are|below (?:is|are)|the following)\s+\p{L}|\bcomes? to (?:my |your )?mind\b|\b(?:words|associations)\b[^,;]*\b(?:with|for|to)\b|^(?:以下|下面|这些|这里)[是为]|我.*(?:想到|联想)|(?:想到|联想)的/iu;
+
+/** What an answer holds. */
+export interface ReadAnswer {
+  /** Distinct words in their order. */
+  readonly words: readonly string[];
+  /** Words that were there before, and were left out. */
+  readonly repeated: number;
+}
 
 /**
- * Distinct words of a generated list, in its order: parts between commas (, ， 、), semicolons and line ends, of Chinese
- * without any also between spaces. Numbering, bullets, emphasis, quotes, the brackets of a JSON list and final stops are
- * taken off; so are what leads in before a colon ("Here are some words: …"), a last "and", glosses in parentheses and,
- * in a line with a number or bullet, what explains behind a colon or dash. Nothing of a refusal. The cue itself is no
+ * Reads a generated list: parts between commas (, ， 、), semicolons and line ends, of Chinese without any also between
+ * spaces, and of a numbered line between its numbers. Numbering, bullets, emphasis, quotes, the brackets of a JSON list,
+ * headings and final stops are taken off; so are what leads in before a colon ("Sure, here are some words: …") or on a line
+ * of its own ("Here are ten words that come to mind"), a last "and", glosses in parentheses and, in a line with a number or
+ * bullet, what explains behind a colon or dash. Nothing of a refusal, unless a list follows it. The cue itself is no
  * associate and is left out, as it is from the human lists.
  */
-export function parseAssociates(text: string, cue?: string): string[] {
-  if (isRefusal(text)) return [];
+export function readAnswer(text: string, cue?: string): ReadAnswer {
+  if (isRefusal(text)) return { words: [], repeated: 0 };
+  const list = declines(text) ? text.slice(text.search(goesOn)) : text;
   const own = cue === undefined ? null : normalizeWord(cue);
-  const words = new Set<string>();
-  const parts = text.split(/[\r\n]+/u).flatMap(partsOfLine);
+  const lines = list.split(/[\r\n]+/u).filter((line) => line.trim() !== '');
+  const parts = lines.flatMap((line, i) => partsOfLine(line, i === lines.length - 1, lines.length > 1));
   const spaced = parts.length === 1 && /\p{Script=Han}\s+\p{Script=Han}/u.test(parts[0]);
-  (spaced ? parts[0].split(/\s+/u) : parts).forEach((part, i) => {
+  const given = (spaced ? parts[0].split(/\s+/u) : parts).flatMap((part, i) => {
     const bare = part
       .replace(before, '')
       .replace(/^\d{1,3}[.)]\s+/u, '')
-      .replace(/(?<=.)[(（][^)）]*[)）]/gu, '')
       .replace(behind, '');
     const word = normalizeWord(i > 0 ? bare.replace(/^and\s+/iu, '') : bare);
-    if (/[\p{L}\p{N}]/u.test(word) && word !== own) words.add(word);
+    return /[\p{L}\p{N}]/u.test(word) && word !== own ? [word] : [];
   });
-  return [...words];
+  const words = [...new Set(given)];
+  return { words, repeated: given.length - words.length };
 }
 
-function partsOfLine(line: string): string[] {
-  if (/^\s*```/.test(line)) return [];
-  const unnumbered = line.replace(bullet, '');
-  const bare =
-    unnumbered === line
-      ? line.replace(/^[^,，、;；:：]*[:：]/u, '')
-      : unnumbered.replace(/(?:\s[–—-]+\s|[:：](?=\s|\*|\p{Script=Han})).*$/u, '');
-  return bare.split(/[,，、;；]+/u);
+/** The words of `readAnswer`. */
+export function parseAssociates(text: string, cue?: string): string[] {
+  return [...readAnswer(text, cue).words];
+}
+
+function partsOfLine(line: string, last: boolean, several: boolean): string[] {
+  if (/^\s*(?:```|#{1,6}\s)/u.test(line)) return [];
+  const plain = line.replace(gloss, '');
+  const listed = number.test(plain) || bullet.test(plain);
+  const list = listed ? plain : withoutLeadIn(plain, last, several && bold.test(plain));
+  return (number.test(list) ? list.split(nextNumber) : [list]).flatMap((item) => {
+    const bare = item.replace(number, '').replace(bullet, '');
+    const explained = bare !== item || (several && bold.test(item));
+    return (explained ? bare.replace(explanation, '') : item).split(separators);
+  });
+}
+
+/** A line without what leads in; of an `item` that stands in bold ("**Blood**: what flows") only a heading is that. */
+function withoutLeadIn(line: string, last: boolean, item: boolean): string {
+  const start = line.replace(/^[\s>*_"“]+/u, '');
+  const text = start.replace(exclamation, '');
+  const rest = text === start ? line : text;
+  const at = rest.search(/：|:(?!\d)/u);
+  if (at < 0) return !last && announcement.test(text.replace(courtesy, '')) ? '' : rest;
+  const behindColon = rest.slice(at + 1);
+  if (/^[\s*_"”]*$/u.test(behindColon)) return '';
+  const lead = rest
+    .slice(0, at)
+    .replace(/^[\s>*_"“]+/u, '')
+    .replace(courtesy, '')
+    .split(separators);
+  // A list may hold a colon too: what leads in is one part, or a sentence begins it.
+  const leads =
+    (lead.length === 1 && !item) ||
+    lead
+      .slice(0, 2)
+      .some((part) => announcement.test(part) || (!item && (countWords(part) >= 3 || /我|词/u.test(part))));
+  return leads ? behindColon : rest;
 }
 
 /** |first K distinct predictions ∩ all human associates| / K. Fewer than K predictions count as misses. */
@@ -119,10 +203,11 @@ export function scoreAssociations(
   const other = derange(human.length, createRandom(seed));
   const lists = human.map(({ responses }) => responses.map(({ word }) => word));
   return human.map(({ cue, responses }, i) => {
-    const predictions = parseAssociates(texts[i], cue);
+    const { words: predictions, repeated } = readAnswer(texts[i], cue);
     return {
       cue,
       predictions,
+      repeated,
       precision: ks.map((k) => precisionAtK(predictions, lists[i], k)),
       otherPrecision: ks.map((k) => precisionAtK(predictions, lists[other[i]], k)),
       spearman: rankCorrelation(predictions, responses),

@@ -29,7 +29,7 @@ export function associationSection({
   gains,
   model,
 }: AssociationResult): ReportSection {
-  const rows = runs.flatMap(({ name, precision, spearman, refused, empty, n }) => [
+  const rows = runs.flatMap(({ name, precision, spearman, refused, empty, repeated, n }) => [
     ...precision.flatMap(({ k, own, other }) => [
       [name, `P@${k}, %`, percent(own.mean), interval(own, percent), percent(other.mean), String(own.n)],
     ]),
@@ -43,8 +43,17 @@ export function associationSection({
           String(spearman.n),
         ]
       : [name, 'Spearman', 'no cue with three shared words', '', '', '0'],
-    ...(refused + empty > 0
-      ? [[name, 'refusals; answers without a word', `${refused}; ${empty}`, '', '', String(n)]]
+    ...(refused + empty + repeated > 0
+      ? [
+          [
+            name,
+            'refusals; answers without a word; words given again',
+            `${refused}; ${empty}; ${repeated}`,
+            '',
+            '',
+            String(n),
+          ],
+        ]
       : []),
   ]);
   const points = (share: number) => signed(100 * share, 1);
@@ -149,13 +158,15 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
           { name: 'people', people: true, medians: human.medians },
           ...runs.map(({ medians }, i) => ({ name: run_names[i].name, medians })),
         ];
+        if (series.every(({ medians }) => medians.every((median) => median === null)))
+          return { kind: 'text', text: `Medians of the cues: ${dimension}: no rated words.` };
         return { kind: 'chart', chart: histogram(`Medians of the cues: ${dimension}`, dimension, series) };
       }),
     ],
   };
 }
 
-/** Shares of values in ten bins between the least and the greatest. */
+/** Shares of values in ten bins between the least and the greatest; of one value at least. */
 function histogram(
   title: string,
   name: string,

@@ -12,6 +12,8 @@ export interface AssociationSummary {
   readonly refused: number;
   /** Answers without any word, refusals aside. */
   readonly empty: number;
+  /** Words of all answers that were given again, and not counted. */
+  readonly repeated: number;
 }
 
 /** Gains of one model over another on the same cues. */
@@ -50,6 +52,7 @@ export function summarizeAssociations(
     spearman: correlations.length === 0 ? null : bootstrapMean(correlations, seed),
     refused: scores.filter(({ refused }) => refused).length,
     empty: scores.filter(({ refused, predictions }) => !refused && predictions.length === 0).length,
+    repeated: scores.reduce((sum, { repeated }) => sum + repeated, 0),
   };
 }
 
@@ -79,7 +82,7 @@ export interface Comparison {
 }
 
 /** The table of one model: P@K in percent and Spearman's correlation, each with its 95 % interval, for a terminal. */
-export function formatSummary({ precision, spearman, n, refused, empty }: AssociationSummary): string[] {
+export function formatSummary({ precision, spearman, n, refused, empty, repeated }: AssociationSummary): string[] {
   const rows: string[][] = [['', 'mean', '95 % interval', 'n']];
   const percent = (share: number) => (100 * share).toFixed(1);
   const add = (name: string, { mean, low, high, n: count }: Estimate, show: (value: number) => string) =>
@@ -90,10 +93,12 @@ export function formatSummary({ precision, spearman, n, refused, empty }: Associ
   }
   if (spearman) add('Spearman', spearman, (value) => value.toFixed(3));
   else rows.push(['Spearman', '-', `no cue of ${n} with three shared words`, '0']);
-  const without = [refused > 0 ? `${refused} refusals` : '', empty > 0 ? `${empty} without any word` : ''].filter(
-    Boolean,
-  );
-  return [...alignColumns(rows, 1), ...(without.length > 0 ? [`of ${n} answers ${without.join(', ')}`] : [])];
+  const without = [
+    refused > 0 ? `${refused} refusals` : '',
+    empty > 0 ? `${empty} without any word` : '',
+    repeated > 0 ? `${repeated} words given again` : '',
+  ].filter(Boolean);
+  return [...alignColumns(rows, 1), ...(without.length > 0 ? [`in ${n} answers: ${without.join(', ')}`] : [])];
 }
 
 /** The table of base, adapter and gain in percent with its 95 % interval in points, for a terminal; a line a string. */

@@ -43,8 +43,8 @@ export function studyTables(study: Pick<StudyResult, 'ks' | 'cultures' | 'matrix
 function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
   return {
     title: `${name} (${language}): associations of ${cues} held-out cues`,
-    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points.`,
-    head: ['model', `P@${k}`, 'own − other', 'gain', '95 % interval', 'Spearman', 'n', 'refused'],
+    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points. Refused: answers that decline; empty: those without a word; repeated: words given again, not counted.`,
+    head: ['model', `P@${k}`, 'own − other', 'gain', '95 % interval', 'Spearman', 'n', 'refused', 'empty', 'repeated'],
     rows: [
       ...variants.map(({ association, gains, ...model }) => {
         const [{ own, other }] = association.precision;
@@ -55,10 +55,16 @@ function associationTable({ name, language, cues, variants, steps }: StudyCultur
           ...cells(gains?.[0].aboveOther, points),
           cells(association.spearman, three)[0],
           String(association.spearman?.n ?? 0),
-          String(association.refused),
+          ...[association.refused, association.empty, association.repeated].map(String),
         ];
       }),
-      ...steps.map((step) => [titleOfStep(step), none, none, ...cells(step.aboveOther[0], points), none, none, none]),
+      ...steps.map((step) => [
+        titleOfStep(step),
+        none,
+        none,
+        ...cells(step.aboveOther[0], points),
+        ...new Array<string>(5).fill(none),
+      ]),
     ],
   };
 }

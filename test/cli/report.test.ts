@@ -27,7 +27,10 @@ const human = ['red', 'sea', nasty].map((cue) => ({
   cue,
   responses: ['blood', 'fire', 'wave', 'ship'].map((word, i) => ({ word, count: 9 - i })),
 }));
-const texts = { before: ['blood, x', 'y', ''], after: ['fire, blood, wave', 'ship, z', "I'm sorry, but I can't"] };
+const texts = {
+  before: ['blood, x', 'y', ''],
+  after: ['fire, blood, wave', 'ship, z, ship', "I'm sorry, but I can't"],
+};
 const common = (measure: string) => ({
   model: 'models/lexi-base',
   language: 'en',
@@ -175,7 +178,7 @@ describe('lexalign report', () => {
     expect(text).toMatch(/\| before \| P@1, % \| 33\.3 \|/);
     expect(text).toMatch(/\| after \| P@1, % \| 66\.7 \|/);
     expect(text).toMatch(/\| P@1, points \| \+33\.3 \|/);
-    expect(text).toMatch(/\| after \| refusals; answers without a word \| 1; 0 \|/);
+    expect(text).toMatch(/\| after \| refusals; answers without a word; words given again \| 1; 0; 1 \|/);
     expect(text).toMatch(
       /\| red \| blood, fire, wave, ship \| \*\*blood\*\*, x \| \*\*fire\*\*, \*\*blood\*\*, \*\*wave\*\* \|/,
     );

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { summarizeAffect } from '../../src/evaluate/affect.js';
 import type { CueScore } from '../../src/evaluate/association.js';
 import {
   associationGains,
@@ -6,11 +7,13 @@ import {
   formatSummary,
   summarizeAssociations,
 } from '../../src/evaluate/report.js';
+import { affectSection } from '../../src/evaluate/report-sections.js';
 
 const scores = (own: number[], other: number[], spearman: (number | null)[] = []): CueScore[] =>
   own.map((value, i) => ({
     cue: `cue ${i}`,
     predictions: ['word'],
+    repeated: 0,
     precision: [value],
     otherPrecision: [other[i]],
     spearman: spearman[i] ?? null,
@@ -71,10 +74,30 @@ test('the table of one model gives every measure with its interval and n', () =>
 
 test('refusals and answers without any word are counted apart', () => {
   const some = [
-    { ...adapter[0], refused: true },
+    { ...adapter[0], refused: true, predictions: [] },
     ...adapter.slice(1, 3).map((own) => ({ ...own, predictions: [] })),
-    adapter[3],
+    { ...adapter[3], repeated: 6 },
   ];
-  expect(summarizeAssociations(some, [5])).toMatchObject({ refused: 1, empty: 2 });
-  expect(formatSummary(summarizeAssociations(some, [5])).at(-1)).toBe('of 4 answers 1 refusals, 2 without any word');
+  expect(summarizeAssociations(some, [5])).toMatchObject({ refused: 1, empty: 2, repeated: 6 });
+  expect(formatSummary(summarizeAssociations(some, [5])).at(-1)).toBe(
+    'in 4 answers: 1 refusals, 2 without any word, 6 words given again',
+  );
+});
+
+test('a dimension that rates no word has a line in the place of a chart', () => {
+  const dimensions = new Map([
+    ['valence', new Map([['blood', 2]])],
+    ['rare', new Map([['oddity', 1]])],
+  ]);
+  const lists = [['blood'], ['x']];
+  const { blocks } = affectSection({
+    ...{ measure: 'affect', model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } },
+    cues: ['red', 'sea'],
+    run_names: [{ name: 'base', adapter: null }],
+    dimensions: summarizeAffect(lists, [lists], { dimensions, size: 2 }),
+  });
+  const [, , valence, rare] = blocks;
+  expect(valence).toMatchObject({ kind: 'chart', chart: { x: { values: expect.arrayContaining(['2.0 to 3.0']) } } });
+  expect(rare).toEqual({ kind: 'text', text: 'Medians of the cues: rare: no rated words.' });
+  expect(blocks).toHaveLength(4);
 });

@@ -66,6 +66,7 @@ describe('rankings', () => {
 const score = (predictions: string[], precision: number, other: number) => ({
   cue: 'x',
   predictions,
+  repeated: 0,
   precision: [precision],
   otherPrecision: [other],
   spearman: null,
@@ -187,7 +188,8 @@ describe('a study', () => {
     expect(step.aboveOther).toMatchObject([{ mean: -0.5, low: -1, high: 0, n: 2 }]);
     expect(step.reward).toMatchObject({ mean: -0.5, low: -0.5, high: -0.5, n: 2 });
     const [association, ranking] = studyTables(stepped);
-    expect(association.rows.at(-1)).toEqual(['sft-ppo over sft', '–', '–', '-50.0', '[-100.0, 0.0]', '–', '–', '–']);
+    const blank = ['–', '–', '–', '–', '–'];
+    expect(association.rows.at(-1)).toEqual(['sft-ppo over sft', '–', '–', '-50.0', '[-100.0, 0.0]', ...blank]);
     expect(ranking.rows.at(-1)?.slice(-2)).toEqual(['-0.500', '[-0.500, -0.500]']);
     for (const { head, rows } of [association, ranking]) for (const row of rows) expect(row).toHaveLength(head.length);
     expect(study.cultures[0].steps).toEqual([]);
