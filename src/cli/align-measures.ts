@@ -137,10 +137,17 @@ export interface CultureProbes {
   readonly positions: number;
 }
 
-/**
- * Tokenises a culture's questions under each preamble; warns of a lexicon that holds few of its people's words. Throws
- * InputError where the model has too few positions.
- */
+/** Warns where a culture's lexicon rates few of the words of its people. */
+export function checkLexicon({ name, norms, lexicon }: StudyCulture): void {
+  const words = norms.test.cues.map(({ responses }) => responses.map(({ word }) => word));
+  const dimensions = [...(lexicon?.dimensions ?? [])];
+  warnOfCoverage(
+    `people of ${name}`,
+    dimensions.map(([dimension, ratings]) => [dimension, affectMedians(words, ratings).coverage]),
+  );
+}
+
+/** Tokenises a culture's questions under each preamble. Throws InputError where the model has too few positions. */
 export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model: OpenModel): Promise<CultureProbes> {
   const tokenizer = requireTokenizer(model);
   const { evaluate, measures } = recipe;
@@ -171,10 +178,6 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
     const rankings = longest(ranking(preamble)) + answerTokens;
     const surveys = longest((survey(preamble)?.examples ?? []).map(({ ids }) => ids));
     positions = Math.max(positions, lists, rankings, surveys);
-  }
-  for (const [dimension, ratings] of culture.lexicon?.dimensions ?? []) {
-    const people = culture.norms.test.cues.map(({ responses }) => responses.map(({ word }) => word));
-    warnOfCoverage(dimension, `people of ${culture.name}`, affectMedians(people, ratings).coverage);
   }
   checkPositions(
     model,

@@ -22,6 +22,7 @@ import {
   adapterPath,
   askVariant,
   type CultureProbes,
+  checkLexicon,
   prepareProbes,
   trainingsOf,
   type Variant,
@@ -90,6 +91,7 @@ export async function runStudy(
       for (const culture of cultures) {
         for (const line of describeImports(culture)) console.log(line);
         console.log(await writeCultureData(culture, recipe));
+        checkLexicon(culture);
         positions = Math.max(positions, await checkTraining(culture, recipe, model));
       }
     } catch (error) {

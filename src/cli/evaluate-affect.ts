@@ -32,11 +32,11 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
     lexicon,
     args.seed,
   );
-  for (const { dimension, human: people, runs: own } of dimensions) {
-    warnOfCoverage(dimension, 'people', people.coverage);
-    own.forEach(({ coverage }, i) => {
-      warnOfCoverage(dimension, runs[i].name, coverage);
-    });
+  const people = dimensions.map(({ dimension, human: { coverage } }) => [dimension, coverage] as const);
+  warnOfCoverage('people', people);
+  for (const [i, { name }] of runs.entries()) {
+    const covers = dimensions.map(({ dimension, runs: own }) => [dimension, own[i].coverage] as const);
+    warnOfCoverage(name, covers);
   }
   if (args.json !== '-') {
     console.log(`${about.cues.length} cues, the first ${firstWords} associates of each:`);
@@ -58,12 +58,13 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
   });
 }
 
-/** Says on stderr where a lexicon holds so few of `who`'s words that its medians say little. */
-export function warnOfCoverage(dimension: string, who: string, coverage: number): void {
-  if (coverage >= leastCoverage) return;
-  console.error(
-    `Warning: the lexicon has ${dimension} for ${(100 * coverage).toFixed(1)} % of the words of ${who}: its medians say little.`,
-  );
+/** Says on stderr, in one line, in which dimensions a lexicon rates so few of `who`'s words that medians say little. */
+export function warnOfCoverage(who: string, covers: readonly (readonly [dimension: string, coverage: number])[]): void {
+  const low = covers
+    .filter(([, coverage]) => coverage < leastCoverage)
+    .map(([dimension, coverage]) => `${dimension} for ${(100 * coverage).toFixed(1)} %`);
+  if (low.length > 0)
+    console.error(`Warning: the lexicon has ${low.join(', ')} of the words of ${who}: its medians say little.`);
 }
 
 /** Several lexicons as one. Throws InputError where two rate the same dimension. */
