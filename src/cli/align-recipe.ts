@@ -160,8 +160,7 @@ function readSection(
   table: Readonly<Record<string, Options>>,
   names: readonly string[],
 ): Record<string, unknown> {
-  const known = new Set(Object.keys(table));
-  const values = readConfigFile(file, name, known);
+  const values = readConfigFile(file, name, table);
   const settled = Object.keys(values).find((option) => !names.includes(option));
   if (settled !== undefined)
     throw new UsageError(`--config ${file}: ${name}: ${settled} is settled by align and its cultures: leave it out.`);

@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { parse } from 'yaml';
+import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
 import { suggest } from './usage.js';
 
@@ -18,7 +19,7 @@ const batchFactors = ['per-device-train-batch-size', 'gradient-accumulation-step
 export function readConfigFile(
   file: string,
   commandOf: string | ((top: Readonly<Record<string, unknown>>) => string),
-  known: ReadonlySet<string>,
+  known: Readonly<Record<string, Options>>,
 ): Record<string, unknown> {
   const top = readYaml(file);
   const command = typeof commandOf === 'string' ? commandOf : commandOf(top);
@@ -45,15 +46,15 @@ function toOptions(
   file: string,
   command: string,
   entries: readonly [string, unknown][],
-  known: ReadonlySet<string>,
+  known: Readonly<Record<string, Options>>,
 ): Record<string, unknown> {
   const options: Record<string, unknown> = {};
   const factors: number[] = [];
   for (const [key, entry] of entries) {
     const name = key.replaceAll('_', '-');
-    if (!known.has(name) && !batchFactors.includes(name)) {
+    if (!Object.hasOwn(known, name) && !batchFactors.includes(name)) {
       throw new UsageError(
-        `--config ${file}: ${key} is no option of ${command}.${suggest(name, known) || ` See lexalign ${command} --help.`}`,
+        `--config ${file}: ${key} is no option of ${command}.${suggest(name, Object.keys(known)) || ` See lexalign ${command} --help.`}`,
       );
     }
     if (entry === null) continue;
@@ -61,7 +62,7 @@ function toOptions(
     if (batchFactors.includes(name)) {
       if (typeof entry !== 'number') throw new UsageError(`--config ${file}: ${key} must be a number.`);
       factors.push(entry);
-    } else options[name] = Array.isArray(entry) ? entry.join(',') : entry;
+    } else options[name] = Array.isArray(entry) && known[name].type !== 'array' ? entry.join(',') : entry;
   }
   if (factors.length > 0) {
     if ('batch-size' in options)

@@ -103,7 +103,7 @@ async function runDemo(args: Arguments, given: ReadonlySet<string>): Promise<num
 function demoRecipe({ output, language, device, tier, seed, json, recipe: config }: Arguments): Recipe {
   checkSeed(seed);
   const given = {
-    ...readConfigFile(config, 'align', new Set(Object.keys(alignOptions))),
+    ...readConfigFile(config, 'align', alignOptions),
     ...{ config: relative(process.cwd(), config), output: output ?? join('runs', `demo-${timestamp(new Date())}`) },
     ...{ device, tier, seed: String(seed), ...(json === undefined ? {} : { json }) },
   };

@@ -7,7 +7,7 @@ import { evaluateSideEffects } from './evaluate-side-effects.js';
 import { evaluateSurvey } from './evaluate-survey.js';
 import { inferenceOptions } from './inference.js';
 import type { Command } from './main.js';
-import { checkSeed, configOption } from './options.js';
+import { answerOptions, checkSeed, checkStop, configOption } from './options.js';
 import { checkJson, jsonOption } from './output-file.js';
 
 /** Options of all measures. */
@@ -51,6 +51,7 @@ export const evaluateOptions = {
     describe: 'Taken off the logit of tokens already given, separators spared',
   },
   'batch-size': { type: 'number', default: 64, describe: 'Answers decoded together' },
+  ...answerOptions,
   'micro-batch-tokens': { type: 'number', default: 2048, describe: 'Most tokens computed at once when scoring' },
   seed: { type: 'number', default: 42, describe: 'Of bootstrap and the pairing with other lists' },
   ...jsonOption,
@@ -59,11 +60,17 @@ export const evaluateOptions = {
 export type EvaluateArguments = ArgumentsCamelCase<InferredOptionTypes<typeof evaluateOptions>>;
 
 /** Options of asking for lists of associates. */
-const listOptions = ['norms', 'language', 'k', 'prompt-file', 'max-new-tokens', 'presence-penalty', 'batch-size'];
+const listOptions = [
+  ...['norms', 'language', 'k', 'prompt-file', 'max-new-tokens', 'presence-penalty', 'batch-size'],
+  ...Object.keys(answerOptions),
+];
 
 const measures = {
   association: { run: evaluateAssociation, options: listOptions },
-  ranking: { run: evaluateRanking, options: ['questions', 'max-new-tokens', 'batch-size'] },
+  ranking: {
+    run: evaluateRanking,
+    options: ['questions', 'max-new-tokens', 'batch-size', ...Object.keys(answerOptions)],
+  },
   affect: { run: evaluateAffect, options: [...listOptions, 'answers', 'lexicon'] },
   survey: {
     run: evaluateSurvey,
@@ -110,5 +117,6 @@ function checkArguments(args: EvaluateArguments, measure: keyof typeof measures,
       throw new UsageError(`--${name} must be a whole number of at least ${least}.`);
     }
   }
+  checkStop(args.stop);
   checkSeed(args.seed);
 }

@@ -8,7 +8,7 @@ import { sequenceSeed } from '../random.js';
 import { untilStop } from '../text/stop-strings.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
-import { checkSeed, configOption } from './options.js';
+import { answerOptions, checkSeed, checkStop, configOption } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
 import { type OpenModel, openModel, requireTokenizer, stopIdsOf } from './session.js';
@@ -34,7 +34,7 @@ export const generateOptions = {
     default: 0,
     describe: 'Most tokens that the KV cache holds; fewer answers are decoded together then. 0: as the batch needs',
   },
-  stop: { type: 'array', string: true, describe: 'Text that ends an answer and is left out; repeatable' },
+  ...answerOptions,
   'ignore-eos': { type: 'boolean', default: false, describe: 'Go on after the end of the answer' },
   ...jsonOption,
   ...configOption,
@@ -48,8 +48,6 @@ export const generateCommand: Command = {
   describe: 'Continue a text or answer a question',
   options,
   computes: true,
-  // So that --prompt can be given several times.
-  positional: (args) => args.parserConfiguration({ 'duplicate-arguments-array': true }),
   run: async (args) => {
     await runGenerate(args as Arguments);
     return 0;
@@ -170,7 +168,7 @@ export function checkGenerateArguments(args: GenerateArguments): void {
     throw new UsageError('--top-k must be a whole number from 0 to below 2^32.');
   if (!Number.isInteger(args.kvCacheTokens) || args.kvCacheTokens < 0)
     throw new UsageError('--kv-cache-tokens must be a whole number from 0.');
-  if (args.stop?.includes('')) throw new UsageError('--stop needs some text.');
+  checkStop(args.stop);
   checkSeed(args.seed);
   if (!(args.temperature >= 0)) throw new UsageError('--temperature must be at least 0.');
   if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');

@@ -51,15 +51,14 @@ export async function main(argv: readonly string[]): Promise<number> {
         const name = command.command.split(' ')[0];
         const configFile = findConfig(argv);
         if (configFile !== null && 'config' in command.options) {
-          const given = readConfigFile(
-            configFile,
-            (top) => command.section?.(argv, top) ?? name,
-            new Set(Object.keys(command.options)),
-          );
+          const given = readConfigFile(configFile, (top) => command.section?.(argv, top) ?? name, command.options);
           checkTypes(given, command.options);
           args.config(given);
           for (const option of Object.keys(given)) fromFile.add(option);
         }
+        // So that a list's option can be given several times.
+        if (Object.values(command.options).some(({ type }) => type === 'array'))
+          args.parserConfiguration({ 'duplicate-arguments-array': true });
         command.positional?.(args);
         if (command.epilogue) args.epilogue(command.epilogue(argv));
         return args.options(command.options as Record<string, Options>);

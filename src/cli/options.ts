@@ -30,6 +30,16 @@ export const modelOptions = {
   'memory-limit': { type: 'string', describe: 'Device memory to stay under, e.g. 8GiB or 512MiB' },
 } as const satisfies Record<string, Options>;
 
+/** Of every command that samples answers. */
+export const answerOptions = {
+  stop: { type: 'array', string: true, describe: 'Text that ends an answer and is left out; repeatable' },
+} as const satisfies Record<string, Options>;
+
+/** Throws UsageError for a stop string without text. */
+export function checkStop(stop: readonly unknown[] = []): void {
+  if (stop.some((text) => typeof text !== 'string' || text === '')) throw new UsageError('--stop needs some text.');
+}
+
 /** Seeds are 32-bit: larger ones would wrap around to others. */
 export function checkSeed(seed: number): void {
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32)

@@ -2,7 +2,7 @@ import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
 import { UsageError } from '../errors.js';
 import type { PpoOptions } from '../train/ppo.js';
 import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-numbers.js';
-import { checkSeed, configOption, modelOptions } from './options.js';
+import { checkSeed, checkStop, configOption, modelOptions } from './options.js';
 import { ppoOptions } from './ppo-options.js';
 import type { RankingData } from './ranking-data.js';
 import { resumeOption } from './run-record.js';
@@ -117,6 +117,7 @@ export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>
     );
   if (args.numMiniBatches > args.batchSize)
     throw new UsageError(`--num-mini-batches ${args.numMiniBatches} is more than --batch-size ${args.batchSize}.`);
+  checkStop(args.stop);
   checkSeed(args.seed);
   checkOptimizer(args);
 }

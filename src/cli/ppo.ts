@@ -9,6 +9,7 @@ import type { LanguageModel } from '../model/language-model.js';
 import { ValueHead } from '../model/value-head.js';
 import { createRandom } from '../random.js';
 import { digestFile } from '../text/lines.js';
+import { beforeStop, stopAt } from '../text/stop-strings.js';
 import {
   type Answer,
   initialPpoState,
@@ -198,7 +199,8 @@ async function train(
       data.questions.map(({ ids }) => ids),
       settings,
       {
-        judge: judgeOf(run, model, () => reached, args.output),
+        judge: judgeOf(run, model, () => reached, args),
+        shouldStop: stopAt(requireTokenizer(model), args.stop ?? []),
         step: async (metrics) => {
           reached = metrics.step;
           await directory.append(metrics.step, metrics);
@@ -259,15 +261,20 @@ function momentsOf({ policy, critic, valueHead }: PpoSnapshot) {
   return { policy: policy.moments, critic: critic.moments, valueHead: valueHead.moments };
 }
 
-/** Reads answers as text and asks the reward; what it throws is told with where the run lies. */
-function judgeOf({ data, reward }: CheckedRun, model: OpenModel, reached: () => number, output: string) {
+/** Reads answers as text, up to a stop string, and asks the reward; what it throws is told with where the run lies. */
+function judgeOf(
+  { data, reward }: CheckedRun,
+  model: OpenModel,
+  reached: () => number,
+  { output, stop = [] }: PpoRunArguments,
+) {
   const tokenizer = requireTokenizer(model);
   return async (answers: readonly Answer[]): Promise<Judgement[]> => {
     const judged: Judgement[] = [];
     try {
       for (const { prompt, ids } of answers) {
         const { ids: _, ...question } = data.questions[prompt];
-        const answer = tokenizer.decode(ids, { skipSpecials: true });
+        const answer = beforeStop(tokenizer.decode(ids, { skipSpecials: true }), stop);
         judged.push(await reward({ ...question, answer }));
       }
     } catch (error) {

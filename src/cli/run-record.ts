@@ -117,7 +117,7 @@ export async function resumeRun<Arguments extends { resume?: unknown; output?: s
   for (const name of Object.keys(table)) {
     // The tier that was chosen counts, and auto means that one.
     const used = name === 'tier' ? resolved.tier : before[underscored(name)];
-    const same = own[name] === used || (name === 'tier' && own[name] === 'auto');
+    const same = JSON.stringify(own[name]) === JSON.stringify(used) || (name === 'tier' && own[name] === 'auto');
     if (given.has(name) && [...free, ...compared, ...extending].includes(name)) continue;
     if (given.has(name) && !same)
       throw new UsageError(

@@ -55,7 +55,7 @@ export function parseOptions<Table extends Record<string, Options>>(
 
 /**
  * A command as it is typed in a shell: those of `names` that have a value in `values`, in the order of `names`; names may
- * be written with _ for -.
+ * be written with _ for -; a list's option comes once for each entry.
  */
 export function commandLine(
   command: readonly string[],
@@ -66,7 +66,7 @@ export function commandLine(
     const [option, value] = [name.replaceAll('_', '-'), values[name]];
     if (value === null || value === undefined) return [];
     if (typeof value === 'boolean') return [value ? `--${option}` : `--no-${option}`];
-    return [`--${option}`, String(value)];
+    return [value].flat().flatMap((one) => [`--${option}`, String(one)]);
   });
   const quote = (word: string) => (/^[\w./,:=@+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
   return ['npx', 'lexalign', ...command, ...options].map(quote).join(' ');

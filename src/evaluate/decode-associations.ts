@@ -2,9 +2,9 @@ import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { type AssociationPrompt, askMessages, fillQuestion } from '../text/prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
-import { decodeAnswers } from './decode.js';
+import { type DecodeOptions, decodeAnswers } from './decode.js';
 
-export interface DecodeAssociationsOptions {
+export interface DecodeAssociationsOptions extends Pick<DecodeOptions, 'stop'> {
   /** Words asked for, where the prompt says how many; 10 by default. */
   readonly words?: number;
   /** Tokens of a list at most; 28 by default, which is ten words of lexi-base. */

@@ -2,6 +2,7 @@ import { countPromptPlaces } from '../batch/prompt-places.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine } from '../model/rollout.js';
+import { beforeStop, stopAt } from '../text/stop-strings.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 
 export interface DecodeOptions {
@@ -13,6 +14,8 @@ export interface DecodeOptions {
   readonly unpenalised?: ReadonlySet<number>;
   /** Answers decoded together; 64 by default. */
   readonly batchSize?: number;
+  /** Strings that end an answer and are left out; none by default. */
+  readonly stop?: readonly string[];
   /** Told after every token which share of the tokens at most to come has come. */
   readonly onProgress?: (share: number) => void;
 }
@@ -28,7 +31,7 @@ export async function decodeAnswers(
   prompts: readonly Int32Array[],
   options: DecodeOptions,
 ): Promise<string[]> {
-  const { maxNewTokens, presencePenalty = 0, unpenalised = new Set(), batchSize = 64, onProgress } = options;
+  const { maxNewTokens, presencePenalty = 0, unpenalised = new Set(), batchSize = 64, stop = [], onProgress } = options;
   const longest = prompts.reduce((most, ids) => Math.max(most, ids.length), 0);
   const stopIds = new Set(model.config.eosTokenIds);
   if (tokenizer.eosId !== null) stopIds.add(tokenizer.eosId);
@@ -46,14 +49,15 @@ export async function decodeAnswers(
   try {
     const answers = await engine.run(
       prompts.map((ids) => ({ prompt: ids, seed: 0 })),
-      { onToken: () => onProgress?.(++given / (prompts.length * maxNewTokens)) },
+      {
+        onToken: () => onProgress?.(++given / (prompts.length * maxNewTokens)),
+        shouldStop: stopAt(tokenizer, stop),
+      },
     );
-    return answers.map(({ ids }) =>
-      tokenizer.decode(
-        ids.filter((id) => !stopIds.has(id)),
-        { skipSpecials: true },
-      ),
-    );
+    return answers.map(({ ids }) => {
+      const sampled = ids.filter((id) => !stopIds.has(id));
+      return beforeStop(tokenizer.decode(sampled, { skipSpecials: true }), stop);
+    });
   } finally {
     engine.destroy();
   }

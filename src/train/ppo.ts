@@ -1,7 +1,7 @@
 import type { Adapter } from '../formats/adapter.js';
 import type { AdapterWeights, Moments } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
-import { type Completion, RolloutEngine } from '../model/rollout.js';
+import { type Completion, RolloutEngine, type RolloutHooks } from '../model/rollout.js';
 import type { ValueHead, ValueHeadMoments, ValueHeadNumbers } from '../model/value-head.js';
 import { sequenceSeed } from '../random.js';
 import { Learner, type LearnerState } from './learner.js';
@@ -77,7 +77,7 @@ export interface PpoModels {
 export interface Answer {
   /** Index of the prompt. */
   readonly prompt: number;
-  /** Sampled tokens, without the one that ended them. */
+  /** Sampled tokens, without the stop id that ended them; what a sink stopped at stands among them. */
   readonly ids: readonly number[];
 }
 
@@ -133,6 +133,7 @@ export interface PpoMetrics extends UpdateMetrics {
   readonly 'objective/scores_std': number;
   /** Answers without the form asked for. */
   readonly 'objective/parse_failures': number;
+  /** Answers that ended by themselves: with a stop id, or where the sink stopped them. */
   readonly 'val/num_eos_tokens': number;
   readonly response_tokens: number;
   readonly 'seconds/rollout': number;
@@ -146,6 +147,8 @@ export interface PpoMetrics extends UpdateMetrics {
 export interface PpoSink {
   /** Scores answers; what it throws ends the run with a checkpoint of before the rollout. */
   judge(answers: readonly Answer[]): Promise<readonly Judgement[]>;
+  /** Asked after every sampled token, by the answer's index in its rollout; true ends that answer. */
+  readonly shouldStop?: RolloutHooks['shouldStop'];
   step(metrics: PpoMetrics): void | Promise<void>;
   checkpoint(name: string, state: PpoState, snapshot: PpoSnapshot): Promise<void>;
   /** Asked before each rollout; true ends the run with a checkpoint. */
@@ -250,6 +253,7 @@ export async function trainPpo(
     );
     const completions = await engine.run(
       chosen.map((index, i) => ({ prompt: prompts[index], seed: sequenceSeed(options.seed, episodes + i) })),
+      { shouldStop: sink.shouldStop },
     );
     const rolled = performance.now();
 
@@ -310,7 +314,7 @@ export async function trainPpo(
       'objective/scores_std': deviation(raw),
       'objective/parse_failures': failures,
       ...updates.metrics,
-      'val/num_eos_tokens': completions.filter(({ finish }) => finish === 'eos').length,
+      'val/num_eos_tokens': completions.filter(({ finish }) => finish !== 'length').length,
       response_tokens: tokens,
       'seconds/rollout': (rolled - started) / 1000,
       'seconds/scoring': (scored - rolled) / 1000,
@@ -341,7 +345,7 @@ function penaltyOf(
   { ids, finish }: Completion,
   { missingEosPenalty, lengthPenalty }: Pick<PpoOptions, 'missingEosPenalty' | 'lengthPenalty'>,
 ): number {
-  return lengthPenalty * ids.length + (finish === 'eos' ? 0 : missingEosPenalty);
+  return lengthPenalty * ids.length + (finish === 'length' ? missingEosPenalty : 0);
 }
 
 async function takeSnapshot({ policy, critic, valueHead }: PpoModels): Promise<PpoSnapshot> {

@@ -17,7 +17,7 @@ const recipes = readdirSync(join(root, 'recipes')).filter((name) => name.startsW
 
 /** The arguments of `lexalign align --config FILE`. */
 function argumentsOf(file: string, given: object = {}): AlignArguments {
-  const values = readConfigFile(file, 'align', new Set(Object.keys(alignOptions)));
+  const values = readConfigFile(file, 'align', alignOptions);
   return yargs([])
     .config({ ...values, ...given, config: file })
     .options(alignOptions)

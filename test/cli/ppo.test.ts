@@ -111,6 +111,39 @@ describe('lexalign ppo', () => {
     expect(readFileSync(at('report/report.md'), 'utf8')).toMatch(/\| after \| reward \| -1\.000 \|/);
   });
 
+  it('ends answers at stop strings, which no reward sees, and takes them for ended', async () => {
+    writeFileSync(at('stops.yaml'), 'ppo:\n  stop: [e, a]\n  missing-eos-penalty: 5\n');
+    writeFileSync(
+      at('strict.mjs'),
+      `export default ({ answer }) => {
+        if (/[ea]/.test(answer)) throw new Error('a stop string in ' + answer);
+        return answer.length / 1000;
+      };`,
+    );
+    const words = common('stops').map((word) => (word === at('reward.mjs') ? at('strict.mjs') : word));
+    const { code, stderr } = await lexalign(...words, '--total-episodes', '6', '--config', at('stops.yaml'));
+    expect(code, stderr).toBe(0);
+    const [{ 'val/num_eos_tokens': ended, 'objective/scores': score }] = metricsOf(at('stops'));
+    expect(ended).toBeGreaterThan(2);
+    expect(Math.abs(score + (5 * (6 - ended)) / 6)).toBeLessThan(0.1);
+    expect(json('stops/run.json').arguments.stop).toEqual(['e', 'a']);
+    const again = await lexalign('ppo', '--resume', '--output', at('stops'), '--stop', 'e');
+    expect(again.stderr).toMatch(/--stop is e, the run began with e,a/);
+
+    const asked = ['--model', at('model'), '--questions', at('rank.jsonl'), '--max-new-tokens', '6'];
+    const texts = async (name: string, ...stops: string[]): Promise<string[]> => {
+      const file = at(`${name}.json`);
+      const run = await lexalign('evaluate', 'ranking', ...asked, ...stops, '--json', file);
+      expect(run.code, run.stderr).toBe(0);
+      const { runs, provenance } = json(`${name}.json`);
+      for (let i = 0; i < stops.length; i += 2) expect(provenance.command).toContain(stops.slice(i, i + 2).join(' '));
+      return runs[0].answers.map(({ text }: { text: string }) => text);
+    };
+    const whole = await texts('whole');
+    expect(await texts('cut', '--stop', 'e', '--stop', 'a')).toEqual(whole.map((text) => text.split(/[ea]/)[0]));
+    expect(whole.join('')).toMatch(/[ea]/);
+  });
+
   it('takes the memory that `plan` tells of the same words', async () => {
     const words = [...common('run'), '--total-episodes', '18', '--save-steps', '1'];
     const { code, stdout, stderr } = await lexalign('plan', '--run', ...words, '--json', at('plan.json'));
@@ -260,6 +293,7 @@ describe('ppo refuses, before the device, in one sentence', () => {
     ['--total-episodes', '-1'],
     ['--kl-coef', '-1'],
     ['--lora-r', '8'],
+    ['--stop', ''],
   ])('%s %s', async (option, value) => {
     await refuse(2, new RegExp(option), option, value);
   });

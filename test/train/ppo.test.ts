@@ -6,6 +6,7 @@ import {
   type PpoModels,
   type PpoOptions,
   type PpoResult,
+  type PpoSink,
   type PpoSnapshot,
   type PpoState,
   trainPpo,
@@ -84,11 +85,12 @@ async function run(
   more: {
     judge?: (answer: Answer, step: number) => number;
     interruptAt?: number;
+    shouldStop?: PpoSink['shouldStop'];
     from?: Run['checkpoints'][0];
     reference?: 'same' | 'none';
   } = {},
 ): Promise<Run> {
-  const { judge = even, interruptAt, from, reference = 'same' } = more;
+  const { judge = even, interruptAt, shouldStop, from, reference = 'same' } = more;
   const { model } = opened;
   const policy = await model.addAdapter(from?.snapshot.policy.adapter ?? opened.adapter, { trainable: true });
   const critic = await model.addAdapter(from?.snapshot.critic.adapter ?? opened.adapter, { trainable: true });
@@ -110,13 +112,14 @@ async function run(
   };
   const kept: Omit<Run, 'result'> = { steps: [], checkpoints: [], answers: [] };
   try {
-    const sink = {
-      judge: async (answers: readonly Answer[]) => {
+    const sink: PpoSink = {
+      shouldStop,
+      judge: async (answers) => {
         kept.answers.push(...answers);
         return answers.map((answer) => ({ score: judge(answer, kept.steps.length), parsed: answer.ids.length > 2 }));
       },
-      step: (metrics: PpoMetrics) => void kept.steps.push(metrics),
-      checkpoint: async (name: string, state: PpoState, snapshot: PpoSnapshot) =>
+      step: (metrics) => void kept.steps.push(metrics),
+      checkpoint: async (name, state, snapshot) =>
         void kept.checkpoints.push({ name, state: JSON.parse(JSON.stringify(state)), snapshot }),
       interrupted: () => kept.steps.length === interruptAt,
     };
@@ -215,6 +218,17 @@ describe('a run', () => {
     expect(normal.steps[0]['objective/rlhf_reward']).toBeCloseTo(normal.steps[0]['objective/non_score_reward'], 6);
     // Against the base model the adapter is off from the start.
     expect(Math.abs(normal.steps[0]['objective/kl'])).toBeGreaterThan(0.1);
+  });
+
+  it('takes an answer that the sink stops for one that ended by itself', async () => {
+    const opened = await openGolden(gpu, 'llama', 'f32');
+    const options = { totalEpisodes: 12, missingEosPenalty: 1 };
+    const shouldStop = (answer: number, ids: readonly number[]) => ids.length === 2 + (answer % 2);
+    const { answers, steps } = await run(opened, options, { judge: () => 0.5, shouldStop });
+    expect(steps[0]).toMatchObject({ 'val/num_eos_tokens': 12, 'objective/scores': 0.5 });
+    // Where a stop id came first, it is left out.
+    expect(answers.filter(({ ids }, i) => ids.length === 2 + (i % 2)).length).toBeGreaterThan(6);
+    expect(answers.every(({ ids }, i) => ids.length <= 2 + (i % 2))).toBe(true);
   });
 
   it('goes through all prompts before it takes one again', () => {
