@@ -105,6 +105,7 @@ export async function askForLists(args: EvaluateArguments): Promise<AskedLists> 
         maxNewTokens,
         presencePenalty: args.presencePenalty,
         batchSize: args.batchSize,
+        deterministic: args.deterministic,
         stop: args.stop,
         onProgress: (share) =>
           progress.update(share, `${run.name}: decoding lists for ${cues.length} cues: ${Math.round(100 * share)} %`),

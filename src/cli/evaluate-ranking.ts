@@ -28,6 +28,7 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
       return decodeAnswers(loaded, weights, tokenizer, prompts, {
         maxNewTokens,
         batchSize: args.batchSize,
+        deterministic: args.deterministic,
         stop: args.stop,
         onProgress: (share) => progress.update(share, `${run.name}: ${questions.length} questions`),
       }).finally(progress.end);

@@ -120,9 +120,14 @@ export async function measureSideEffects(
   adapter: AdapterWeights | null,
   tokenizer: Tokenizer,
   { instructions, examples, prompts }: SideEffectProbes,
-  options: { microBatchTokens: number; batchSize: number; onProgress: (share: number) => void },
+  options: {
+    microBatchTokens: number;
+    batchSize: number;
+    deterministic?: boolean;
+    onProgress: (share: number) => void;
+  },
 ): Promise<MeasuredSideEffects> {
-  const { batchSize, onProgress } = options;
+  const { batchSize, deterministic, onProgress } = options;
   const longest = examples.reduce((length, { ids }) => Math.max(length, ids.length), options.microBatchTokens);
   const programs = new LossPrograms(loaded, { adapter, backward: false });
   const { logprobs } = await scoreExamples(programs, examples, longest);
@@ -130,6 +135,7 @@ export async function measureSideEffects(
   const answers = await decodeAnswers(loaded, adapter, tokenizer, prompts, {
     maxNewTokens: answerTokens,
     batchSize,
+    deterministic,
     onProgress,
   });
   return {

@@ -76,7 +76,10 @@ const measures = {
     run: evaluateSurvey,
     options: ['survey', 'country', 'formats', 'high-tension', 'language', 'micro-batch-tokens'],
   },
-  'side-effects': { run: evaluateSideEffects, options: ['text', 'language', 'batch-size', 'micro-batch-tokens'] },
+  'side-effects': {
+    run: evaluateSideEffects,
+    options: ['text', 'language', 'batch-size', 'micro-batch-tokens', 'deterministic'],
+  },
 } as const;
 
 export const evaluateCommand: Command = {

@@ -23,11 +23,6 @@ export const generateOptions = {
   'presence-penalty': { type: 'number', default: 0, describe: 'Taken off the logit of tokens already given' },
   'num-samples': { type: 'number', default: 1, describe: 'Answers to each prompt' },
   seed: { type: 'number', default: 42, describe: 'Of the drawing; each answer draws by itself' },
-  deterministic: {
-    type: 'boolean',
-    default: false,
-    describe: 'Let no answer depend on what else is computed with it; slower for a few prompts',
-  },
   'batch-size': { type: 'number', default: 64, describe: 'Answers decoded together' },
   'kv-cache-tokens': {
     type: 'number',

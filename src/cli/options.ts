@@ -33,6 +33,11 @@ export const modelOptions = {
 /** Of every command that samples answers. */
 export const answerOptions = {
   stop: { type: 'array', string: true, describe: 'Text that ends an answer and is left out; repeatable' },
+  deterministic: {
+    type: 'boolean',
+    default: false,
+    describe: 'Let no answer depend on what else is computed with it; slower for a few prompts',
+  },
 } as const satisfies Record<string, Options>;
 
 /** Throws UsageError for a stop string without text. */

@@ -40,6 +40,7 @@ export function ppoSettings(
     temperature: args.temperature,
     topP: args.topP,
     topK: args.topK,
+    deterministic: args.deterministic,
     stopIds: new Set(stopIdsOf(run.model)),
     learningRate: args.learningRate,
     criticLearningRate: args.criticLearningRate,

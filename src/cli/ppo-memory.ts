@@ -37,6 +37,7 @@ export interface PpoRequest extends Omit<PlanRequest, 'maxLength' | 'data'> {
     | 'temperature'
     | 'topP'
     | 'topK'
+    | 'deterministic'
     | 'seed'
     | 'shuffle'
   >;
@@ -118,7 +119,7 @@ export function leastPpoMemory(target: PlanTarget, request: PpoRequest): number 
 
 function planBeside({ device, kernels, tier, tuning }: PlanTarget, request: PpoRequest) {
   const { config, packed, adapter, reference, prompts, settings } = request;
-  const { temperature, topP, topK, responseLength } = settings;
+  const { temperature, topP, topK, deterministic, responseLength } = settings;
   const rollout = planRollout(device, kernels, config, tier, {
     ...rolloutShape(prompts, settings),
     adapter,
@@ -126,6 +127,7 @@ function planBeside({ device, kernels, tier, tuning }: PlanTarget, request: PpoR
     tuning,
     maxNewTokens: responseLength,
     sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set<number>() },
+    deterministic,
   });
   return (training: TrainingMemory) => planPpo(config, tier, { policy: adapter, reference, rollout }, training);
 }

@@ -4,7 +4,7 @@ import { type AssociationPrompt, askMessages, fillQuestion } from '../text/promp
 import type { Tokenizer } from '../text/tokenizer.js';
 import { type DecodeOptions, decodeAnswers } from './decode.js';
 
-export interface DecodeAssociationsOptions extends Pick<DecodeOptions, 'stop'> {
+export interface DecodeAssociationsOptions extends Pick<DecodeOptions, 'deterministic' | 'stop'> {
   /** Words asked for, where the prompt says how many; 10 by default. */
   readonly words?: number;
   /** Tokens of a list at most; 28 by default, which is ten words of lexi-base. */

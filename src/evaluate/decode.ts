@@ -14,6 +14,8 @@ export interface DecodeOptions {
   readonly unpenalised?: ReadonlySet<number>;
   /** Answers decoded together; 64 by default. */
   readonly batchSize?: number;
+  /** No answer depends on those decoded with it; false by default. */
+  readonly deterministic?: boolean;
   /** Strings that end an answer and are left out; none by default. */
   readonly stop?: readonly string[];
   /** Told after every token which share of the tokens at most to come has come. */
@@ -31,7 +33,15 @@ export async function decodeAnswers(
   prompts: readonly Int32Array[],
   options: DecodeOptions,
 ): Promise<string[]> {
-  const { maxNewTokens, presencePenalty = 0, unpenalised = new Set(), batchSize = 64, stop = [], onProgress } = options;
+  const {
+    maxNewTokens,
+    presencePenalty = 0,
+    unpenalised = new Set(),
+    batchSize = 64,
+    deterministic,
+    stop = [],
+    onProgress,
+  } = options;
   const longest = prompts.reduce((most, ids) => Math.max(most, ids.length), 0);
   const stopIds = new Set(model.config.eosTokenIds);
   if (tokenizer.eosId !== null) stopIds.add(tokenizer.eosId);
@@ -41,6 +51,7 @@ export async function decodeAnswers(
     maxNewTokens,
     stopIds,
     sampling: { temperature: 0, topP: 1, topK: 0, presencePenalty, unpenalised },
+    deterministic,
     batchSize: Math.min(batchSize, prompts.length),
     maxPromptTokens: longest,
     promptPlaces: countPromptPlaces(prompts),

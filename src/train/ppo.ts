@@ -33,6 +33,8 @@ export interface PpoOptions extends AdamWOptions {
   readonly temperature: number;
   readonly topP: number;
   readonly topK: number;
+  /** No answer depends on the others of its rollout. */
+  readonly deterministic: boolean;
   readonly stopIds: ReadonlySet<number>;
   readonly learningRate: number;
   readonly criticLearningRate: number;
@@ -192,12 +194,13 @@ export async function trainPpo(
   const { policy, critic, valueHead } = models;
   const total = countRollouts(options);
   const start = from?.state ?? initialPpoState(options.klCoef, options.seed);
-  const { responseLength, temperature, topP, topK, recompute, stopIds, cliprange } = options;
+  const { responseLength, temperature, topP, topK, deterministic, recompute, stopIds, cliprange } = options;
   const engine = await RolloutEngine.create(model, {
     adapter: policy,
     maxNewTokens: responseLength,
     stopIds,
     sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set() },
+    deterministic,
     ...rolloutShape(prompts, options),
   });
   const scorer = new Scorer(model, models, options);

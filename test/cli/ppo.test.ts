@@ -121,16 +121,25 @@ describe('lexalign ppo', () => {
       };`,
     );
     const words = common('stops').map((word) => (word === at('reward.mjs') ? at('strict.mjs') : word));
-    const { code, stderr } = await lexalign(...words, '--total-episodes', '6', '--config', at('stops.yaml'));
+    const { code, stderr } = await lexalign(
+      ...words,
+      '--total-episodes',
+      '6',
+      '--deterministic',
+      '--config',
+      at('stops.yaml'),
+    );
     expect(code, stderr).toBe(0);
     const [{ 'val/num_eos_tokens': ended, 'objective/scores': score }] = metricsOf(at('stops'));
     expect(ended).toBeGreaterThan(2);
     expect(Math.abs(score + (5 * (6 - ended)) / 6)).toBeLessThan(0.1);
-    expect(json('stops/run.json').arguments.stop).toEqual(['e', 'a']);
+    const { arguments: used, result } = json('stops/run.json');
+    expect(used).toMatchObject({ stop: ['e', 'a'], deterministic: true });
+    expect(result.device_bytes).toBeLessThanOrEqual(result.planned_bytes);
     const again = await lexalign('ppo', '--resume', '--output', at('stops'), '--stop', 'e');
     expect(again.stderr).toMatch(/--stop is e, the run began with e,a/);
 
-    const asked = ['--model', at('model'), '--questions', at('rank.jsonl'), '--max-new-tokens', '6'];
+    const asked = ['--model', at('model'), '--questions', at('rank.jsonl'), '--max-new-tokens', '6', '--deterministic'];
     const texts = async (name: string, ...stops: string[]): Promise<string[]> => {
       const file = at(`${name}.json`);
       const run = await lexalign('evaluate', 'ranking', ...asked, ...stops, '--json', file);
@@ -155,6 +164,10 @@ describe('lexalign ppo', () => {
     expect(plan.memory.cache).toBeGreaterThan(0);
     expect(plan.work).toEqual({ rollouts: 3, answers: 6, updates: 4 });
     expect(stdout).toMatch(/ {2}KV cache of the rollout .*\n.*\n {2}total/);
+    // Answers that do not depend on each other take room for 64 at once.
+    const steady = await lexalign('plan', '--run', ...words, '--deterministic', '--json', at('steady.json'));
+    expect(steady.code, steady.stderr).toBe(0);
+    expect(json('steady.json').memory.programs).toBeGreaterThan(plan.memory.programs);
   });
 
   it('goes on from a checkpoint to the same bytes', async () => {

@@ -16,10 +16,16 @@ import { openTestGpu, type TestGpu, type Tier, tiers } from '../gpu.js';
 import { flatten, type GoldenModel, openGolden } from './helpers.js';
 
 let gpu: TestGpu;
+/** With the kernels that GPUs get. */
+let gpus: TestGpu;
 beforeAll(async () => {
   gpu = await openTestGpu();
+  gpus = await openTestGpu({ cpu: false });
 });
-afterAll(() => gpu.close());
+afterAll(async () => {
+  await gpu.close();
+  await gpus.close();
+});
 
 const prompts = [
   [5, 6, 7],
@@ -39,6 +45,7 @@ const defaults: PpoOptions = {
   temperature: 0.9,
   topP: 1,
   topK: 0,
+  deterministic: false,
   stopIds: new Set([2]),
   learningRate: 0.02,
   criticLearningRate: 0.02,
@@ -94,7 +101,7 @@ async function run(
   const { model } = opened;
   const policy = await model.addAdapter(from?.snapshot.policy.adapter ?? opened.adapter, { trainable: true });
   const critic = await model.addAdapter(from?.snapshot.critic.adapter ?? opened.adapter, { trainable: true });
-  const valueHead = new ValueHead(gpu.device, model.config.hiddenSize, model.operand);
+  const valueHead = new ValueHead(model.device, model.config.hiddenSize, model.operand);
   if (from) valueHead.upload(from.snapshot.valueHead.numbers);
   const resume = from && {
     state: from.state,
@@ -218,6 +225,22 @@ describe('a run', () => {
     expect(normal.steps[0]['objective/rlhf_reward']).toBeCloseTo(normal.steps[0]['objective/non_score_reward'], 6);
     // Against the base model the adapter is off from the start.
     expect(Math.abs(normal.steps[0]['objective/kl'])).toBeGreaterThan(0.1);
+  });
+
+  it('with deterministic, draws the same whatever the size of a rollout', async () => {
+    const opened = await openGolden(gpus, 'llama', 'f16');
+    const draw = async (batchSize: number, deterministic: boolean) => {
+      // At rate 0 the policy stays, so that rollouts of 4 draw one after the other what one of 12 draws.
+      const still = { totalEpisodes: 12, numPpoEpochs: 1, learningRate: 0, criticLearningRate: 0 };
+      const { answers, steps } = await run(opened, { ...still, batchSize, deterministic });
+      const entropies = steps.map((step) => step['objective/entropy']);
+      return { answers, entropy: entropies.reduce((a, b) => a + b, 0) / steps.length };
+    };
+    const [large, small] = [await draw(12, true), await draw(4, true)];
+    expect(small.answers).toEqual(large.answers);
+    expect(Math.abs(small.entropy - large.entropy)).toBeLessThan(1e-12);
+    // Without it, kernels for few rows add up in another order than those for many.
+    expect(Math.abs((await draw(4, false)).entropy - large.entropy)).toBeGreaterThan(1e-9);
   });
 
   it('takes an answer that the sink stops for one that ended by itself', async () => {
