@@ -25,7 +25,7 @@ export interface Experience {
   readonly returns: readonly PerToken[];
 }
 
-/** Means over the tokens of all mini-batches, each before its update. */
+/** Means over the tokens of all mini-batches, each before its update; 0 of what was not computed. */
 export interface UpdateMetrics {
   /** ½·(log π − log π_old)² */
   readonly 'policy/approxkl_avg': number;
@@ -171,14 +171,15 @@ class Sums {
 
   metrics(): UpdateMetrics {
     const { tokens, loss, kl, clipped, entropy, ratios } = this.#policy;
+    const value = this.#value;
     const ratio = average(ratios);
     return {
       'policy/approxkl_avg': kl / tokens,
       'policy/clipfrac_avg': clipped / tokens,
       'policy/entropy_avg': entropy / tokens,
       'loss/policy_avg': loss / tokens,
-      'loss/value_avg': this.#value.loss / this.#value.tokens,
-      'val/clipfrac_avg': this.#value.clipped / this.#value.tokens,
+      'loss/value_avg': value.loss / Math.max(1, value.tokens),
+      'val/clipfrac_avg': value.clipped / Math.max(1, value.tokens),
       'val/ratio': ratio,
       'val/ratio_var': average(ratios.map((one) => (one - ratio) ** 2)),
       'val/ratio_first': ratios[0],
@@ -190,7 +191,7 @@ class Sums {
 }
 
 function average(values: readonly number[]): number {
-  return values.reduce((a, b) => a + b, 0) / values.length;
+  return values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
 }
 
 function countTokens(sequences: readonly Sequence[], members: readonly number[]): number {

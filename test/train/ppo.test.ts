@@ -211,6 +211,14 @@ describe('a run', () => {
     expect(steps[0].updates).toBeLessThan(8);
   });
 
+  it('that refuses the first update of a rollout learns nothing, and says so in numbers', async () => {
+    const opened = await openGolden(gpu, 'llama', 'f16');
+    const { steps, result } = await run(opened, { totalEpisodes: 12, maxUpdateKl: Number.MIN_VALUE });
+    expect(steps[0]).toMatchObject({ updates: 0, 'loss/value_avg': 0, policy_grad_norm: 0, critic_grad_norm: 0 });
+    expect(Object.entries(steps[0]).filter(([, value]) => !Number.isFinite(value))).toEqual([]);
+    expect(flatten(result.adapter)).toEqual(flatten(opened.adapter));
+  });
+
   it('takes penalties off scores, counts what does not parse, and normalises', async () => {
     const opened = await openGolden(gpu, 'llama', 'f32');
     const options = { totalEpisodes: 12, missingEosPenalty: 1, lengthPenalty: 0.1, normalizeReward: false };
