@@ -17,6 +17,12 @@ export interface SequenceTrie {
   readonly members: readonly number[];
 }
 
+/** Cuts a list into `count` parts, whose sizes differ by at most one. */
+export function cutEvenly<T>(list: readonly T[], count: number): T[][] {
+  const from = (part: number) => Math.floor((part * list.length) / count);
+  return Array.from({ length: count }, (_, part) => list.slice(from(part), from(part + 1)));
+}
+
 /** Packs the sequences named by `members` into tries of at most `maxTokens` nodes. */
 export function packSequences(
   sequences: readonly Sequence[],

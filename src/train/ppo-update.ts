@@ -3,6 +3,7 @@ import { createRandom, sequenceSeed, shuffle } from '../random.js';
 import type { Learner, SampledBatch } from './learner.js';
 import type { PpoOptions } from './ppo.js';
 import {
+  cutEvenly,
   edgePlaces,
   heaviestPlace,
   listSamples,
@@ -75,9 +76,7 @@ export class PpoUpdater {
     for (let epoch = 0; epoch < numPpoEpochs; epoch++) {
       const random = createRandom(sequenceSeed(seed, 2 ** 31 + step * numPpoEpochs + epoch));
       const order = shuffle([...experience.sequences.keys()], random);
-      const size = Math.ceil(order.length / numMiniBatches);
-      for (let first = 0; first < order.length; first += size) {
-        const members = order.slice(first, first + size);
+      for (const members of cutEvenly(order, numMiniBatches)) {
         const policy = await this.#updatePolicy(experience, members, rates.policy, sums);
         if (policy.refused) return { metrics: sums.metrics(), skipped };
         const critic = await this.#updateCritic(experience, members, rates.critic, sums);

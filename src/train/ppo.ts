@@ -24,7 +24,7 @@ export interface PpoOptions extends AdamWOptions {
   readonly numGenerations: number;
   /** Passes over each rollout. */
   readonly numPpoEpochs: number;
-  /** Updates of a pass. */
+  /** Updates of a pass; at most the batch size. */
   readonly numMiniBatches: number;
   readonly microBatchTokens: number;
   /** Layers whose activations the backward passes compute again. */

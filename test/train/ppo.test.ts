@@ -11,6 +11,7 @@ import {
   type PpoState,
   trainPpo,
 } from '../../src/train/ppo.js';
+import { cutEvenly } from '../../src/train/ppo-batch.js';
 import { rolloutPrompts } from '../../src/train/ppo-prompts.js';
 import { openTestGpu, type TestGpu, type Tier, tiers } from '../gpu.js';
 import { flatten, type GoldenModel, openGolden } from './helpers.js';
@@ -260,6 +261,16 @@ describe('a run', () => {
     // Where a stop id came first, it is left out.
     expect(answers.filter(({ ids }, i) => ids.length === 2 + (i % 2)).length).toBeGreaterThan(6);
     expect(answers.every(({ ids }, i) => ids.length <= 2 + (i % 2))).toBe(true);
+  });
+
+  it('makes as many updates as asked for, of mini-batches that differ by one at most', async () => {
+    const [six, five] = [cutEvenly([0, 1, 2, 3, 4, 5], 4), cutEvenly([0, 1, 2, 3, 4], 5)];
+    expect(six.flat()).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(six.map(({ length }) => length).sort()).toEqual([1, 1, 2, 2]);
+    expect(five.every(({ length }) => length === 1)).toBe(true);
+    const opened = await openGolden(gpu, 'llama', 'f32');
+    const { steps } = await run(opened, { totalEpisodes: 6, batchSize: 6, numMiniBatches: 4 });
+    expect(steps[0].updates).toBe(8);
   });
 
   it('goes through all prompts before it takes one again', () => {
