@@ -83,9 +83,11 @@ export interface PolicyLoss {
   readonly approxKl: { readonly k1: number; readonly k2: number; readonly k3: number };
   /** Mean of ρ. */
   readonly ratio: number;
+  /** Largest |log ρ|. */
+  readonly largest: number;
 }
 
-/** The clipped policy loss; all but the loss and its gradient are means over tokens. */
+/** The clipped policy loss; but for loss, gradient and `largest` all are means over tokens. */
 export function policyLoss(
   logprobs: readonly PerToken[],
   old: readonly PerToken[],
@@ -95,7 +97,7 @@ export function policyLoss(
   const { cliprange, reduction } = options;
   const lengths = logprobs.map((sequence) => sequence.length);
   const tokens = lengths.reduce((a, b) => a + b, 0);
-  let [loss, clipped, ratioSum, k1, k2, k3] = [0, 0, 0, 0, 0, 0];
+  let [loss, clipped, ratioSum, largest, k1, k2, k3] = [0, 0, 0, 0, 0, 0, 0];
   const gradient = logprobs.map((sequence, i) => {
     const weight = tokenWeight(reduction, lengths, i);
     return Float64Array.from(sequence, (logprob, t) => {
@@ -106,6 +108,7 @@ export function policyLoss(
       loss += weight * Math.max(plain, bounded);
       if (bounded > plain) clipped++;
       ratioSum += ratio;
+      largest = Math.max(largest, Math.abs(d));
       k1 -= d;
       k2 += d ** 2 / 2;
       k3 += Math.expm1(d) - d;
@@ -113,7 +116,7 @@ export function policyLoss(
     });
   });
   const approxKl = { k1: k1 / tokens, k2: k2 / tokens, k3: k3 / tokens };
-  return { loss, gradient, clipFraction: clipped / tokens, approxKl, ratio: ratioSum / tokens };
+  return { loss, gradient, clipFraction: clipped / tokens, approxKl, ratio: ratioSum / tokens, largest };
 }
 
 export interface ValueLoss {

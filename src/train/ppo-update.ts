@@ -42,6 +42,8 @@ export interface UpdateMetrics {
   readonly 'val/ratio_var': number;
   /** Of the first mini-batch, whose policy is the one that sampled: 1 but for rounding. */
   readonly 'val/ratio_first': number;
+  /** Largest |log π − log π_old| of a token of the first mini-batch: rounding alone, which cancels out in a mean. */
+  readonly 'val/logprob_diff_max_first': number;
   readonly policy_grad_norm: number;
   readonly critic_grad_norm: number;
   readonly updates: number;
@@ -144,11 +146,23 @@ export class PpoUpdater {
 
 /** Sums of what the mini-batches of one rollout gave. */
 class Sums {
-  readonly #policy = { tokens: 0, loss: 0, kl: 0, clipped: 0, entropy: 0, ratios: [] as number[] };
+  readonly #policy = {
+    tokens: 0,
+    loss: 0,
+    kl: 0,
+    clipped: 0,
+    entropy: 0,
+    ratios: [] as number[],
+    largest: [] as number[],
+  };
   readonly #value = { tokens: 0, loss: 0, clipped: 0 };
   readonly #norms = { policy: [] as number[], critic: [] as number[] };
 
-  addPolicy(tokens: number, { loss, approxKl, clipFraction, ratio }: ReturnType<typeof policyLoss>, entropy: number) {
+  addPolicy(
+    tokens: number,
+    { loss, approxKl, clipFraction, ratio, largest }: ReturnType<typeof policyLoss>,
+    entropy: number,
+  ) {
     const sums = this.#policy;
     sums.tokens += tokens;
     sums.loss += tokens * loss;
@@ -156,6 +170,7 @@ class Sums {
     sums.clipped += tokens * clipFraction;
     sums.entropy += tokens * entropy;
     sums.ratios.push(ratio);
+    sums.largest.push(largest);
   }
 
   addValue(tokens: number, { loss, clipFraction }: ReturnType<typeof valueLoss>) {
@@ -169,7 +184,7 @@ class Sums {
   }
 
   metrics(): UpdateMetrics {
-    const { tokens, loss, kl, clipped, entropy, ratios } = this.#policy;
+    const { tokens, loss, kl, clipped, entropy, ratios, largest } = this.#policy;
     const value = this.#value;
     const ratio = average(ratios);
     return {
@@ -182,6 +197,7 @@ class Sums {
       'val/ratio': ratio,
       'val/ratio_var': average(ratios.map((one) => (one - ratio) ** 2)),
       'val/ratio_first': ratios[0],
+      'val/logprob_diff_max_first': largest[0],
       policy_grad_norm: average(this.#norms.policy),
       critic_grad_norm: average(this.#norms.critic),
       updates: this.#norms.policy.length,

@@ -87,6 +87,8 @@ describe.each(golden.map((one, i) => [i, one] as const))('golden case %d', (_, {
     close(policy.approxKl.k2, expected.approx_kl_k2);
     close(policy.approxKl.k3, expected.approx_kl_k3);
     close(policy.clipFraction, expected.clip_fraction);
+    const ratios = fresh.flatMap((row, i) => row.map((logprob, t) => Math.abs(logprob - old[i][t])));
+    expect(policy.largest).toBe(Math.max(...ratios));
   });
 
   it('gradients', () => {
