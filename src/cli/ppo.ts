@@ -261,7 +261,7 @@ function momentsOf({ policy, critic, valueHead }: PpoSnapshot) {
   return { policy: policy.moments, critic: critic.moments, valueHead: valueHead.moments };
 }
 
-/** Reads answers as text, up to a stop string, and asks the reward; what it throws is told with where the run lies. */
+/** Reads answers as text, up to a stop string, and asks the reward for all at once; its first error says where the run lies. */
 function judgeOf(
   { data, reward }: CheckedRun,
   model: OpenModel,
@@ -269,20 +269,18 @@ function judgeOf(
   { output, stop = [] }: PpoRunArguments,
 ) {
   const tokenizer = requireTokenizer(model);
+  const judge = async ({ prompt, ids }: Answer): Promise<Judgement> => {
+    const { ids: _, ...question } = data.questions[prompt];
+    return reward({ ...question, answer: beforeStop(tokenizer.decode(ids, { skipSpecials: true }), stop) });
+  };
   return async (answers: readonly Answer[]): Promise<Judgement[]> => {
-    const judged: Judgement[] = [];
     try {
-      for (const { prompt, ids } of answers) {
-        const { ids: _, ...question } = data.questions[prompt];
-        const answer = beforeStop(tokenizer.decode(ids, { skipSpecials: true }), stop);
-        judged.push(await reward({ ...question, answer }));
-      }
+      return await Promise.all(answers.map(judge));
     } catch (error) {
       throw new InputError(
         `${(error as Error).message}. The run up to rollout ${reached()} is in ${join(output, 'checkpoints')}: mend the reward and go on with --resume.`,
       );
     }
-    return judged;
   };
 }
 

@@ -22,7 +22,7 @@ export interface Score {
   readonly parsed: boolean;
 }
 
-/** Scores answers, one after the other. */
+/** Scores an answer; those of a rollout are asked for all at once. */
 export type Reward = (sample: RewardSample) => Score | Promise<Score>;
 
 /** The rewards that `--reward` knows by name. */

@@ -197,6 +197,25 @@ describe('lexalign ppo', () => {
     expect(metricsOf(at('failed')).map(({ step }) => step)).toEqual([1]);
   });
 
+  it('asks for the scores of all answers at once', async () => {
+    writeFileSync(
+      at('together.mjs'),
+      `let waiting = [];
+      export default ({ answer }) => new Promise((resolve, reject) => {
+        waiting.push(() => resolve(answer.length / 10));
+        if (waiting.length < 6) return setTimeout(() => reject(new Error('asked alone')), 5000).unref();
+        for (const answered of waiting.reverse()) answered();
+        waiting = [];
+      });`,
+    );
+    const words = common('together').map((word) => (word === at('reward.mjs') ? at('together.mjs') : word));
+    const { code, stderr } = await lexalign(...words, '--total-episodes', '6');
+    expect(code, stderr).toBe(0);
+    // The rollout of the first run, whose reward is the opposite.
+    const [together, run] = [metricsOf(at('together')), metricsOf(at('run'))];
+    expect(together[0]['objective/scores']).toBeCloseTo(-run[0]['objective/scores'], 9);
+  });
+
   it('says once that there is nothing to learn from where all answers score the same', async () => {
     writeFileSync(at('flat.mjs'), 'export default () => 0.1;');
     const words = common('flat').map((word) => (word === at('reward.mjs') ? at('flat.mjs') : word));
