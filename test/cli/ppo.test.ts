@@ -36,8 +36,11 @@ const common = (run: string) => {
 beforeAll(async () => {
   const shape = { hidden: 32, layers: 1, heads: 2, kvHeads: 1, intermediate: 64, vocab: 8192 };
   await writeRandomCheckpoint(at('model'), shape);
-  for (const name of ['tokenizer.json', 'tokenizer_config.json'])
-    copyFileSync(join(import.meta.dirname, '../../models/lexi-base', name), join(at('model'), name));
+  // With rows that NF4 takes.
+  await writeRandomCheckpoint(at('wide'), { ...shape, hidden: 64, intermediate: 128 });
+  for (const model of ['model', 'wide'])
+    for (const name of ['tokenizer.json', 'tokenizer_config.json'])
+      copyFileSync(join(import.meta.dirname, '../../models/lexi-base', name), join(at(model), name));
   const norms = loadMiniNorms('en');
   const options = { prompt: LEXI_BASE_RANKING_PROMPTS.en, k: 4, questions: 1, seed: 1 };
   writeRows(at('rank.jsonl'), rankingRows({ ...norms, cues: norms.cues.slice(0, 9) }, options).rows);
@@ -170,6 +173,25 @@ describe('lexalign ppo', () => {
     expect(json('steady.json').memory.programs).toBeGreaterThan(plan.memory.programs);
   });
 
+  it('trains on a quantised base, which is the reference too', async () => {
+    const words = ['--model', at('wide'), '--quantize', 'nf4', '--data', at('rank.jsonl'), '--output', at('packed')];
+    const lora = ['--lora-r', '4', '--num-mini-batches', '4', '--total-episodes', '12'];
+    const run = await lexalign('ppo', ...words, '--reward', at('reward.mjs'), ...settings, ...lora);
+    expect(run.code, run.stderr).toBe(0);
+    const metrics = metricsOf(at('packed'));
+    for (const line of metrics) {
+      expect(Object.entries(line).filter(([, value]) => !Number.isFinite(value))).toEqual([]);
+      expect(line.updates).toBe(8);
+      expect(line['val/logprob_diff_max_first']).toBeLessThan(5e-3);
+    }
+    // A new adapter adds nothing at first, and something once it has learnt.
+    expect(Math.abs(metrics[0]['objective/kl'])).toBeLessThan(5e-3);
+    expect(Math.abs(metrics[1]['objective/kl'])).toBeGreaterThan(5e-3);
+    expect(json('packed/run.json').result.device_bytes).toBeLessThanOrEqual(
+      json('packed/run.json').result.planned_bytes,
+    );
+  });
+
   it('goes on from a checkpoint to the same bytes', async () => {
     cpSync(at('run'), at('cut'), { recursive: true });
     rmSync(at('cut/checkpoints/step-000003'), { recursive: true });
@@ -231,7 +253,7 @@ describe('lexalign ppo', () => {
     for (const line of metricsOf(at('run'))) expect(line['objective/scores_std']).toBeGreaterThan(0.01);
   });
 
-  it('stops at Ctrl-C with a checkpoint', async ({ skip }) => {
+  it('stops at Ctrl-C with a checkpoint, and goes on from there', async ({ skip }) => {
     const launcher = join(import.meta.dirname, '../../bin/lexalign.mjs');
     if (!existsSync(join(import.meta.dirname, '../../dist/src/cli/main.js'))) skip('not built: run npm test');
     const env = { ...process.env, XDG_CACHE_HOME: userCache, LEXALIGN_RELAUNCHED_BY: '' };
@@ -246,6 +268,11 @@ describe('lexalign ppo', () => {
     expect(await ended).toBe(130);
     const last = metricsOf(at('stopped')).at(-1)!.step;
     expect(readdirSync(at('stopped/checkpoints'))).toEqual([`step-${String(last).padStart(6, '0')}`]);
+    const more = ['--resume', '--output', at('stopped'), '--total-episodes', `${6 * (last + 1)}`];
+    const resumed = await lexalign('ppo', ...more);
+    expect(resumed.code, resumed.stderr).toBe(0);
+    expect(metricsOf(at('stopped')).map(({ step }) => step)).toEqual(Array.from({ length: last + 1 }, (_, i) => i + 1));
+    expect(json('stopped/run.json').result).toMatchObject({ outcome: 'finished', steps: last + 1 });
   });
 });
 

@@ -239,6 +239,9 @@ describe('a run', () => {
     expect(steps[0]['objective/rlhf_reward']).toBeCloseTo(score + steps[0]['objective/non_score_reward'], 9);
     const normal = await run(opened, { ...options, normalizeReward: true }, { judge: () => 0.5, reference: 'none' });
     expect(normal.steps[0]['objective/rlhf_reward']).toBeCloseTo(normal.steps[0]['objective/non_score_reward'], 6);
+    // Of twelve scores of 0 and twelve of 1 the mean is 1/2, and so is the deviation.
+    const later = await run(opened, { totalEpisodes: 24 }, { judge: (_, step) => step });
+    expect(later.steps[1]['objective/rlhf_reward'] - later.steps[1]['objective/non_score_reward']).toBeCloseTo(1, 6);
     // Against the base model the adapter is off from the start.
     expect(Math.abs(normal.steps[0]['objective/kl'])).toBeGreaterThan(0.1);
   });
