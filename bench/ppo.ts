@@ -90,6 +90,8 @@ export async function benchPpo(
   const percent = rows.map(({ median_ms }, i) => `${parts[i]} ${((100 * median_ms) / total).toFixed(0)} %`);
   return {
     rows,
-    shares: { [`PPO step of ${batchSize}`]: `${(total / 1000).toPrecision(3)} s: ${percent.join(', ')}` },
+    shares: {
+      [`PPO step of ${batchSize} x ${length}+${responseLength}`]: `${(total / 1000).toPrecision(3)} s: ${percent.join(', ')}`,
+    },
   };
 }

@@ -1,3 +1,4 @@
+import { InputError } from '../src/errors.js';
 import type { LanguageModel, Tier } from '../src/model/language-model.js';
 import { RolloutEngine, type RolloutStep } from '../src/model/rollout.js';
 import { weightBytes } from '../src/model/weights.js';
@@ -28,7 +29,8 @@ const repetitions = 3;
 /**
  * Times rollouts at temperature 1: prompts (with the first token drawn), and then steps of a full batch. Work is 2N
  * operations a token, N being the parameters of all matmuls, of which the head's count for drawn tokens alone; a step
- * moves at least the weights and the keys and values of all tokens that its sequences see.
+ * moves at least the weights and the keys and values of all tokens that its sequences see. Throws InputError where answers
+ * are so short, beside the prompts, that the first end before the last begin.
  */
 export async function benchRollout(bench: BenchDevice, options: RolloutBenchOptions): Promise<{ rows: BenchRow[] }> {
   const { shape, tier, quantize, model, length, newTokens } = options;
@@ -71,6 +73,10 @@ export async function benchRollout(bench: BenchDevice, options: RolloutBenchOpti
     await engine.run(requests, { onStep: (step) => steps.push({ ...step, at: performance.now() }) });
     engine.destroy();
     const full = steps.filter(({ sequences, promptTokens }) => sequences.length === slots && promptTokens === 0);
+    if (full.length < 2)
+      throw new InputError(
+        `of ${slots} prompts of ${length} tokens the first have their ${newTokens} new ones before the last are read, so that no full batch is timed: raise --new-tokens, or lower --length or --batches.`,
+      );
     const intervals = full.slice(1).map(({ at }, i) => at - full[i].at);
     const seen = full.reduce((sum, step) => sum + step.seen, 0) / full.length;
     const what = {

@@ -69,6 +69,10 @@ export const benchCommand: Command = {
     steps: { type: 'number', default: 5, describe: 'sft, and rollout with --ppo: steps measured' },
     sequences: { type: 'number', default: 4, describe: 'sft: rows a step' },
     length: { type: 'number', default: 128, describe: 'sft: tokens a row; rollout: tokens of a prompt' },
+    lengths: {
+      type: 'string',
+      describe: 'rollout: prompts of these lengths in turn, comma-separated, not of --length',
+    },
     batches: {
       type: 'string',
       describe: 'rollout: sequences at once, comma-separated; by default 1,8 on a CPU, else 1,16,64,128',
@@ -128,6 +132,7 @@ interface Request {
   readonly models: readonly LlamaShape[] | null;
   readonly rows: readonly number[] | null;
   readonly batches: readonly number[] | null;
+  readonly lengths: readonly number[] | null;
   readonly shapes: readonly MatmulShape[] | null;
   readonly only: ReadonlySet<string>;
   readonly packed: PackedLayout['format'] | null;
@@ -154,6 +159,7 @@ function parseRequest(args: Readonly<Record<string, unknown>>): Request {
     models: among('model', Object.keys(modelShapes))?.map((name) => modelShapes[name]) ?? null,
     rows: counts('rows'),
     batches: counts('batches'),
+    lengths: counts('lengths'),
     shapes: list('shapes')?.map(parseShape) ?? null,
     packed: formats[args.quantize as keyof typeof formats],
     only: new Set(among('only', kinds) ?? (args.shapes === undefined ? kinds : ['matmul'])),
@@ -302,7 +308,7 @@ async function sft(open: OpenDevice, { models }: Request, args: Readonly<Record<
 
 async function rollout(
   open: OpenDevice,
-  { models, batches }: Request,
+  { models, batches, lengths }: Request,
   args: Readonly<Record<string, unknown>>,
   ceilings: Ceilings,
 ): Promise<{ rows: BenchRow[]; summary?: Record<string, string> }> {
@@ -310,24 +316,22 @@ async function rollout(
   const shape = models?.[0] ?? modelShapes[cpu ? 'small' : 'llama-3.1-8b'];
   const quantize = args.quantize as QuantizedFormat;
   const asked = batches ?? (cpu ? [1, 8] : [1, 16, 64, 128]);
-  const lengths = { length: args.length as number, newTokens: args.newTokens as number };
+  const prompts = lengths ?? [args.length as number];
+  const newTokens = args.newTokens as number;
   const { device, kernels, tier, tuning } = open;
   const checkpoint = quantised(randomCheckpoint(llamaConfig(shape)), quantize);
-  const maxPositions = lengths.length + lengths.newTokens;
+  const maxPositions = Math.max(...prompts) + newTokens;
   const model = await LanguageModel.load(device, kernels, checkpoint, { tier, maxPositions, tuning });
-  const { rows } = await benchRollout(open, {
-    shape,
-    tier,
-    quantize,
-    model,
-    batches: asked,
-    ...lengths,
-  });
+  const rows: BenchRow[] = [];
   const summary: Record<string, string> = {};
-  for (const batch of args.ppo ? asked : []) {
-    const steps = await benchPpoSteps(open, { shape, quantize, model, batch, ...lengths, steps: args.steps as number });
-    rows.push(...steps.rows);
-    Object.assign(summary, steps.shares);
+  for (const length of prompts) {
+    const common = { shape, quantize, model, length, newTokens };
+    rows.push(...(await benchRollout(open, { ...common, tier, batches: asked })).rows);
+    for (const batch of args.ppo ? asked : []) {
+      const steps = await benchPpoSteps(open, { ...common, batch, steps: args.steps as number });
+      rows.push(...steps.rows);
+      Object.assign(summary, steps.shares);
+    }
   }
   return { rows: rows.map((row) => withShare(row, ceilings)), ...(args.ppo ? { summary } : {}) };
 }

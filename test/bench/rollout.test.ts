@@ -41,4 +41,13 @@ describe('benchRollout', () => {
     expect(step.gbps * step.median_ms * 1e6).toBeCloseTo(weights + 8 * 3 * 2 * 2 * 32 * 2, 0);
     expect(formatRows(rows)[0]).toMatch(/tokens\/s \|$/);
   });
+
+  it('says so where no step has all sequences going', async () => {
+    const checkpoint = randomCheckpoint(llamaConfig(shape));
+    const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f16', maxPositions: 21 });
+    const measured = benchRollout(gpu, {
+      ...{ shape, tier: 'f16', quantize: 'none', model, batches: [400], length: 18, newTokens: 3 },
+    });
+    await expect(measured).rejects.toThrow(/of 400 prompts of 18 tokens the first have their 3 new ones before/);
+  });
 });

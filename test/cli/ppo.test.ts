@@ -124,14 +124,8 @@ describe('lexalign ppo', () => {
       };`,
     );
     const words = common('stops').map((word) => (word === at('reward.mjs') ? at('strict.mjs') : word));
-    const { code, stderr } = await lexalign(
-      ...words,
-      '--total-episodes',
-      '6',
-      '--deterministic',
-      '--config',
-      at('stops.yaml'),
-    );
+    words.push('--total-episodes', '6', '--save-steps', '1', '--deterministic', '--config', at('stops.yaml'));
+    const { code, stderr } = await lexalign(...words);
     expect(code, stderr).toBe(0);
     const [{ 'val/num_eos_tokens': ended, 'objective/scores': score }] = metricsOf(at('stops'));
     expect(ended).toBeGreaterThan(2);
@@ -167,10 +161,13 @@ describe('lexalign ppo', () => {
     expect(plan.memory.cache).toBeGreaterThan(0);
     expect(plan.work).toEqual({ rollouts: 3, answers: 6, updates: 4 });
     expect(stdout).toMatch(/ {2}KV cache of the rollout .*\n.*\n {2}total/);
-    // Answers that do not depend on each other take room for 64 at once.
-    const steady = await lexalign('plan', '--run', ...words, '--deterministic', '--json', at('steady.json'));
-    expect(steady.code, steady.stderr).toBe(0);
-    expect(json('steady.json').memory.programs).toBeGreaterThan(plan.memory.programs);
+    // Answers that do not depend on each other have other programs.
+    const [steady, plain] = [at('steady.json'), at('plain.json')];
+    const six = [...common('stops'), '--total-episodes', '6'];
+    expect((await lexalign('plan', '--run', ...six, '--deterministic', '--json', steady)).code).toBe(0);
+    expect((await lexalign('plan', '--run', ...six, '--json', plain)).code).toBe(0);
+    expect(json('stops/run.json').memory).toMatchObject(json('steady.json').memory);
+    expect(json('steady.json').memory.programs).not.toBe(json('plain.json').memory.programs);
   });
 
   it('trains on a quantised base, which is the reference too', async () => {
