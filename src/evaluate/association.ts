@@ -36,20 +36,23 @@ const refusals = [
     `^\\W*(?:(?:(?:i|we)['’ ]?(?:m|am|re|are) )?(?:(?:so|very|truly|really|deeply) )*(?:sorry|afraid)|i (?:\\w+ )?apologi[sz]e|my apologies)${clause}`,
     'iu',
   ),
-  /^\W*(?:i (?:can['’]?t|can ?not|won['’]?t|will not|do not|don['’]?t|refuse)|i['’ ]?a?m (?:not able|unable))\s+\p{L}/iu,
+  /^\W*(?:i (?:can['’]?t|can ?not|won['’]?t|will not|do not|don['’]?t|refuse)|i['’ ]?a?m (?:not able|not comfortable|unable))\s+\p{L}/iu,
   /^\W*i (?:must|have to|need to) (?:\w+ )?decline\b/iu,
-  /^\W*as an? (?:\w+ )?(?:ai|language model)\b/iu,
+  /^\W*(?:as|i['’ ]?a?m(?: just| only)?) an? (?:\w+ )?(?:ai|language model)\b/iu,
   /^\W*unfortunately,?\s+i\b['’]?\w*\s+\p{L}/iu,
   /^[^\p{L}]*我?(?:很|非常|十分|真的)?(?:抱歉|对不起|不好意思)[，,。！!]?\s*(?:但|我|作为|您|你|这|该|由于|根据|无法)\p{Script=Han}/u,
-  /^[^\p{L}]*作为(?:一[个名款种])?(?:大型|大)?(?:人工智能|AI|语言模型)/iu,
+  /^[^\p{L}]*(?:作为|我(?:只)?是)(?:一[个名款种])?(?:大型|大)?(?:人工智能|AI|语言模型)/iu,
   /^[^\p{L}]*我(?:无法|不能|不会|没有办法)\p{Script=Han}/u,
 ];
+/** What a model writes before it answers. */
+const thought = /^\s*<think>[\s\S]*?(?:<\/think>|$)/u;
 /** Says that a list follows, and one does. */
 const goesOn = /(?:\bhere(?:['’]s| is| are)\b|以下[是为]|下面是)[^\n:：]*[:：\n]\s*\S/iu;
 
 /** Whether an answer declines to give words, and gives none after all ("As an AI I have none, but here are some: …"). */
 export function isRefusal(text: string): boolean {
-  return declines(text) && !goesOn.test(text);
+  const said = text.replace(thought, '');
+  return declines(said) && !goesOn.test(said);
 }
 
 function declines(text: string): boolean {
@@ -77,7 +80,7 @@ const nextNumber = /[\s,，;；]+(?=[*_]*[(（]?\d{1,3}[.．)）、](?!\d))/u;
 /** In parentheses behind a word. */
 const gloss = /(?<=[^\s,，、;；:：]\s*)[(（](?!\d{1,3}[)）])[^()（）]*[)）]/gu;
 /** What explains a word of a list, behind a dash or colon. */
-const explanation = /(?:\s[–—-]+\s|[:：](?=\s|\*|\p{Script=Han})).*$/u;
+const explanation = /(?:\s[–—-]+\s|——|[:：](?=\s|\*|\p{Script=Han})).*$/u;
 /** What stands around a word and is none of it. */
 const before = /^[\s>*_•·–—\-"'“”‘’「」《》`[\]{}]+(?=\S)/u;
 const behind = /[\s.。．!！:：*_"'“”‘’「」《》`[\]{}]+$/u;
@@ -89,7 +92,7 @@ const courtesy = new RegExp(`^(?:${polite}\\s*[,，!！.。]\\s*)+`, 'iu');
 const exclamation = new RegExp(`^${polite}\\s*[!！。]\\s*`, 'iu');
 /** Speaks of the list. */
 const announcement =
-  /^(?:here(?:['’]s| is| are)|these are|below (?:is|are)|the following)\s+\p{L}|\bcomes? to (?:my |your )?mind\b|\b(?:words|associations)\b[^,;]*\b(?:with|for|to)\b|^(?:以下|下面|这些|这里)[是为]|我.*(?:想到|联想)|(?:想到|联想)的/iu;
+  /^(?:here(?:['’]s| is| are)|these are|below (?:is|are)|the following)\s+\p{L}|^i(?:['’](?:d|ll)| can| will| would)\s+\p{L}|\bcomes? to (?:my |your )?mind\b|\b(?:words|associations)\b[^,;]*\b(?:with|for|to)\b|^(?:以下|下面|这些|这里)[是为]|我.*(?:想到|联想)|(?:想到|联想)的/iu;
 
 /** What an answer holds. */
 export interface ReadAnswer {
@@ -102,14 +105,15 @@ export interface ReadAnswer {
 /**
  * Reads a generated list: parts between commas (, ， 、), semicolons and line ends, of Chinese without any also between
  * spaces, and of a numbered line between its numbers. Numbering, bullets, emphasis, quotes, the brackets of a JSON list,
- * headings and final stops are taken off; so are what leads in before a colon ("Sure, here are some words: …") or on a line
- * of its own ("Here are ten words that come to mind"), a last "and", glosses in parentheses and, in a line with a number or
- * bullet, what explains behind a colon or dash. Nothing of a refusal, unless a list follows it. The cue itself is no
- * associate and is left out, as it is from the human lists.
+ * headings, final stops and a <think> part are taken off; so are what leads in before a colon ("Sure, here are some
+ * words: …") or on a line of its own ("Here are ten words that come to mind"), a last "and", glosses in parentheses and, in
+ * a line with a number or bullet, what explains behind a colon or dash. Nothing of a refusal, unless a list follows it. The
+ * cue itself is no associate and is left out, as it is from the human lists.
  */
 export function readAnswer(text: string, cue?: string): ReadAnswer {
   if (isRefusal(text)) return { words: [], repeated: 0 };
-  const list = declines(text) ? text.slice(text.search(goesOn)) : text;
+  const said = text.replace(thought, '');
+  const list = declines(said) ? said.slice(said.search(goesOn)) : said;
   const own = cue === undefined ? null : normalizeWord(cue);
   const lines = list.split(/[\r\n]+/u).filter((line) => line.trim() !== '');
   const parts = lines.flatMap((line, i) => partsOfLine(line, i === lines.length - 1, lines.length > 1));
