@@ -155,7 +155,7 @@ function withoutLeadIn(line: string, last: boolean, item: boolean): string {
   const at = rest.search(/：|:(?!\d)/u);
   if (at < 0) return !last && announcement.test(text.replace(courtesy, '')) ? '' : rest;
   const behindColon = rest.slice(at + 1);
-  if (/^[\s*_"”]*$/u.test(behindColon)) return '';
+  if (!last && /^[\s*_"”]*$/u.test(behindColon)) return '';
   const lead = rest
     .slice(0, at)
     .replace(/^[\s>*_"“]+/u, '')

@@ -96,6 +96,8 @@ test.each([
   ['them in the midst', 'there, here, of course, 当然', ['there', 'here', 'of course', '当然']],
   ['here as a cue’s first word', 'here, there, now', ['here', 'there', 'now']],
   ['a colon in the midst of a list', 'blood, rose, star wars: a new hope', ['blood', 'rose', 'star wars: a new hope']],
+  ['a list that ends in a colon', 'blood, rose, apple: ', ['blood', 'rose', 'apple']],
+  ['a lead-in that nothing follows', 'Sure, here are the words:', []],
   ['long words of a list', 'made of metal, used to cut\nsharp', ['made of metal', 'used to cut', 'sharp']],
   ['times', 'morning, 7:30', ['morning', '7:30']],
   [
