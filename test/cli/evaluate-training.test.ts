@@ -173,6 +173,13 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(association.code, association.stderr).toBe(0);
     expect(association.stdout).toMatch(/before the base model, after .*taught:\n +base +adapter +gain/);
     expect(result(lists).runs.map(({ name }: { name: string }) => name)).toEqual(['before', 'after']);
+    const short = join(directory, 'short.json');
+    const stopped = await lexalign('evaluate', 'association', ...asked, '--stop', 'e', '--stop', 'a', '--json', short);
+    expect(stopped.code, stopped.stderr).toBe(0);
+    const textsOf = (file: string): string[] =>
+      result(file).runs.flatMap(({ cues }: { cues: { text: string }[] }) => cues.map(({ text }) => text));
+    expect(textsOf(short)).toEqual(textsOf(lists).map((text) => text.split(/[ea]/)[0]));
+    expect(textsOf(lists).join('')).toMatch(/[ea]/);
     const words: string[] = result(lists).runs.flatMap(({ cues }: { cues: { predictions: string[] }[] }) =>
       cues.flatMap(({ predictions }) => predictions),
     );
