@@ -53,6 +53,11 @@ export const alignOptions = {
     default: 0.1,
     describe: 'Share of ranking examples among the rows of sft, so that the form of their answers is kept',
   },
+  'ppo-cues': {
+    type: 'number',
+    default: 0,
+    describe: 'Let PPO ask about so many training cues a culture; 0: about all',
+  },
   'test-cues': { type: 'number', default: 0, describe: 'Measure on so many held-out cues a culture; 0: on all' },
   seed: {
     type: 'string',
@@ -211,7 +216,7 @@ function checkAlign(args: AlignArguments): void {
   const trained = chosen('stages', args.stages, stages);
   if (trained.includes('sft-ppo') && !trained.includes('sft'))
     throw new UsageError('--stages: sft-ppo goes on from sft: name both.');
-  for (const name of ['few-shot', 'test-cues'] as const) checkWhole(name, args[name] as number, 0);
+  for (const name of ['few-shot', 'ppo-cues', 'test-cues'] as const) checkWhole(name, args[name] as number, 0);
   if (args.testCues === 1) throw new UsageError('--test-cues must be 0 or at least 2.');
   checkWithin('ranking-share', args.rankingShare, 0, 1);
 }
@@ -240,7 +245,7 @@ function omit(values: Values, names: readonly string[]): Values {
 
 /** Of align's own options those that results depend on. */
 function identityOf(args: AlignArguments, seeds: readonly number[]): Values {
-  const names = ['model', 'quantize', 'ranking-share', 'few-shot', 'test-cues'];
+  const names = ['model', 'quantize', 'ranking-share', 'few-shot', 'ppo-cues', 'test-cues'];
   const values = Object.fromEntries(names.map((name) => [name, args[name] ?? null]));
   return { align: { ...values, seed: seeds.length === 1 ? seeds[0] : seeds } };
 }
