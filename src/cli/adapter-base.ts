@@ -39,7 +39,7 @@ export async function requireAdapterBase(adapter: string, model: string | undefi
     name === null
       ? 'names no base model'
       : `names ${name} as its base model, which is neither a directory here nor in the hub's cache`;
-  throw new InputError(`${join(adapter, 'adapter_config.json')} ${said}: name it with --model.`);
+  throw new InputError(`${join(adapter, 'adapter_config.json')} ${said}: give its directory or name with --model.`);
 }
 
 async function directoryOf(name: string): Promise<string | null> {

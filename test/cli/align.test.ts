@@ -232,4 +232,24 @@ evaluate: {k: "2", max_new_tokens: 4, text: ${at('texts.txt')}}
     const other = await lexalign('align', '--config', at('seeds.yaml'), '--resume');
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('align.seed.1 has changed')]);
   });
+
+  it('trains PPO alone, from the base and against it', async () => {
+    const alone = (...names: string[]) => at('alone', ...names);
+    const text = `
+align: {model: ${at('lexi-base')}, output: ${alone()}, stages: ppo, measures: ranking, culture_prompt: false, few_shot: 0, test_cues: 3, ppo_cues: 5}
+cultures: [{name: us, language: en, associations: mini-norms}]
+data: {split: "70,0,30", max_associates: 4, ranking: 3}
+ppo: {total_episodes: 8, batch_size: 4, num_ppo_epochs: 1, response_length: 4, reward: ${at('reward.mjs')}, lora_r: 4, lora_target_modules: q_proj}
+evaluate: {k: "2", max_new_tokens: 4}
+`;
+    writeFileSync(at('alone.yaml'), text);
+    const { code, stdout, stderr } = await lexalign('align', '--config', at('alone.yaml'));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain(', 5 questions for PPO (left out: 0 cues');
+    const run = json(alone('adapters/us.ppo/run.json'));
+    expect(run).toMatchObject({ command: 'ppo', reference: null, result: { outcome: 'finished', episodes: 8 } });
+    expect(run.options.init_adapter ?? null).toBe(null);
+    const [{ variants }] = (json(alone('result.json')) as StudyResult).cultures;
+    expect(variants.map(({ name }) => name)).toEqual(['base', 'PPO only']);
+  });
 });
