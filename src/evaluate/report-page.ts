@@ -26,7 +26,7 @@ figcaption { font-weight: 600; margin-bottom: .4rem; }
 pre { background: var(--panel); padding: .75rem; overflow-x: auto; font-size: .85rem; }
 `;
 
-/** Draws the charts of the page by Chart.js, and again where the system turn light or dark. */
+/** Draws the charts of the page by Chart.js, and again where the system turns light or dark. */
 export const pageScript = `
 (() => {
   const charts = JSON.parse(document.getElementById('charts').textContent);
