@@ -1,4 +1,3 @@
-import { InputError } from '../src/errors.js';
 import { rankedWord } from '../src/evaluate/ranking.js';
 import { createRandom, type Random, shuffle } from '../src/random.js';
 import { askRanking, type Message, type RankingPrompt } from '../src/text/prompts.js';
@@ -12,6 +11,7 @@ export interface RankingRow {
   readonly ranking: readonly string[];
   /** How often each of them was given. */
   readonly counts: readonly number[];
+  /** Whose headings the answer has: of a language other than zh English ones, "Final Ranking" and "Rank 1: word". */
   readonly language: Language;
   readonly cue: string;
 }
@@ -39,10 +39,7 @@ export interface RankingRows {
  */
 export function rankingRows(norms: Norms, options: RankingRowOptions): RankingRows {
   const { prompt, k, questions, seed } = options;
-  const { language } = norms;
-  if (language !== 'en' && language !== 'zh') {
-    throw new InputError(`rankings are read in en and zh, not in ${language}: there are no questions to rank in it`);
-  }
+  const language = norms.language === 'zh' ? 'zh' : 'en';
   const random = createRandom(seed);
   const rows: RankingRow[] = [];
   let [skipped, unaskable] = [0, 0];

@@ -19,7 +19,7 @@ import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { createRandom, shuffle } from '../random.js';
 import { digestFile } from '../text/lines.js';
 import { describeAssociations, fillPersona, SHOT_HEADINGS, withPreamble } from '../text/preamble.js';
-import { type AssociationPrompt, type RankingPrompt, rankingAnswer } from '../text/prompts.js';
+import { type AssociationPrompt, RANKING_PROMPTS, type RankingPrompt, rankingAnswer } from '../text/prompts.js';
 import { type Culture, imported, type SourceFile } from './align-cultures.js';
 import type { Recipe } from './align-recipe.js';
 import { chooseAssociationPrompt, isLexiBase, rankingPrompt, readRankingPrompt } from './association-prompt.js';
@@ -70,9 +70,11 @@ async function readCulture(
   const { args, stages, measures } = recipe;
   const { association, ranking } = culture.prompts;
   const prompt = await chooseAssociationPrompt(association ?? undefined, model, culture.language);
-  const ranks = culture.language === 'en' || culture.language === 'zh';
+  const ranks = ranking !== null || culture.language in RANKING_PROMPTS;
   if (!ranks && stages.some((stage) => stage !== 'sft-lists'))
-    throw new UsageError(`rankings are read in en and zh, not in ${culture.language}: set stages: sft-lists.`);
+    throw new UsageError(
+      `there is no ranking prompt of ours in ${culture.language}: give one in prompts: ranking, or set stages: sft-lists.`,
+    );
   const style = isLexiBase(model) ? 'lexi-base' : 'instruct';
   const asked = ranking === null ? () => rankingPrompt(style, culture.language) : () => readRankingPrompt(ranking);
   const persona = culture.persona && fillPersona(culture.persona.text, culture.persona.place);

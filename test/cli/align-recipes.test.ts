@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import yargs from 'yargs';
-import { readCultures } from '../../src/cli/align-data.js';
+import { readCultures, testQuestions } from '../../src/cli/align-data.js';
 import { type AlignArguments, alignOptions, readRecipe } from '../../src/cli/align-recipe.js';
 import { readConfigFile } from '../../src/cli/config-file.js';
 import { openModel } from '../../src/cli/session.js';
@@ -186,7 +186,7 @@ describe('lexalign align refuses, before a device is opened', () => {
       culture(
         `{name: nl, language: nl, place: x, associations: {source: generic, input: ${at('nl.csv')}}, prompts: {association: ${at('p.yaml')}}}`,
       ),
-      /cultures \(nl\): rankings are read in en and zh, not in nl: set stages: sft-lists/,
+      /cultures \(nl\): there is no ranking prompt of ours in nl: give one in prompts: ranking, or set stages: sft-lists/,
     ],
     [
       'associations in the prompt in a language without words for them',
@@ -319,6 +319,38 @@ ${['AAA', 'BBB', 'CCC'].map((name) => `  - {name: ${name}, language: en, country
       expect(norms).toMatchObject({ source: 'mini-norms', counts: { rows: 6025, cues: 360, pairs: 6025 } });
       expect(asked).toMatchObject({ source: 'wvs', counts: { rows: 6, questions: 1 } });
       expect(asked.dropped['questions that a country was not asked']).toBe(1);
+    } finally {
+      await model.checkpoint.close();
+    }
+  });
+});
+
+describe('another language', () => {
+  it('is trained to rank with a prompt file of its own, answered under English headings', async () => {
+    const lines = Array.from({ length: 30 }, (_, i) => `woord${i},hond,5\nwoord${i},kat,3\nwoord${i},muis,1`);
+    writeFileSync(at('nl.csv'), `cue,response,count\n${lines.join('\n')}\n`);
+    writeFileSync(at('lijst.yaml'), 'question: "Wat hoort bij {cue}?"\n');
+    const question = 'Zet {k} woorden op volgorde, als Final Ranking: Rank 1: woord. {cue}: {words}';
+    writeFileSync(at('orde.yaml'), `question: "${question}"\n`);
+    const text = `align: {output: ${at('out')}, few_shot: 0, culture_prompt: false, stages: "sft, sft-ppo", measures: ranking}
+cultures:
+  - name: nl
+    language: nl
+    associations: {source: generic, input: ${at('nl.csv')}}
+    prompts: {association: ${at('lijst.yaml')}, ranking: ${at('orde.yaml')}}
+data: {split: "70,0,30", ranking: 2}`;
+    const model = await openModel({});
+    try {
+      const read = readRecipe(argumentsOf(recipe('nl.yaml', text)));
+      const [culture] = await readCultures(read, model);
+      const questions = testQuestions(culture, read, null);
+      expect(questions).toHaveLength(9);
+      for (const { language, messages, ranking } of questions) {
+        expect([language, ranking.length]).toEqual(['en', 2]);
+        expect(messages.at(-1)!.content).toMatch(
+          /^Zet 2 woorden op volgorde, .* woord\d+: (hond|kat|muis), (hond|kat|muis)$/,
+        );
+      }
     } finally {
       await model.checkpoint.close();
     }
