@@ -31,7 +31,9 @@ function load<T extends { readonly language: string }>(name: string, language: s
   const all = lines.map((line): T => JSON.parse(line));
   const own = language === undefined ? all : all.filter((entry) => entry.language === language);
   if (own.length > 0) return own;
-  throw new InputError(`there are no texts and instructions of ours in ${language}, only in en and zh: leave side-effects out of the measures`);
+  throw new InputError(
+    `there are no texts and instructions of ours in ${language}, only in en and zh: leave side-effects out of the measures`,
+  );
 }
 
 /** Texts of a user's file: JSONL of `{text}` by its ending, else paragraphs between blank lines. Throws InputError. */
