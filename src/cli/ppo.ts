@@ -74,6 +74,7 @@ export async function runPpo(asked: PpoArguments, given: ReadonlySet<string>, ba
   const args = requirePpoArguments(resumed?.args ?? asked);
   checkPpoArguments(args, given);
   await checkJson(args.json, args.output);
+  await findData(args.data, undefined); // before a model is fetched for it
   const model = base?.model ?? (await openModel(args));
   try {
     const run = await checkRun(args, model, resumed);

@@ -96,6 +96,7 @@ export async function runSft(asked: SftArguments, given: ReadonlySet<string>, ba
       throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
   }
   await checkJson(args.json, args.output);
+  await findData(args.data, args.evalData); // before a model is fetched for it
   const model = base?.model ?? (await openModel(args));
   try {
     const checked = await checkRun(args, given, model, resumed);

@@ -193,6 +193,10 @@ describe('a model of the hub', () => {
     expect(named.code, named.stderr).toBe(0);
     expect(named.stdout).toBe(local.stdout);
     asked.length = 0;
+    const data = ['--data', join(directory, 'none.jsonl'), '--output', join(directory, 'run')];
+    for (const command of ['sft', 'ppo'])
+      expect((await lexalign(command, '--model', 'tiny/sharded', ...data)).stderr).toMatch(/--data .* does not exist/);
+    expect(asked).toEqual([]);
     const plan = await lexalign('plan', '--model', 'tiny/sharded', '--max-length', '8');
     expect([plan.code, asked.some((line) => line.startsWith(shards[0]))]).toEqual([1, false]); // its config.json is {}
   });
