@@ -213,7 +213,7 @@ export async function askVariant(
   const { adapter, preamble, of } = variant;
   const foreign = of !== null;
   const tokenizer = requireTokenizer(base.model);
-  const { batchSize, microBatchTokens, presencePenalty } = evaluate;
+  const { batchSize, microBatchTokens, presencePenalty, deterministic, stop } = evaluate;
   let weights: AdapterWeights | null = null;
   let stopped = false;
   const part = async <T>(name: string, ask: (onProgress: (share: number) => void) => Promise<T>): Promise<T | null> => {
@@ -243,6 +243,8 @@ export async function askVariant(
         maxNewTokens: probes.listTokens,
         presencePenalty,
         batchSize,
+        deterministic,
+        stop,
         onProgress,
       }),
     );
@@ -254,6 +256,8 @@ export async function askVariant(
             decodeAnswers(base.loaded, weights, tokenizer, questions, {
               maxNewTokens: recipe.ppo({}).responseLength,
               batchSize,
+              deterministic,
+              stop,
               onProgress,
             }),
           );
@@ -265,7 +269,12 @@ export async function askVariant(
     const measured = !foreign && preamble === null && effects && measures.has('side-effects');
     const sideEffects = measured
       ? await part('side-effects', (onProgress) =>
-          measureSideEffects(base.loaded, weights, tokenizer, effects, { batchSize, microBatchTokens, onProgress }),
+          measureSideEffects(base.loaded, weights, tokenizer, effects, {
+            batchSize,
+            microBatchTokens,
+            deterministic,
+            onProgress,
+          }),
         )
       : null;
     return stopped || !lists ? null : { lists, rankings, survey, sideEffects };

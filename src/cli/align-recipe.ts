@@ -8,7 +8,7 @@ import { dataOptions, parsePositions, parseSplit } from './data.js';
 import { type EvaluateArguments, evaluateOptions } from './evaluate.js';
 import { parseKs } from './evaluate-association.js';
 import { parseFormats } from './evaluate-survey.js';
-import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
+import { answerOptions, checkSeed, checkStop, configOption, modelOptions, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
 import { checkPpoArguments, type PpoRunArguments, ppoTable } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
@@ -76,7 +76,7 @@ const dataNames = ['split', 'seed', 'augment', 'max-associates', 'ranking', 'ran
 const required = { input: '', output: '' };
 const evaluateNames = [
   ...['k', 'max-new-tokens', 'presence-penalty', 'batch-size', 'micro-batch-tokens', 'formats', 'high-tension'],
-  ...['text', 'seed'],
+  ...['text', 'seed', ...Object.keys(answerOptions)],
 ];
 /** What align decides in the sections of training. */
 const decided = ['data', 'eval-data', 'output', 'init-adapter', 'ref-adapter', 'resume', 'config', 'json', 'profile'];
@@ -201,6 +201,7 @@ function checkSections(recipe: Recipe, file: string): void {
     if (evaluate.k !== undefined) parseKs(evaluate.k);
     parseFormats(evaluate.formats);
     checkSeed(evaluate.seed);
+    checkStop(evaluate.stop);
     checkWhole('max-new-tokens', evaluate.maxNewTokens, 0);
     for (const name of ['batch-size', 'micro-batch-tokens', 'high-tension'] as const)
       checkWhole(name, evaluate[name] as number, 1);
@@ -245,7 +246,7 @@ function omit(values: Values, names: readonly string[]): Values {
 
 /** Of align's own options those that results depend on. */
 function identityOf(args: AlignArguments, seeds: readonly number[]): Values {
-  const names = ['model', 'quantize', 'ranking-share', 'few-shot', 'ppo-cues', 'test-cues'];
+  const names = ['model', 'quantize', 'tier', 'ranking-share', 'few-shot', 'ppo-cues', 'test-cues'];
   const values = Object.fromEntries(names.map((name) => [name, args[name] ?? null]));
   return { align: { ...values, seed: seeds.length === 1 ? seeds[0] : seeds } };
 }

@@ -240,7 +240,7 @@ align: {model: ${at('lexi-base')}, output: ${alone()}, stages: ppo, measures: ra
 cultures: [{name: us, language: en, associations: mini-norms}]
 data: {split: "70,0,30", max_associates: 4, ranking: 3}
 ppo: {total_episodes: 8, batch_size: 4, num_ppo_epochs: 1, response_length: 4, reward: ${at('reward.mjs')}, lora_r: 4, lora_target_modules: q_proj}
-evaluate: {k: "2", max_new_tokens: 4}
+evaluate: {k: "2", max_new_tokens: 4, stop: [e, a], deterministic: true}
 `;
     writeFileSync(at('alone.yaml'), text);
     const { code, stdout, stderr } = await lexalign('align', '--config', at('alone.yaml'));
@@ -251,5 +251,22 @@ evaluate: {k: "2", max_new_tokens: 4}
     expect(run.options.init_adapter ?? null).toBe(null);
     const [{ variants }] = (json(alone('result.json')) as StudyResult).cultures;
     expect(variants.map(({ name }) => name)).toEqual(['base', 'PPO only']);
+
+    // Answers end at the stop strings of its section evaluate, as those of the command do.
+    const norms = ['--norms', alone('data/us/test.tsv'), '--language', 'en', '--k', '2', '--max-new-tokens', '4'];
+    const asked = ['--model', at('lexi-base'), ...norms, '--deterministic', '--json', at('whole.json')];
+    const association = await lexalign('evaluate', 'association', ...asked);
+    expect(association.code, association.stderr).toBe(0);
+    const whole: string[] = json(at('whole.json')).runs[0].cues.map((cue: { text: string }) => cue.text);
+    const [lists, rankings]: string[][] = ['lists', 'rankings'].map((part) =>
+      json(alone(`evaluation/us/base/${part}.json`)),
+    );
+    expect(whole.join('')).toMatch(/[ea]/);
+    expect(lists).toEqual(whole.map((answer) => answer.split(/[ea]/)[0]));
+    expect(rankings.join('')).not.toMatch(/[ea]/);
+    expect(json(alone('study.json')).evaluate).toMatchObject({ stop: ['e', 'a'], deterministic: true });
+    writeFileSync(at('alone.yaml'), text.replace('[e, a]', '[e]'));
+    const other = await lexalign('align', '--config', at('alone.yaml'), '--resume');
+    expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('evaluate.stop.1 has changed')]);
   });
 });
