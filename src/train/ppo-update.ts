@@ -26,7 +26,7 @@ export interface Experience {
   readonly returns: readonly PerToken[];
 }
 
-/** Means over the tokens of all mini-batches, each before its update; 0 of what was not computed. */
+/** Means over the tokens of all mini-batches, each before its update; 0 of what there was none of. */
 export interface UpdateMetrics {
   /** ½·(log π − log π_old)² */
   readonly 'policy/approxkl_avg': number;
@@ -44,9 +44,13 @@ export interface UpdateMetrics {
   readonly 'val/ratio_first': number;
   /** Largest |log π − log π_old| of a token of the first mini-batch: rounding alone, which cancels out in a mean. */
   readonly 'val/logprob_diff_max_first': number;
+  /** Before clipping, mean over the updates made. */
   readonly policy_grad_norm: number;
   readonly critic_grad_norm: number;
+  /** Of the policy, made. */
   readonly updates: number;
+  /** Of policy or critic, left out for want of a finite gradient. */
+  readonly skipped_updates: number;
 }
 
 /** A micro-batch that knows where its tokens stand. */
@@ -67,25 +71,23 @@ export class PpoUpdater {
     this.#options = options;
   }
 
-  /** Ends early where the policy has moved `maxUpdateKl` away. `skipped` counts updates without a finite gradient. */
+  /** Ends early where the policy has moved `maxUpdateKl` away. */
   async update(
     experience: Experience,
     { step, rates }: { step: number; rates: { policy: number; critic: number } },
-  ): Promise<{ metrics: UpdateMetrics; skipped: number }> {
+  ): Promise<UpdateMetrics> {
     const { numPpoEpochs, numMiniBatches, seed } = this.#options;
     const sums = new Sums();
-    let skipped = 0;
     for (let epoch = 0; epoch < numPpoEpochs; epoch++) {
       const random = createRandom(sequenceSeed(seed, 2 ** 31 + step * numPpoEpochs + epoch));
       const order = shuffle([...experience.sequences.keys()], random);
       for (const members of cutEvenly(order, numMiniBatches)) {
         const policy = await this.#updatePolicy(experience, members, rates.policy, sums);
-        if (policy.refused) return { metrics: sums.metrics(), skipped };
-        const critic = await this.#updateCritic(experience, members, rates.critic, sums);
-        skipped += Number(!policy.finite) + Number(!critic.finite);
+        if (policy.refused) return sums.metrics();
+        await this.#updateCritic(experience, members, rates.critic, sums);
       }
     }
-    return { metrics: sums.metrics(), skipped };
+    return sums.metrics();
   }
 
   async #updatePolicy(experience: Experience, members: readonly number[], rate: number, sums: Sums) {
@@ -112,7 +114,7 @@ export class PpoUpdater {
       return maxUpdateKl === 0 || loss.approxKl.k3 <= maxUpdateKl;
     };
     const update = await this.#policy.update(batches, rate, tokens, look);
-    if (!update.refused) sums.addNorm('policy', update.norm);
+    if (!update.refused) sums.addUpdate('policy', update);
     return update;
   }
 
@@ -138,9 +140,7 @@ export class PpoUpdater {
       sums.addValue(tokens, loss);
       return true;
     };
-    const update = await this.#critic.update(batches, rate, tokens / vfCoef, look);
-    sums.addNorm('critic', update.norm);
-    return update;
+    sums.addUpdate('critic', await this.#critic.update(batches, rate, tokens / vfCoef, look));
   }
 }
 
@@ -156,7 +156,9 @@ class Sums {
     largest: [] as number[],
   };
   readonly #value = { tokens: 0, loss: 0, clipped: 0 };
+  /** Of the updates made. */
   readonly #norms = { policy: [] as number[], critic: [] as number[] };
+  #skipped = 0;
 
   addPolicy(
     tokens: number,
@@ -179,8 +181,9 @@ class Sums {
     this.#value.clipped += tokens * clipFraction;
   }
 
-  addNorm(of: 'policy' | 'critic', norm: number) {
-    this.#norms[of].push(norm);
+  addUpdate(of: 'policy' | 'critic', { norm, finite }: { norm: number; finite: boolean }) {
+    if (finite) this.#norms[of].push(norm);
+    else this.#skipped++;
   }
 
   metrics(): UpdateMetrics {
@@ -201,6 +204,7 @@ class Sums {
       policy_grad_norm: average(this.#norms.policy),
       critic_grad_norm: average(this.#norms.critic),
       updates: this.#norms.policy.length,
+      skipped_updates: this.#skipped,
     };
   }
 }

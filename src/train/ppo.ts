@@ -303,7 +303,7 @@ export async function trainPpo(
     step++;
     episodes += chosen.length;
     parseFailures += failures;
-    skippedUpdates += updates.skipped;
+    skippedUpdates += updates.skipped_updates;
     last = {
       step,
       episode: episodes,
@@ -316,7 +316,7 @@ export async function trainPpo(
       'objective/scores': mean(raw),
       'objective/scores_std': deviation(raw),
       'objective/parse_failures': failures,
-      ...updates.metrics,
+      ...updates,
       'val/num_eos_tokens': completions.filter(({ finish }) => finish !== 'length').length,
       response_tokens: tokens,
       'seconds/rollout': (rolled - started) / 1000,

@@ -227,6 +227,29 @@ describe('a run', () => {
     expect(flatten(result.adapter)).toEqual(flatten(opened.adapter));
   });
 
+  it('means norms of gradients over the updates made, and counts those it skipped', async () => {
+    const opened = await openGolden(gpu, 'llama', 'f16');
+    const options = { totalEpisodes: 12, numPpoEpochs: 12 };
+    const start = (await run(opened, options, { interruptAt: 0 })).checkpoints[0];
+    // A loss scale that overflows f16, and falls to a fourth with each skipped update.
+    const withScale = (scale: number) => {
+      const policy = { ...start.state.policy, lossScale: { scale, goodSteps: 0 } };
+      return run(opened, options, { from: { ...start, state: { ...start.state, policy } } });
+    };
+    const [some, none, plain] = [await withScale(2 ** 36), await withScale(2 ** 100), await run(opened, options)];
+    const { updates, skipped_updates: skipped, policy_grad_norm: norm } = some.steps[0];
+    expect(updates).toBeGreaterThan(0);
+    expect(skipped).toBeGreaterThan(0);
+    expect(updates + skipped).toBe(24);
+    expect(some.result.skippedUpdates).toBe(skipped);
+    expect(norm / plain.steps[0].policy_grad_norm).toBeGreaterThan(0.2);
+    expect(norm / plain.steps[0].policy_grad_norm).toBeLessThan(5);
+    expect(none.steps[0]).toMatchObject({ updates: 0, skipped_updates: 24, policy_grad_norm: 0 });
+    expect(none.steps[0].critic_grad_norm).toBeGreaterThan(0);
+    for (const { steps } of [some, none, plain])
+      expect(Object.entries(steps[0]).filter(([, value]) => !Number.isFinite(value))).toEqual([]);
+  });
+
   it('takes penalties off scores, counts what does not parse, and normalises', async () => {
     const opened = await openGolden(gpu, 'llama', 'f32');
     const options = { totalEpisodes: 12, missingEosPenalty: 1, lengthPenalty: 0.1, normalizeReward: false };
