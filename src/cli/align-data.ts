@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
 import { associationRows } from '../../datasets/association-rows.js';
 import { generic } from '../../datasets/generic.js';
@@ -67,7 +68,7 @@ async function readCulture(
   recipe: Recipe,
   model: OpenModel,
 ): Promise<StudyCulture> {
-  const { args, stages, measures } = recipe;
+  const { args, data, stages, measures } = recipe;
   const { association, ranking } = culture.prompts;
   const prompt = await chooseAssociationPrompt(association ?? undefined, model, culture.language);
   const ranks = ranking !== null || culture.language in RANKING_PROMPTS;
@@ -85,7 +86,7 @@ async function readCulture(
     throw new UsageError(
       `there are no words of ours for associations in a prompt in ${culture.language}: set few_shot: 0.`,
     );
-  const shots = norms.train.cues.slice(0, args.fewShot).map(({ cue, responses }) => ({
+  const shots = sampleCues(norms.train.cues, args.fewShot, data.seed).map(({ cue, responses }) => ({
     cue,
     words: responses.slice(0, shotWords).map(({ word }) => word),
   }));
@@ -140,7 +141,7 @@ export function describeImports({ name, language, imports }: StudyCulture): stri
 
 /**
  * The parts of norms, such that a cue is in the same part in all norms of its language: a cue that is held out of one
- * culture's training is in no other's. Of the test part the first `test-cues` stay.
+ * culture's training is in no other's. Of the test part a sample of `test-cues` stays.
  */
 function splitLike(norms: Norms, ofLanguage: readonly Norms[], { args, data }: Recipe): StudyCulture['norms'] {
   const union = new Map(ofLanguage.flatMap(({ cues }) => cues.map((cue): [string, Cue] => [cue.cue, cue])));
@@ -150,12 +151,23 @@ function splitLike(norms: Norms, ofLanguage: readonly Norms[], { args, data }: R
     const own = new Set(cues.map(({ cue }) => cue));
     return { language: norms.language, cues: norms.cues.filter(({ cue }) => own.has(cue)) };
   });
-  const cues = args.testCues > 0 ? test.cues.slice(0, args.testCues) : test.cues;
+  const cues = args.testCues > 0 ? sampleCues(test.cues, args.testCues, data.seed) : test.cues;
   if (train.cues.length === 0 || cues.length < 2)
     throw new InputError(
       `${norms.cues.length} cues, split ${data.split}, leave ${train.cues.length} to train on and ${cues.length} to test on: more are needed.`,
     );
   return { train, valid, test: { language: norms.language, cues } };
+}
+
+/**
+ * `count` cues at most, in their order: those whose SHA-256 with the seed is least. So the order of a file does not decide
+ * which, and two cultures that have the same cues to draw from draw the same.
+ */
+export function sampleCues(cues: readonly Cue[], count: number, seed: number): Cue[] {
+  const hash = ({ cue }: Cue) => createHash('sha256').update(`${seed}\n${cue}`).digest('hex');
+  const hashes = cues.map(hash);
+  const chosen = new Set(hashes.toSorted().slice(0, count));
+  return cues.filter((_, i) => chosen.has(hashes[i]));
 }
 
 async function readRatings(lexicons: readonly SourceFile[]): Promise<Lexicon> {

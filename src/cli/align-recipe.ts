@@ -46,7 +46,8 @@ export const alignOptions = {
   'few-shot': {
     type: 'number',
     default: 5,
-    describe: 'Measure the untouched base also with the associations of so many training cues in its prompt; 0: not',
+    describe:
+      'Measure the untouched base also with the associations of a sample of so many training cues in its prompt; 0: not',
   },
   'ranking-share': {
     type: 'number',
@@ -56,9 +57,13 @@ export const alignOptions = {
   'ppo-cues': {
     type: 'number',
     default: 0,
-    describe: 'Let PPO ask about so many training cues a culture; 0: about all',
+    describe: 'Let PPO ask about so many training cues a culture, the first; 0: about all',
   },
-  'test-cues': { type: 'number', default: 0, describe: 'Measure on so many held-out cues a culture; 0: on all' },
+  'test-cues': {
+    type: 'number',
+    default: 0,
+    describe: 'Measure on a sample of so many held-out cues a culture; 0: on all',
+  },
   seed: {
     type: 'string',
     default: '42',

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import yargs from 'yargs';
-import { readCultures, testQuestions } from '../../src/cli/align-data.js';
+import { readCultures, sampleCues, testQuestions } from '../../src/cli/align-data.js';
 import { type AlignArguments, alignOptions, readRecipe } from '../../src/cli/align-recipe.js';
 import { readConfigFile } from '../../src/cli/config-file.js';
 import { openModel } from '../../src/cli/session.js';
@@ -261,6 +261,52 @@ data: {split: "60,10,30"}`;
     } finally {
       await model.checkpoint.close();
     }
+  });
+});
+
+describe('a sample of cues', () => {
+  const cues = Array.from({ length: 200 }, (_, i) => ({ cue: `w${String(i).padStart(3, '0')}`, responses: [] }));
+  const names = (sample: readonly { cue: string }[]) => sample.map(({ cue }) => cue);
+  const ten = names(sampleCues(cues, 10, 42));
+
+  it('is of the whole file, in its order, and the same for the same seed', () => {
+    expect(ten).toEqual(ten.toSorted());
+    expect(new Set(ten).size).toBe(10);
+    expect(ten).not.toEqual(names(cues.slice(0, 10)));
+    const thousand = Array.from({ length: 100 }, (_, seed) => names(sampleCues(cues, 10, seed))).flat();
+    const early = thousand.filter((name) => name < 'w100').length;
+    expect(Math.abs(early - 500)).toBeLessThan(60); // binomial: four standard deviations of 15.8
+    expect(new Set(thousand).size).toBeGreaterThan(190);
+    expect(names(sampleCues(cues, 10, 42))).toEqual(ten);
+    expect(names(sampleCues(cues.slice(0, 3), 10, 42))).toEqual(['w000', 'w001', 'w002']);
+    expect(sampleCues(cues, 0, 42)).toEqual([]);
+  });
+
+  it('is the same of a file in another order, but for that order', () => {
+    expect(names(sampleCues(cues.toReversed(), 10, 42))).toEqual(ten.toReversed());
+  });
+});
+
+describe('the seed of training', () => {
+  it('changes neither the cues that are measured nor those that are shown', async () => {
+    const read = async (seed: string, dataSeed: number) => {
+      const text = `align: {output: ${at('out')}, few_shot: 3, test_cues: 5, seed: "${seed}"}
+cultures: [{name: en, language: en, place: here, associations: mini-norms}]
+data: {split: "70,0,30", seed: ${dataSeed}}`;
+      const model = await openModel({});
+      try {
+        const [{ norms, preambles }] = await readCultures(readRecipe(argumentsOf(recipe('seed.yaml', text))), model);
+        return [norms.test.cues.map(({ cue }) => cue), preambles.shots];
+      } finally {
+        await model.checkpoint.close();
+      }
+    };
+    const first = await read('42', 42);
+    expect(first[0]).toHaveLength(5);
+    expect(await read('1, 2', 42)).toEqual(first);
+    const [cues, shots] = await read('42', 43);
+    expect(cues).not.toEqual(first[0]);
+    expect(shots).not.toEqual(first[1]);
   });
 });
 
