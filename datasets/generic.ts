@@ -1,7 +1,7 @@
 import { InputError } from '../src/errors.js';
 import type { Header, TableRow } from '../src/text/table.js';
-import { type Association, positiveNumber } from './norms.js';
-import { type AssociationChoice, type AssociationSource, allPositions } from './source.js';
+import { positiveNumber } from './norms.js';
+import { type AssociationChoice, type AssociationReader, type AssociationSource, allPositions } from './source.js';
 
 /** Names of columns with one of several responses: R1, R2Raw, response_3, asso1, … */
 const numbered = /^(?:r|resp|response|associate|association|asso)[ _.-]?([1-9])(?:[ _.-]?raw)?$/i;
@@ -22,25 +22,25 @@ asso1, of which --responses chooses, with country and nativeLanguage where you f
 };
 
 /** The columns of a generic table; see `generic.about`. */
-export function openGeneric(
-  header: Header,
-  { filter, positions }: AssociationChoice,
-): (row: TableRow) => readonly Association[] | null {
+export function openGeneric(header: Header, { filter, positions }: AssociationChoice): AssociationReader {
   const keeps = filter.bind(header);
   const cue = header.require('cue');
-  const responses = header.columns.flatMap((column, i) =>
-    (positions ?? allPositions).includes(Number(numbered.exec(column)?.[1] ?? Number.NaN)) ? [i] : [],
-  );
+  const responses = header.columns.flatMap((column, i) => {
+    const position = Number(numbered.exec(column)?.[1] ?? Number.NaN);
+    return (positions ?? allPositions).includes(position) ? [{ position, i }] : [];
+  });
   if (responses.length > 0 && header.find('response') < 0) {
-    return ({ values }) =>
-      keeps(values) ? responses.map((column) => ({ cue: values[cue], response: values[column], count: 1 })) : null;
+    const read = ({ values }: TableRow) =>
+      keeps(values) ? responses.map(({ i }) => ({ cue: values[cue], response: values[i], count: 1 })) : null;
+    return { positions: responses.map(({ position }) => position), read };
   }
   const response = header.require('response');
   if (positions) throw new InputError(`${header.name} does not tell first responses from later: leave --responses out`);
   const count = header.find('count');
-  return ({ line, values }) => {
+  const read = ({ line, values }: TableRow) => {
     if (!keeps(values)) return null;
     const times = count < 0 ? 1 : positiveNumber(values[count], `${header.name}, line ${line}: count`);
     return [{ cue: values[cue], response: values[response], count: times }];
   };
+  return { positions: null, read };
 }

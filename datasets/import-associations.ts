@@ -6,6 +6,8 @@ import type { AssociationChoice, AssociationSource } from './source.js';
 /** What reading association files gave. */
 export interface AssociationImport {
   readonly norms: Norms;
+  /** Which of a participant's responses are pooled; null where the files do not tell them apart. */
+  readonly positions: readonly number[] | null;
   readonly counts: {
     /** Rows read. */
     readonly rows: number;
@@ -32,14 +34,16 @@ export async function importAssociations(
   language: string,
 ): Promise<AssociationImport> {
   const collector = new NormsCollector();
+  const positions = new Set<number>();
   let rows = 0;
   let filtered = 0;
   for (const file of files) {
     const table = await openTable(file, source.table);
-    const read = source.open(table.header, choice);
+    const reader = source.open(table.header, choice);
+    for (const position of reader.positions ?? []) positions.add(position);
     for await (const row of table.rows) {
       rows++;
-      const associations = read(row);
+      const associations = reader.read(row);
       if (!associations) filtered++;
       else for (const association of associations) collector.add(association);
     }
@@ -59,5 +63,9 @@ export async function importAssociations(
     }
   }
   const dropped = { 'rows of other participants': filtered, ...collector.dropped };
-  return { norms, counts: { rows, cues: norms.cues.length, responses, types: types.size, pairs, dropped } };
+  return {
+    norms,
+    positions: positions.size > 0 ? [...positions].sort() : null,
+    counts: { rows, cues: norms.cues.length, responses, types: types.size, pairs, dropped },
+  };
 }

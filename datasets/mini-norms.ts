@@ -23,7 +23,7 @@ export function miniNormsFile(language: Language): string {
 export function loadMiniNorms(language: Language): Norms {
   const file = miniNormsFile(language);
   const { header, rows } = parseTable(readFileSync(file, 'utf8'), file);
-  const read = openGeneric(header, { filter: new ParticipantFilter([], []), positions: null });
+  const { read } = openGeneric(header, { filter: new ParticipantFilter([], []), positions: null });
   const collector = new NormsCollector();
   for (const row of rows) for (const association of read(row) ?? []) collector.add(association);
   return collector.finish(language);

@@ -23,16 +23,21 @@ export interface AssociationChoice {
 /** All responses of a participant. */
 export const allPositions = [1, 2, 3] as const;
 
+/** What reads the rows of an opened table. */
+export interface AssociationReader {
+  /** Which of a participant's responses are pooled, as far as the table has them; null where it does not tell them apart. */
+  readonly positions: readonly number[] | null;
+  /** A row's associations, or null for a row that the filter leaves out. */
+  read(row: TableRow): readonly Association[] | null;
+}
+
 /** Free associations. */
 export interface AssociationSource extends Described {
   readonly kind: 'associations';
   /** BCP 47; null where the file may be of any. */
   readonly language: string | null;
-  /**
-   * Finds the columns; gives what turns a row into associations, or null for a row that the filter leaves out. Throws
-   * InputError for a missing column.
-   */
-  open(header: Header, choice: AssociationChoice): (row: TableRow) => readonly Association[] | null;
+  /** Finds the columns. Throws InputError for a missing one. */
+  open(header: Header, choice: AssociationChoice): AssociationReader;
 }
 
 /** Ratings of words. */

@@ -1,7 +1,7 @@
 import { InputError } from '../src/errors.js';
 import type { Header, TableRow } from '../src/text/table.js';
-import { type Association, positiveNumber } from './norms.js';
-import { type AssociationChoice, allPositions } from './source.js';
+import { positiveNumber } from './norms.js';
+import { type AssociationChoice, type AssociationReader, allPositions } from './source.js';
 
 /** How the columns of a Small World of Words file are called. */
 export interface SwowColumns {
@@ -27,11 +27,12 @@ export function openSwow(
   header: Header,
   choice: AssociationChoice,
   columns: SwowColumns = swowColumns,
-): (row: TableRow) => readonly Association[] | null {
+): AssociationReader {
   return header.find('response') >= 0 ? openStrengths(header, choice) : openParticipants(header, choice, columns);
 }
 
-function openStrengths(header: Header, { filter, positions }: AssociationChoice) {
+function openStrengths(header: Header, choice: AssociationChoice): AssociationReader {
+  const { filter, positions: chosen } = choice;
   if (filter.active) {
     throw new InputError(
       `${header.name} holds strengths of all participants together: --country and --native-language need the file of participants (R100, R55, R70)`,
@@ -39,28 +40,32 @@ function openStrengths(header: Header, { filter, positions }: AssociationChoice)
   }
   const cue = header.require('cue');
   const response = header.require('response');
-  const column = `R${(positions ?? allPositions).join('')}`;
+  const positions = chosen ?? allPositions;
+  const column = `R${positions.join('')}`;
   const count = header.find(column);
   if (count < 0) {
     throw new InputError(
       `${header.name} has no column "${column}"; it has ${header.columns.join(', ')}: say which responses it counts, as --responses 1`,
     );
   }
-  return ({ line, values }: TableRow) => [
+  const read = ({ line, values }: TableRow) => [
     {
       cue: values[cue],
       response: values[response],
       count: positiveNumber(values[count], `${header.name}, line ${line}: ${column}`),
     },
   ];
+  return { positions, read };
 }
 
-function openParticipants(header: Header, { filter, positions }: AssociationChoice, columns: SwowColumns) {
+function openParticipants(header: Header, choice: AssociationChoice, columns: SwowColumns): AssociationReader {
+  const { filter, positions: chosen } = choice;
   const keeps = filter.bind(header);
   const cue = header.require(...columns.cue);
-  const responses = (positions ?? allPositions).map((position) => header.require(...columns.responses[position - 1]));
+  const positions = chosen ?? allPositions;
+  const responses = positions.map((position) => header.require(...columns.responses[position - 1]));
   const missing = new Set(columns.missing);
-  return ({ values }: TableRow) => {
+  const read = ({ values }: TableRow) => {
     if (!keeps(values)) return null;
     return responses.map((column) => ({
       cue: values[cue],
@@ -68,4 +73,5 @@ function openParticipants(header: Header, { filter, positions }: AssociationChoi
       count: 1,
     }));
   };
+  return { positions, read };
 }

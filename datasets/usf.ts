@@ -1,4 +1,5 @@
 import { InputError } from '../src/errors.js';
+import type { TableRow } from '../src/text/table.js';
 import { positiveNumber } from './norms.js';
 import type { AssociationSource } from './source.js';
 
@@ -24,12 +25,13 @@ Reference: Nelson, McEvoy and Schreiber (2004), Behavior Research Methods, Instr
     const cue = header.require('CUE');
     const response = header.require('TARGET');
     const count = header.require('#P');
-    return ({ line, values }) => [
+    const read = ({ line, values }: TableRow) => [
       {
         cue: values[cue],
         response: values[response] ?? '',
         count: positiveNumber(values[count] ?? '', `${header.name}, line ${line}: #P`),
       },
     ];
+    return { positions: null, read };
   },
 };

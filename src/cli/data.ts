@@ -186,7 +186,7 @@ async function importNorms(
   const filter = new ParticipantFilter(list(args.country), list(args.nativeLanguage));
   const positions = parsePositions(args.responses);
   const choice = { filter, positions: given.has('responses') ? positions : null };
-  const { norms, counts } = await importAssociations(files, source, choice, language);
+  const { norms, counts, positions: pooled } = await importAssociations(files, source, choice, language);
   const parts = splitByCue(
     norms,
     percents.map((percent) => percent / 100),
@@ -209,7 +209,7 @@ async function importNorms(
         language,
         country: list(args.country),
         native_language: list(args.nativeLanguage),
-        responses: positions,
+        responses: pooled,
         seed: args.seed,
         augment: args.augment,
         max_associates: args.maxAssociates,

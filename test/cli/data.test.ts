@@ -53,6 +53,7 @@ describe('lexalign data', () => {
     expect(new Set(cues).size).toBe(20);
     const card = JSON.parse(readFileSync(join(output, 'card.json'), 'utf8'));
     expect(JSON.parse(readFileSync(json, 'utf8'))).toEqual(card);
+    expect(card.choices).toMatchObject({ responses: null, seed: 42 }); // edges do not tell first responses from later
     expect(card.inputs).toEqual([
       { file: 'edges.csv', bytes: readFileSync(edges).length, sha256: await digestFile(edges) },
     ]);

@@ -10,7 +10,7 @@ import { parseTable } from '../../src/text/table.js';
 
 function words(text: string): string[][] {
   const { header, rows } = parseTable(text, 'x.csv');
-  const read = openGeneric(header, { filter: new ParticipantFilter([], []), positions: null });
+  const { read } = openGeneric(header, { filter: new ParticipantFilter([], []), positions: null });
   const collector = new NormsCollector();
   for (const row of rows) for (const association of read(row) ?? []) collector.add(association);
   return collector.finish('en').cues.map(({ cue, responses }) => [cue, ...responses.map(({ word }) => word)]);

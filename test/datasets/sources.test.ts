@@ -33,12 +33,13 @@ async function read(
   const source = sourceOf<AssociationSource>(name);
   const filter = new ParticipantFilter(choice.country ?? [], choice.native ?? []);
   const positions = choice.positions ?? null;
-  const { norms, counts } = await importAssociations([write(lines)], source, { filter, positions }, 'xx');
+  const imported = await importAssociations([write(lines)], source, { filter, positions }, 'xx');
+  const { norms, counts } = imported;
   const lists = norms.cues.map(({ cue, responses }) => [
     cue,
     ...responses.map(({ word, count }) => `${word} ${count}`),
   ]);
-  return { lists, counts };
+  return { lists, counts, positions: imported.positions };
 }
 
 /** The layout of SWOW-EN.R100: row names without a header, quoted texts, NA for what is missing. */
@@ -89,9 +90,23 @@ describe('associations', () => {
       await expect(read(name, lines, { positions: [1] }), name).rejects.toThrow(
         /csv does not tell first responses from later: leave --responses out/,
       );
-    expect((await read('generic', ['cue,R1,R2', 'sea,wave,ship'], { positions: [2] })).lists).toEqual([
-      ['sea', 'ship 1'],
-    ]);
+    expect(await read('generic', ['cue,R1,R2', 'sea,wave,ship'], { positions: [2] })).toMatchObject({
+      lists: [['sea', 'ship 1']],
+      positions: [2],
+    });
+  });
+
+  test.each<[string, readonly string[], number[] | null, number[]?]>([
+    ['swow-en', participants, [1, 2, 3]],
+    ['swow-en', participants, [1, 2], [1, 2]],
+    ['swow-en', ['cue\tresponse\tR123', 'a\tb\t1'], [1, 2, 3]],
+    ['swow-en', ['cue\tresponse\tR1\tR123', 'a\tb\t1\t2'], [1], [1]],
+    ['generic', ['cue,R1,R2', 'a,b,c'], [1, 2]],
+    ['generic', ['cue,response', 'a,b'], null],
+    ['usf', ['CUE,TARGET,#P', 'a,b,1'], null],
+    ['lwow', ['src,tgt,wt', 'a,b,1'], null],
+  ])('%s, %j: responses %j are pooled', async (name, lines, pooled, positions) => {
+    expect((await read(name, lines, { positions })).positions).toEqual(pooled);
   });
 
   test.each([
