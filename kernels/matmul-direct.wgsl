@@ -21,8 +21,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for s in 0..1 + LORA
   {
     let depth = ${s == 0 ? 'p.k' : 'p.r'} / 4u;
-    let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / 4u;
-    let xFirst = ${s == 0 ? '0u' : 'p.uColumn / 4u'};
+    let xDepth = ${s == 0 ? 'p.xStride' : 'p.uStride'} / 4u;
+    let xFirst = ${s == 0 ? 'p.xColumn' : 'p.uColumn'} / 4u;
     for (var k = 0u; k < depth; k++) {
 #for i in 0..TM
       let x${i} = vec4f(${s == 0 ? 'x' : 'u'}[row${i} * xDepth + xFirst + k]);
@@ -36,7 +36,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
         c${i}_${j} = fma(vec4f(x${i}[${e}]), b, c${i}_${j});
 #endfor
 #else
-        let b = vec4f(${s == 0 ? 'w' : 'v'}[(q${j} * 4u + ${e}u) * depth + k]);
+        let b = vec4f(${s == 0 ? 'w' : 'v'}[(${s == 0 ? '' : 'p.cColumn + '}q${j} * 4u + ${e}u) * depth + k]);
 #for i in 0..TM
         c${i}_${j}[${e}] = fma(x${i}.x, b.x, fma(x${i}.y, b.y, fma(x${i}.z, b.z, fma(x${i}.w, b.w, c${i}_${j}[${e}]))));
 #endfor

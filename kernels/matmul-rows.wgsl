@@ -39,14 +39,14 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for s in 0..1 + LORA
   {
     let depth = ${s == 0 ? 'p.k' : 'p.r'} / ${WIDE}u;
-    let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / ${WIDE}u;
-    let xFirst = ${s == 0 ? '0u' : 'p.uColumn'} / ${WIDE}u;
+    let xDepth = ${s == 0 ? 'p.xStride' : 'p.uStride'} / ${WIDE}u;
+    let xFirst = ${s == 0 ? 'p.xColumn' : 'p.uColumn'} / ${WIDE}u;
     for (var at = li; at < depth; at += ${WG}u) {
 #for j in 0..4
 #if s == 0 && FORMAT != 'plain'
       let b${j} = unpacked((wg.x * 4u + ${j}u) * depth + at);
 #else
-      let b${j} = ${s == 0 ? 'w' : 'v'}[(wg.x * 4u + ${j}u) * depth + at];
+      let b${j} = ${s == 0 ? 'w[(' : 'v[(p.cColumn + '}wg.x * 4u + ${j}u) * depth + at];
 #endif
 #endfor
 #for i in 0..ROWS

@@ -110,8 +110,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
     let first = ${s == 0 ? 'wg.z * p.split' : '0u'};
     let end = ${s == 0 ? (XT ? 'min(first + p.split, live)' : 'min(first + p.split, p.k)') : SPLIT ? 'select(0u, p.r, wg.z == 0u)' : 'p.r'};
 #if !XT
-    let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / wide;
-    let xFirst = ${s == 0 ? '0u' : 'p.uColumn'} / wide;
+    let xDepth = ${s == 0 ? 'p.xStride' : 'p.uStride'} / wide;
+    let xFirst = ${s == 0 ? 'p.xColumn' : 'p.uColumn'} / wide;
     let wDepth = ${s == 0 ? 'p.k' : 'p.r'} / wide;
 #else
     let wDepth = p.k / wide;
@@ -128,7 +128,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endfor
 #for e in 0..WE
 #if WT
-    let wAt${e} = min(n0 + (li + ${e}u * threads) / wUnits, p.n - 1u) * wDepth;
+    let wAt${e} = (${s == 0 ? '' : 'p.cColumn + '}min(n0 + (li + ${e}u * threads) / wUnits, p.n - 1u)) * wDepth;
 #else
     let wAt${e} = min(n0 / wide + (li + ${e}u * threads) % wUnits, p.n / wide - 1u);
 #endif
@@ -234,7 +234,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for j in 0..TN
       {
 #if WT
-        let b = subgroupMatrixLoad<Right, col_major>(&${s == 0 ? 'w' : 'v'}, (n0 + gn + ${j * MN}u) * wDepth + k0 / wide, wDepth);
+        let b = subgroupMatrixLoad<Right, col_major>(&${s == 0 ? 'w' : 'v'}, (${s == 0 ? '' : 'p.cColumn + '}n0 + gn + ${j * MN}u) * wDepth + k0 / wide, wDepth);
 #else
         let b = subgroupMatrixLoad<Right, row_major>(&${s == 0 ? 'w' : 'v'}, k0 * (p.n / wide) + (n0 + gn + ${j * MN}u) / wide, p.n / wide);
 #endif

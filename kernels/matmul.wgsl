@@ -23,8 +23,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for s in 0..1 + LORA
   {
     let depth = ${s == 0 ? 'p.k' : 'p.r'} / 4u;
-    let xDepth = ${s == 0 ? 'p.k' : 'p.uStride'} / 4u;
-    let xFirst = ${s == 0 ? '0u' : 'p.uColumn / 4u'};
+    let xDepth = ${s == 0 ? 'p.xStride' : 'p.uStride'} / 4u;
+    let xFirst = ${s == 0 ? 'p.xColumn' : 'p.uColumn'} / 4u;
     for (var k0 = 0u; k0 < depth; k0 += 4u) {
       workgroupBarrier();
       for (var e = li; e < ${BM * 4}u; e += 256u) {
@@ -49,7 +49,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
         let n = e / 4u;
         let k = e % 4u;
         var value = vec4f(0.0);
-        if (quad0 + n / 4u < quads && k0 + k < depth) { value = vec4f(${s == 0 ? 'w' : 'v'}[(quad0 * 4u + n) * depth + k0 + k]); }
+        if (quad0 + n / 4u < quads && k0 + k < depth) { value = vec4f(${s == 0 ? 'w' : 'v'}[(${s == 0 ? '' : 'p.cColumn + '}quad0 * 4u + n) * depth + k0 + k]); }
 #for i in 0..4
         ws[(k * 4u + ${i}u) * ${BN / 4}u + n / 4u][n % 4u] = value[${i}];
 #endfor

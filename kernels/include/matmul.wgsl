@@ -36,10 +36,12 @@ struct Params {
   xRow: u32,    // row of x and u that is row 0
   cRow: u32,    // row of c that is row 0
   cStride: u32, // numbers from one row of c to the next
-  cColumn: u32, // column of c that is column 0
+  cColumn: u32, // column of c, residual and bias, and row of v [n, r], that is column 0
   alpha: f32,
-  uStride: u32, // numbers from one row of u to the next
-  uColumn: u32, // column of u that is column 0
+  xStride: u32, // numbers from one row of x to the next, where it is [m, k]
+  xColumn: u32, // column of x that is column 0
+  uStride: u32, // likewise
+  uColumn: u32,
   split: u32,   // numbers of k that a slice sums
   group: u32,   // of a packed w, see there
   groups: u32,
@@ -63,7 +65,7 @@ fn store(row: u32, quad: u32, sum: vec4f) {
   }
 #endif
 #if BIAS
-  value += bias[quad];
+  value += bias[p.cColumn / 4u + quad];
 #endif
 #if RESIDUAL
   value += residual[at];

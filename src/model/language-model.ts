@@ -32,7 +32,8 @@ export function opContext(device: DeviceShape, recorder: Recorder, tier: Tier, t
 /** As `opContext`, before anything is recorded. */
 export function formsOf(device: DeviceShape, tier: Tier): Omit<OpContext, 'recorder'> {
   const { cpu, subgroups } = device.features;
-  return { operand: operandOf(tier), cpu, subgroups, matrix: tier === 'tensor' ? device.matrixUnits[0] : undefined };
+  const matrix = tier === 'tensor' ? device.matrixUnits[0] : undefined;
+  return { operand: operandOf(tier), cpu, subgroups, maxBinding: device.maxBinding, matrix };
 }
 
 /** For which attention batches of a model are laid out. */

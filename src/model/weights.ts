@@ -54,7 +54,7 @@ const unpackedPartBytes = 128 << 20;
 
 /**
  * The tensors of a model, made by `make`. Throws InputError for a matrix larger than one binding of the device, as it is
- * or unpacked; vocabularies are split.
+ * packed; vocabularies are split.
  */
 export function layOutWeights(
   config: ModelConfig,
@@ -65,10 +65,10 @@ export function layOutWeights(
 ): Weights {
   const matrix = (label: string, name: string, n: number, k: number): Matrix => {
     const layout = packed.get(name);
-    const bytes = n * k * bytesOf[operand];
+    const bytes = layout ? largestPacked({ ...layout, n }, label) : n * k * bytesOf[operand];
     if (bytes > maxBinding)
       throw new InputError(
-        `${name} needs ${bytes} bytes in ${operand}${layout ? ' where it is unpacked' : ''}, more than the ${maxBinding} this device binds at once.`,
+        `${name} needs ${bytes} bytes ${layout ? 'packed' : `in ${operand}`}, more than the ${maxBinding} this device binds at once.`,
       );
     return layout ? layOutPacked({ ...layout, n }, label, make) : make(label, operand, [n, k]);
   };
@@ -110,6 +110,12 @@ export function layOutWeights(
   };
 }
 
+/** Bytes of the largest tensor of a packed matrix. */
+function largestPacked(layout: PackedLayout, label: string): number {
+  const { codes, scales } = layOutPacked(layout, label, standIn);
+  return Math.max(codes.bytes, scales.bytes);
+}
+
 /** Splits a vocabulary into parts of at most `most` bytes that begin where a group of a packed matrix does. */
 function splitVocabulary(vocab: number, rowBytes: number, most: number, group: number): Omit<VocabPart, 'weight'>[] {
   // Rows are multiples of 8 numbers, so this many hold whole groups.
@@ -130,14 +136,10 @@ export function weightsStandIn(
   maxBinding: number,
   packed: PackedLayouts,
 ): Weights {
-  return layOutWeights(
-    config,
-    operand,
-    maxBinding,
-    packed,
-    (label, dtype, shape) => new Tensor(label, dtype, shape, null, 0, true),
-  );
+  return layOutWeights(config, operand, maxBinding, packed, standIn);
 }
+
+const standIn: MakeTensor = (label, dtype, shape) => new Tensor(label, dtype, shape, null, 0, true);
 
 /** Every tensor of a model, once. */
 export function weightTensors({ embedding, head, finalNorm, layers }: Weights): Tensor[] {

@@ -11,6 +11,8 @@ export interface OpContext {
   readonly cpu: boolean;
   /** Shaders may add over subgroups. */
   readonly subgroups?: boolean;
+  /** Largest range of one binding, bytes; unlimited unless given. */
+  readonly maxBinding?: number;
   /** Matrix units to use in the tensor tier; absent in the others. */
   readonly matrix?: MatrixUnits;
   /** Settings that were measured on this device for a product; undefined where none were. */

@@ -53,17 +53,18 @@ export function packedTensors({ codes, scales, columnGroup }: PackedMatrix): Rec
   return columnGroup ? { codes, scales, columnGroup } : { codes, scales };
 }
 
-/** y [n, k] = the matrix's weights, rounded to y's type. */
-export function dequantize(ctx: OpContext, matrix: PackedMatrix, y: Tensor): void {
+/** y [rows, k] = the matrix's weights from row `first`, rounded to y's type. */
+export function dequantize(ctx: OpContext, matrix: PackedMatrix, y: Tensor, first = 0): void {
   const { format, n, k, codes, scales, group, columnGroup } = matrix;
+  const [rows] = y.shape;
   ctx.recorder.dispatch({
     kernel: 'dequantize',
     pass: 'forward',
     defines: { FORMAT: format, TYPE: y.dtype, COLUMNS: Number(columnGroup !== null) },
     label: 'dequantize',
     tensors: { ...packedTensors(matrix), y },
-    params: { units: (n * k) / 8, group, k, groups: k / group },
-    workgroups: grid(Math.ceil((n * k) / 512)),
-    bytes: codes.bytes + scales.bytes + y.bytes,
+    params: { units: (rows * k) / 8, first: (first * k) / 8, group, k, groups: k / group },
+    workgroups: grid(Math.ceil((rows * k) / 512)),
+    bytes: ((codes.bytes + scales.bytes) * rows) / n + y.bytes,
   });
 }

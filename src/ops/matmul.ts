@@ -1,6 +1,6 @@
 import { bytesOf, type DType, Tensor } from '../gpu/tensor.js';
 import type { OpContext, RowCount } from './context.js';
-import { dequantize, type Matrix, matrixBytes, packedTensors } from './dequantize.js';
+import { dequantize, type Matrix, matrixBytes, type PackedMatrix, packedTensors } from './dequantize.js';
 import {
   defaultTensorTile,
   directTile,
@@ -47,7 +47,11 @@ export interface MatmulArgs {
   readonly firstRow?: number;
   readonly xRow?: number;
   readonly cRow?: number;
-  /** Column of a wider c, its stride c's own, that is column 0; a multiple of 4. */
+  /**
+   * Column of a wider x or c, its stride x's or c's own, that is column 0; multiples of 8. Bias, residual and, in 'nt',
+   * v are as wide as that c.
+   */
+  readonly xColumn?: number;
   readonly cColumn?: number;
   /** On matrix units: workgroups share the sum over k; c[z] receives the z-th part. */
   readonly splits?: number;
@@ -55,7 +59,8 @@ export interface MatmulArgs {
 
 /**
  * c[m, n] = alpha·(Σ x·w + Σ u·v) + bias[n] + residual[m, n]; accumulates in f32. n, rank, and k or m where they lie
- * along a row, are multiples of 4. A packed w is unpacked as it is read where few rows share it, else first as a whole.
+ * along a row, are multiples of 4. A packed w is unpacked as it is read where few rows share it, else before, as a whole or
+ * in as few parts as the device can bind.
  */
 export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const { form, x, w, c, n, k, lora } = args;
@@ -64,9 +69,7 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const problem = { form, dtype: x.dtype as 'f16' | 'f32', m: rows, n, k, rank: lora?.rank ?? 0, packed: packingOf(w) };
   const tile = chooseTile(ctx, args.label, problem);
   if (!(w instanceof Tensor) && !tile.packed) {
-    const plain = ctx.recorder.tensor('dequantized', x.dtype, [w.n, w.k]);
-    dequantize(ctx, w, plain);
-    matmul(ctx, { ...args, w: plain });
+    unpackedMatmul(ctx, args, w);
     return;
   }
   const parts = args.splits === undefined ? partsOf(args, tile, m, rows) : 1;
@@ -79,6 +82,26 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, accumulate: args.accumulate, count: args.count });
 }
 
+/** A part of w's rows is a part of c's columns in 'nt', and of the sum in 'nn', where c is rounded once a part. */
+function unpackedMatmul(ctx: OpContext, args: MatmulArgs, w: PackedMatrix): void {
+  const { label, form, x } = args;
+  const { maxBinding = Number.POSITIVE_INFINITY } = ctx;
+  const most = Math.floor(maxBinding / (w.k * bytesOf[x.dtype]) / 8) * 8;
+  if (most === 0) throw new Error(`matmul ${label}: 8 rows of ${w.k} numbers are more than the device binds at once`);
+  const step = Math.ceil(w.n / Math.ceil(w.n / most) / 8) * 8;
+  for (let first = 0; first < w.n; first += step) {
+    const count = Math.min(step, w.n - first);
+    const plain = ctx.recorder.tensor('dequantized', x.dtype, [count, w.k]);
+    dequantize(ctx, w, plain, first);
+    if (count === w.n) matmul(ctx, { ...args, w: plain });
+    else if (form === 'nt') matmul(ctx, { ...args, w: plain, n: count, cColumn: (args.cColumn ?? 0) + first });
+    else {
+      const once = first === 0 ? {} : { lora: undefined, bias: undefined, residual: undefined, accumulate: true };
+      matmul(ctx, { ...args, ...once, w: plain, k: count, xColumn: (args.xColumn ?? 0) + first });
+    }
+  }
+}
+
 function packingOf(w: Matrix): MatmulProblem['packed'] {
   return w instanceof Tensor ? null : { format: w.format, ordered: w.columnGroup === null };
 }
@@ -86,6 +109,7 @@ function packingOf(w: Matrix): MatmulProblem['packed'] {
 function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile: Tile): void {
   const { x, w, c, m, n, k, lora, bias, residual, splits = 1 } = args;
   const rank = lora?.rank ?? 0;
+  if (lora && args.cColumn && args.form !== 'nt') throw new Error(`matmul ${args.label}: part of an adapter's columns`);
   const packed = w instanceof Tensor ? null : w;
   const tensors: Record<string, Tensor> = { x, c };
   Object.assign(tensors, w instanceof Tensor ? { w } : packedTensors(w));
@@ -123,6 +147,8 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
       cRow: args.cRow ?? 0,
       cStride: args.cColumn === undefined ? n : c.shape[1],
       cColumn: args.cColumn ?? 0,
+      xStride: args.xColumn === undefined ? k : x.shape[1],
+      xColumn: args.xColumn ?? 0,
       alpha: args.alpha ?? 1,
       uStride: lora?.u.shape[1] ?? 0,
       uColumn: lora?.column ?? 0,

@@ -268,15 +268,18 @@ describe('a packed vocabulary larger than one binding', () => {
     free(weights);
   });
 
-  it('that is, a linear layer larger than that is refused', async () => {
+  it('a linear layer that is larger than that as it is packed is refused, not one that is so unpacked', async () => {
     const checkpoint = await openCheckpoint(join(loadGolden('nf4-double').directory, 'model'), modelLayout);
-    Object.defineProperty(gpu.device, 'maxBinding', { value: 64 * 64 * 4 - 256, configurable: true });
+    const bind = (value: number) => Object.defineProperty(gpu.device, 'maxBinding', { value, configurable: true });
     onTestFinished(() => {
       Reflect.deleteProperty(gpu.device, 'maxBinding');
     });
+    bind(64 * 64 * 2 - 256);
+    free(await loadWeights(gpu.device, gpu.kernels, checkpoint, 'f16'));
     const before = gpu.device.allocatedBytes;
-    await expect(loadWeights(gpu.device, gpu.kernels, checkpoint, 'f32')).rejects.toThrow(
-      'model.layers.0.self_attn.q_proj.weight needs 16384 bytes in f32 where it is unpacked, more than the 16128 this device binds at once.',
+    bind(64 * 32 - 256);
+    await expect(loadWeights(gpu.device, gpu.kernels, checkpoint, 'f16')).rejects.toThrow(
+      'model.layers.0.self_attn.q_proj.weight needs 2048 bytes packed, more than the 1792 this device binds at once.',
     );
     expect(gpu.device.allocatedBytes).toBe(before);
     await checkpoint.close();

@@ -33,10 +33,17 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
   });
 
   describe.each(['direct', 'rows', 'tiled'])('multiply, %s form', (form) => {
-    it.each(cases)('%o', async (packed) => {
+    it.each([
+      ...cases,
+      // Three parts, the last of 4 rows, where the device binds 8 rows at once.
+      { ...cases[4], parts: 3 },
+      { ...cases[1], n: 24, parts: 3 },
+    ])('%o', async ({ parts = 1, ...packed }: PackedCase & { parts?: number }) => {
       const op = new OpRun(gpu, tier, { cpu: form === 'direct', subgroups: form === 'rows' });
       const { matrix, values } = packedMatrix(op, packed);
       const { n, k } = packed;
+      const maxBinding = parts > 1 ? 9 * k * (tier === 'f16' ? 2 : 4) : undefined;
+      const ctx = { ...op.ctx, maxBinding };
       const [m, live, rank] = form === 'rows' ? [7, 5, 8] : [19, 18, 8];
       const x = rounded(tier, randomNormal(m * k, 2));
       const dy = rounded(tier, randomNormal(m * n, 3));
@@ -44,10 +51,12 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
       const v = rounded(tier, randomNormal(n * rank, 5));
       const bias = rounded('f32', randomNormal(n, 6));
       const y = op.output('y', 'f32', [m, n]);
-      const dx = op.output('dx', 'f32', [m, k]);
+      const before = randomNormal(m * k, 7);
+      const dx = op.input('dx', 'f32', [m, k], before);
+      const a = rounded(tier, randomNormal(rank * k, 8));
       const common = { label: 'test', w: matrix, count: 'batch.rows' } as const;
       const lora = { u: op.input('u', tier, [m, rank], u), v: op.input('v', tier, [n, rank], v), rank };
-      matmul(op.ctx, {
+      matmul(ctx, {
         ...common,
         form: 'nt',
         x: op.input('x', tier, [m, k], x),
@@ -59,13 +68,25 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
       });
       // In f16 a few rows unpack the weights as they read them.
       expect(op.kernels.has('dequantize')).toBe(form !== 'rows' || tier === 'f32');
-      matmul(op.ctx, { ...common, form: 'nn', x: op.input('dy', tier, [m, n], dy), c: dx, n: k, k: n });
+      matmul(ctx, {
+        ...common,
+        form: 'nn',
+        x: op.input('dy', tier, [m, n], dy),
+        c: dx,
+        n: k,
+        k: n,
+        lora: { ...lora, v: op.input('a', tier, [rank, k], a) },
+        accumulate: true,
+      });
+      const forward = form === 'rows' && tier === 'f16' ? 1 : 2 * parts;
+      expect(op.ctx.recorder.dispatchCount).toBe(forward + 2 * parts);
       await op.run({ rows: live });
       const share = matmulNT(u, v, m, n, rank);
       const expected = matmulNT(x, values, m, n, k).map((sum, i) => sum + share[i] + bias[i % n]);
       const take = (result: Float64Array, width: number) => result.subarray(0, live * width);
       expect(relativeError(take(await op.read(y), n), take(expected, n))).toBeLessThan(tolerance[tier]);
-      const back = matmulNN(dy, values, m, n, k);
+      const adapter = matmulNN(u, a, m, rank, k);
+      const back = matmulNN(dy, values, m, n, k).map((sum, i) => sum + adapter[i] + before[i]);
       expect(relativeError(take(await op.read(dx), k), take(back, k))).toBeLessThan(tolerance[tier]);
     });
   });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { OpContext } from '../../src/ops/context.js';
 import { matmul } from '../../src/ops/matmul.js';
 import { OpRun, openTestGpu, rounded, type TestGpu } from '../gpu.js';
-import { matmulNT } from '../reference/matmul.js';
+import { matmulNN, matmulNT } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
 import { smallTile } from './random-shapes/products.js';
 
@@ -18,10 +18,11 @@ const forms: Record<string, () => Partial<OpContext>> = {
   rows: () => ({ cpu: false, subgroups: true }),
   // Tiles as GPUs have them take minutes to compile on CPU cores.
   matrices: () => ({ cpu: false, subgroups: true, matrix: gpu.device.matrixUnits[0], tuned: () => smallTile }),
+  'direct matrices': () => ({ cpu: true, subgroups: true, matrix: gpu.device.matrixUnits[0] }),
 };
 
 describe.each(Object.keys(forms))('matmul, %s form', (form) => {
-  const lacksMatrices = () => form === 'matrices' && !gpu.device.matrixUnits[0];
+  const lacksMatrices = () => form.endsWith('matrices') && !gpu.device.matrixUnits[0];
 
   it('writes parts side by side into a wider matrix, and nothing else', async () => {
     if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
@@ -51,6 +52,39 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
     const pick = (values: Float64Array) => Float64Array.from(written, (i) => values[i]);
     expect(relativeError(pick(actual), pick(expected))).toBeLessThan(1e-5);
     expect([...actual.keys()].filter((i) => !Number.isNaN(actual[i]))).toEqual(written);
+  });
+
+  it("takes a part of x's columns, and of a wide c's with adapter, bias and residual", async () => {
+    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    const [m, wide, rank] = [form === 'rows' ? 5 : 40, 96, 8];
+    const [x, residual] = [randomNormal(m * wide, 1), randomNormal(m * wide, 2)];
+    const w = rounded('f16', randomNormal(wide * wide, 3));
+    const [u, v] = [randomNormal(m * rank, 4), randomNormal(wide * rank, 5)].map((values) => rounded('f16', values));
+    const bias = randomNormal(wide, 6);
+    const op = new OpRun(gpu, 'f16', forms[form]());
+    const wideX = op.input('x', 'f16', [m, wide], x);
+    const [forward, backward] = ['forward', 'backward'].map((label) => op.output(label, 'f32', [m, wide]));
+    const common = { label: 'test', x: wideX, count: 'batch.rows' } as const;
+    const lora = { u: op.input('u', 'f16', [m, rank], u), v: op.input('v', 'f16', [wide, rank], v), rank };
+    const parts = [0, 40, 64].map((first, i, all) => ({ first, count: (all[i + 1] ?? wide) - first }));
+    for (const { first, count } of parts) {
+      const rows = op.input('w', 'f16', [count, wide], w.subarray(first * wide, (first + count) * wide));
+      matmul(op.ctx, {
+        ...{ ...common, form: 'nt', w: rows, c: forward, n: count, k: wide, cColumn: first, lora, alpha: 0.5 },
+        bias: op.input('bias', 'f32', [wide], bias),
+        residual: op.input('residual', 'f32', [m, wide], residual),
+      });
+      const accumulate = first > 0;
+      matmul(op.ctx, { ...common, form: 'nn', w: rows, c: backward, n: wide, k: count, xColumn: first, accumulate });
+    }
+    await op.run({ rows: m });
+    const operand = rounded('f16', x);
+    const share = matmulNT(u, v, m, wide, rank);
+    const expected = matmulNT(operand, w, m, wide, wide).map(
+      (sum, i) => 0.5 * (sum + share[i]) + bias[i % wide] + residual[i],
+    );
+    expect(relativeError(await op.read(forward), expected)).toBeLessThan(1e-5);
+    expect(relativeError(await op.read(backward), matmulNN(operand, w, m, wide, wide))).toBeLessThan(1e-5);
   });
 
   it('with tileRows, gives a row the same bits whatever the others are and wherever it stands', async () => {
