@@ -8,7 +8,7 @@ import { miniNormsFile } from '../../datasets/mini-norms.js';
 import { type Cue, type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { type RankingRow, type RankingRowOptions, type RankingRows, rankingRows } from '../../datasets/ranking-rows.js';
-import type { AssociationSource, LexiconSource, SurveySource } from '../../datasets/source.js';
+import type { AssociationSource, LexiconSource, SurveyImport, SurveySource } from '../../datasets/source.js';
 import { readSurvey } from '../../datasets/survey-file.js';
 import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
@@ -21,7 +21,7 @@ import { createRandom, shuffle } from '../random.js';
 import { digestFile } from '../text/lines.js';
 import { describeAssociations, fillPersona, SHOT_HEADINGS, withPreamble } from '../text/preamble.js';
 import { type AssociationPrompt, RANKING_PROMPTS, type RankingPrompt, rankingAnswer } from '../text/prompts.js';
-import { type Culture, imported, type SourceFile } from './align-cultures.js';
+import { type Culture, imported } from './align-cultures.js';
 import type { Recipe } from './align-recipe.js';
 import { chooseAssociationPrompt, isLexiBase, rankingPrompt, readRankingPrompt } from './association-prompt.js';
 import { findFiles, normLines, parsePositions, parseSplit } from './data.js';
@@ -44,7 +44,7 @@ export interface StudyCulture extends Culture {
   readonly preambles: { readonly culture: string | null; readonly shots: string | null };
   /** Files that were read, with their SHA-256. */
   readonly files: readonly { readonly file: string; readonly sha256: string }[];
-  /** Of its norms, and of its survey where that is imported. */
+  /** Of its norms, lexicons and survey. */
   readonly imports: readonly StudyImport[];
 }
 
@@ -90,14 +90,14 @@ async function readCulture(
     cue,
     words: responses.slice(0, shotWords).map(({ word }) => word),
   }));
-  const lexicon = culture.lexicons.length > 0 && measures.has('affect') ? await readRatings(culture.lexicons) : null;
+  const rated = culture.lexicons.length > 0 && measures.has('affect') ? await readRatings(culture) : null;
   const answers = measures.has('survey') ? await readAnswers(culture, recipe.cultures) : null;
   return {
     ...culture,
     norms,
     prompt,
     rankingPrompt: ranks ? await asked() : null,
-    lexicon,
+    lexicon: rated?.lexicon ?? null,
     surveyed: answers && { questions: answers.questions, pair: answers.pair },
     preambles: {
       culture: args.culturePrompt ? persona : null,
@@ -110,7 +110,7 @@ async function readCulture(
       association,
       ranking,
     ]),
-    imports: [counted, ...(answers?.counted ? [answers.counted] : [])],
+    imports: [counted, ...(rated?.counted ?? []), ...(answers ? [answers.counted] : [])],
   };
 }
 
@@ -170,13 +170,20 @@ export function sampleCues(cues: readonly Cue[], count: number, seed: number): C
   return cues.filter((_, i) => chosen.has(hashes[i]));
 }
 
-async function readRatings(lexicons: readonly SourceFile[]): Promise<Lexicon> {
-  return readLexicons(
+/** A culture's lexicons as one, with what each counted and left out. */
+async function readRatings({ name, lexicons }: Culture) {
+  const { lexicon, imports } = await readLexicons(
     lexicons.map(({ source, input }) => ({
       file: input,
       source: source === imported ? wordNorms : sourceOf<LexiconSource>(source),
     })),
   );
+  const counted: StudyImport[] = [];
+  for (const [i, { source, input }] of lexicons.entries()) {
+    const { rows, lexicon: own, dropped } = imports[i];
+    counted.push({ culture: name, source, files: await digests([input]), counts: { rows, words: own.size }, dropped });
+  }
+  return { lexicon, counted };
 }
 
 /**
@@ -189,18 +196,28 @@ async function readAnswers({ name, language, country, survey }: Culture, all: re
   if (!against) throw new UsageError('survey.against is missing: name the country to compare with.');
   const pair = [country, against];
   const { source, input, questions: wording } = survey;
-  const choose = (whole: readonly SurveyQuestion[]) => {
-    const { questions } = chooseLanguage(whole, language);
-    return { questions, pair: choosePair(questions, pair.join(','), input) };
-  };
-  if (source === imported) return { ...choose(await readSurvey(input)), counted: null };
   const files = await findFiles(input);
   const beside = all.flatMap((other) => other.country ?? []);
-  const read = await sourceOf<SurveySource>(source).read({ files, questions: wording, countries: pair, beside });
-  const chosen = choose(read.survey);
-  const counts = { rows: read.rows, questions: chosen.questions.length };
-  const { dropped } = read;
-  return { ...chosen, counted: { culture: name, source, files: await digests([...files, wording]), counts, dropped } };
+  const {
+    rows,
+    survey: whole,
+    dropped,
+  } = source === imported
+    ? await readImported(input)
+    : await sourceOf<SurveySource>(source).read({ files, questions: wording, countries: pair, beside });
+  if (whole.length === 0) throw new InputError(`${input}: no question was answered in both ${pair.join(' and ')}`);
+  const { questions } = chooseLanguage(whole, language);
+  const counted: StudyImport = {
+    ...{ culture: name, source, files: await digests([...files, wording]) },
+    counts: { rows, questions: questions.length },
+    dropped: { ...dropped, 'questions in other languages': whole.length - questions.length },
+  };
+  return { questions, pair: choosePair(questions, pair.join(','), input), counted };
+}
+
+async function readImported(file: string): Promise<SurveyImport> {
+  const survey = await readSurvey(file);
+  return { rows: survey.length, survey, dropped: {} };
 }
 
 function sourceOf<Kind>(name: string): Kind {

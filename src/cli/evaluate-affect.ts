@@ -1,4 +1,4 @@
-import { readLexicon } from '../../datasets/lexicon.js';
+import { type LexiconImport, readLexicon } from '../../datasets/lexicon.js';
 import type { LexiconSource } from '../../datasets/source.js';
 import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
@@ -24,7 +24,7 @@ interface Lists {
 export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
   if (args.lexicon === undefined) throw new UsageError('evaluate affect needs --lexicon.');
   const files = args.lexicon.split(',');
-  const lexicon = await readLexicons(files.map((file) => ({ file, source: wordNorms })));
+  const { lexicon } = await readLexicons(files.map((file) => ({ file, source: wordNorms })));
   const { runs, human, ...about } = await collectLists(args, given);
   const dimensions = summarizeAffect(
     human,
@@ -67,22 +67,24 @@ export function warnOfCoverage(who: string, covers: readonly (readonly [dimensio
     console.error(`Warning: the lexicon has ${low.join(', ')} of the words of ${who}: its medians say little.`);
 }
 
-/** Several lexicons as one. Throws InputError where two rate the same dimension. */
+/** Several lexicons as one, and each as it was read. Throws InputError where two rate the same dimension. */
 export async function readLexicons(
   files: readonly { readonly file: string; readonly source: LexiconSource }[],
-): Promise<Lexicon> {
+): Promise<{ readonly lexicon: Lexicon; readonly imports: readonly LexiconImport[] }> {
   const dimensions = new Map<string, ReadonlyMap<string, number>>();
   const words = new Set<string>();
+  const imports: LexiconImport[] = [];
   for (const { file, source } of files) {
-    const { lexicon } = await readLexicon(file, source);
-    for (const [name, ratings] of lexicon.dimensions) {
+    const own = await readLexicon(file, source);
+    imports.push(own);
+    for (const [name, ratings] of own.lexicon.dimensions) {
       if (dimensions.has(name))
         throw new InputError(`--lexicon ${file} rates ${name} again: name each dimension once.`);
       dimensions.set(name, ratings);
       for (const word of ratings.keys()) words.add(word);
     }
   }
-  return { dimensions, size: words.size };
+  return { lexicon: { dimensions, size: words.size }, imports };
 }
 
 /** Lists in the order of people's cues. Throws InputError where a run in `--answers` lacks a cue. */

@@ -116,14 +116,14 @@ export interface CultureDistance {
   };
 }
 
-/** What importing a culture's norms or survey counted and left out. */
+/** What reading a culture's norms, a lexicon or its survey counted and left out. */
 export interface StudyImport {
   readonly culture: string;
-  /** As `lexalign data` calls it, or mini-norms. */
+  /** As `lexalign data` calls it, or mini-norms; `imported` of what that command wrote. */
   readonly source: string;
   readonly files: readonly { readonly file: string; readonly sha256: string }[];
   readonly counts: Readonly<Record<string, number>>;
-  /** Responses, rows or questions by why they were left out. */
+  /** Responses, rows, words or questions by why they were left out. */
   readonly dropped: Readonly<Record<string, number>>;
 }
 

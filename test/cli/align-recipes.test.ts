@@ -366,6 +366,12 @@ ${['AAA', 'BBB', 'CCC'].map((name) => `  - {name: ${name}, language: en, country
       expect(norms).toMatchObject({ source: 'mini-norms', counts: { rows: 6025, cues: 360, pairs: 6025 } });
       expect(asked).toMatchObject({ source: 'wvs', counts: { rows: 6, questions: 1 } });
       expect(asked.dropped['questions that a country was not asked']).toBe(1);
+
+      const apart = ['AAA,1,1,-4', 'BBB,1,-4,2', 'CCC,1,1,1'];
+      writeFileSync(at('wvs.csv'), `B_COUNTRY_ALPHA,W_WEIGHT,Q1,Q2\n${apart.join('\n')}\n`);
+      await expect(readCultures(readRecipe(argumentsOf(at('three.yaml'))), model)).rejects.toThrow(
+        /cultures \(AAA\): .*wvs\.csv: no question was answered in both AAA and BBB/,
+      );
     } finally {
       await model.checkpoint.close();
     }

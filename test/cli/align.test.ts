@@ -66,7 +66,10 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     writeFileSync(at('recipe.yaml'), recipe);
     writeFileSync(at('reward.mjs'), reward);
     writeFileSync(at('texts.txt'), 'A short text.\n\nAnother one.\n');
-    writeFileSync(at('lexicon.tsv'), 'word\tvalence\trare\nday\t6\t\ndark\t3\t\nwhite\t5\t\noddity\t\t1\n');
+    writeFileSync(
+      at('lexicon.tsv'),
+      'word\tvalence\trare\nday\t6\t\ndark\t3\t\nwhite\t5\t\noddity\t\t1\nDay\t1\t\nodd\t\tNA\n',
+    );
     const question = (language: string, text: string) => ({
       id: 'q1',
       language,
@@ -156,6 +159,11 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     const imported = /^us \(en\): mini-norms: en-us\.tsv: (6,025 rows, 360 cues, .*); dropped: nothing\.$/m;
     const [, counts] = imported.exec(finished.stdout) ?? [];
     expect(report).toContain(`| us | mini-norms | ${counts} | nothing |`);
+    const lexicon = 'us | imported | 6 rows, 4 words | 1 a word again, 1 no rating |';
+    expect(report).toContain(`| ${lexicon} ${at('lexicon.tsv')} |`);
+    expect(finished.stdout).toContain('imported: lexicon.tsv: 6 rows, 4 words; dropped: 1 a word again, 1 no rating.');
+    const survey = 'imported | 2 rows, 1 questions | 1 questions in other languages |';
+    expect(['us', 'cn'].every((name) => report.includes(`| ${name} | ${survey}`))).toBe(true);
     for (const title of ['Data', 'The study', 'Associations (zh)', 'Survey (en)', 'Side effects', 'sft-ppo'])
       expect(report).toContain(title);
   });
