@@ -28,7 +28,7 @@ export async function checkTraining(culture: StudyCulture, recipe: Recipe, model
   if (await hasFile(paths.ranking, 'train.jsonl')) {
     const { questions } = await loadRankingData(join(paths.ranking, 'train.jsonl'), model);
     const prompts = questions.map(({ ids }) => ids);
-    positions = Math.max(positions, checkAnswerRoom(prompts, recipe.ppo({}).responseLength, model.config));
+    positions = Math.max(positions, checkAnswerRoom(prompts, recipe.ppo({}), model.config));
   }
   return positions;
 }

@@ -8,7 +8,7 @@ import { sequenceSeed } from '../random.js';
 import { untilStop } from '../text/stop-strings.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
-import { answerOptions, checkSeed, checkStop, configOption } from './options.js';
+import { answerOptions, cacheOption, checkSeed, checkStop, configOption } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
 import { type OpenModel, openModel, requireTokenizer, stopIdsOf } from './session.js';
@@ -24,11 +24,7 @@ export const generateOptions = {
   'num-samples': { type: 'number', default: 1, describe: 'Answers to each prompt' },
   seed: { type: 'number', default: 42, describe: 'Of the drawing; each answer draws by itself' },
   'batch-size': { type: 'number', default: 64, describe: 'Answers decoded together' },
-  'kv-cache-tokens': {
-    type: 'number',
-    default: 0,
-    describe: 'Most tokens that the KV cache holds; fewer answers are decoded together then. 0: as the batch needs',
-  },
+  ...cacheOption,
   ...answerOptions,
   'ignore-eos': { type: 'boolean', default: false, describe: 'Go on after the end of the answer' },
   ...jsonOption,

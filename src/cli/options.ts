@@ -40,6 +40,15 @@ export const answerOptions = {
   },
 } as const satisfies Record<string, Options>;
 
+/** Of commands that decode as many answers together as they are told. */
+export const cacheOption = {
+  'kv-cache-tokens': {
+    type: 'number',
+    default: 0,
+    describe: 'Most tokens that the KV cache holds; fewer answers are decoded together then. 0: as the batch needs',
+  },
+} as const satisfies Record<string, Options>;
+
 /** Throws UsageError for a stop string without text. */
 export function checkStop(stop: readonly unknown[] = []): void {
   if (stop.some((text) => typeof text !== 'string' || text === '')) throw new UsageError('--stop needs some text.');

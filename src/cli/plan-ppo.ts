@@ -1,5 +1,5 @@
 import { UsageError } from '../errors.js';
-import { countRollouts } from '../train/ppo-prompts.js';
+import { countRollouts, rolloutShape } from '../train/ppo-prompts.js';
 import { findData } from './load-data.js';
 import type { Checkpointing } from './memory.js';
 import { adapterLadders, findMends, halves, type Ladder, trainingLadders } from './plan-mends.js';
@@ -29,7 +29,7 @@ export async function readPpoPlan(
   const args = argumentsOf<PpoArguments>('ppo', asked, given);
   checkPpoArguments(args, given);
   const prompts = await readPrompts(args, given, model);
-  checkAnswerRoom(prompts, args.responseLength, model.config);
+  checkAnswerRoom(prompts, args, model.config);
   const { config: adapter, reference } = await readPpoAdapters(args, model.config);
   const data = { questions: prompts };
   const settings = ppoSettings(args, { data, model, microBatchTokens: 0, recompute: 0 });
@@ -59,6 +59,7 @@ export async function readPpoPlan(
         lines: describePpoPlan(plan, request, limit),
         record: {
           micro_batch_tokens: run.microBatchTokens,
+          answers_at_once: plan.answersAtOnce,
           recomputed_layers: run.recompute,
           memory: { ...bytes, ...ppo, total },
         },
@@ -98,11 +99,16 @@ async function readPrompts(
 }
 
 function laddersFor(model: PlannedModel, request: PpoRequest, adapterGiven: boolean): Ladder<PpoRequest>[] {
-  const { batchSize, responseLength, numGenerations, numMiniBatches } = request.settings;
+  const { batchSize, responseLength, numGenerations, numMiniBatches, kvCacheTokens } = request.settings;
+  const { promptPlaces, maxPromptTokens } = rolloutShape(request.prompts, request.settings);
   const change = (options: string, more: Partial<PpoRequest['settings']>) => ({
     options,
     apply: (from: PpoRequest): PpoRequest => ({ ...from, settings: { ...from.settings, ...more } }),
   });
+  // Fewer answers at once, of a rollout that stays as large.
+  const oneAnswer = Math.max(1, maxPromptTokens - 1) + responseLength;
+  const places = kvCacheTokens || promptPlaces + batchSize * responseLength;
+  const caches = halves(places, oneAnswer).filter((n) => n < places);
   const least = Math.max(numGenerations, numMiniBatches);
   const answers = halves(batchSize, least).filter((n) => n < batchSize && n % numGenerations === 0);
   const lengths = halves(responseLength, 16).filter((n) => n < responseLength);
@@ -110,6 +116,7 @@ function laddersFor(model: PlannedModel, request: PpoRequest, adapterGiven: bool
   // The settings of an adapter to start from are kept.
   if (!adapterGiven) ladders.push(...adapterLadders(request));
   ladders.push(
+    caches.map((n) => change(`--kv-cache-tokens ${n}`, { kvCacheTokens: n })),
     answers.map((n) => change(`--batch-size ${n}`, { batchSize: n })),
     lengths.map((n) => change(`--response-length ${n}`, { responseLength: n })),
   );

@@ -37,6 +37,7 @@ export function ppoSettings(
     microBatchTokens: run.microBatchTokens,
     recompute: run.recompute,
     responseLength: args.responseLength,
+    kvCacheTokens: args.kvCacheTokens,
     temperature: args.temperature,
     topP: args.topP,
     topK: args.topK,
@@ -86,7 +87,7 @@ export function requirePpoArguments(args: PpoArguments): PpoRunArguments {
 export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>): void {
   const lora = args.initAdapter === undefined ? undefined : loraOptions.find((name) => given.has(name));
   if (lora) throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
-  for (const name of ['total-episodes', 'micro-batch-tokens', 'top-k', 'save-steps'] as const)
+  for (const name of ['total-episodes', 'micro-batch-tokens', 'kv-cache-tokens', 'top-k', 'save-steps'] as const)
     checkWhole(name, args[name] as number, 0);
   for (const name of [
     'lora-r',

@@ -5,6 +5,7 @@ import type { Adapter, AdapterConfig } from '../formats/adapter.js';
 import { readAdapter } from '../formats/peft.js';
 import { type PpoMemory, planPpo } from '../model/ppo-memory.js';
 import { planRollout } from '../model/rollout-memory.js';
+import { checkCacheRoom } from '../model/rollout-program.js';
 import type { TrainingMemory } from '../model/training-memory.js';
 import type { PpoOptions } from '../train/ppo.js';
 import { rolloutShape } from '../train/ppo-prompts.js';
@@ -34,6 +35,7 @@ export interface PpoRequest extends Omit<PlanRequest, 'maxLength' | 'data'> {
     | 'numGenerations'
     | 'numMiniBatches'
     | 'responseLength'
+    | 'kvCacheTokens'
     | 'temperature'
     | 'topP'
     | 'topK'
@@ -47,6 +49,8 @@ export interface PlannedPpo {
   /** Of the policy's training. */
   readonly run: PlannedRun;
   readonly ppo: PpoMemory;
+  /** Of a rollout: as many as the KV cache has room for. */
+  readonly answersAtOnce: number;
   readonly total: number;
 }
 
@@ -76,13 +80,21 @@ export async function readPpoAdapters(
   return { initial, config, reference, referencePath };
 }
 
-/** The longest prompt and answer, tokens. Throws InputError where the model has fewer positions. */
-export function checkAnswerRoom(prompts: readonly Int32Array[], responseLength: number, config: ModelConfig): number {
+/**
+ * The longest prompt and answer, tokens. Throws InputError where the model has fewer positions, or the KV cache asked for
+ * fewer places.
+ */
+export function checkAnswerRoom(
+  prompts: readonly Int32Array[],
+  { responseLength, kvCacheTokens }: Pick<PpoArguments, 'responseLength' | 'kvCacheTokens'>,
+  config: ModelConfig,
+): number {
   const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0);
   if (longest + responseLength > config.maxPositions)
     throw new InputError(
       `The longest prompt's ${longest} tokens and --response-length ${responseLength} pass the model's ${config.maxPositions} positions: lower it.`,
     );
+  if (kvCacheTokens > 0) checkCacheRoom(kvCacheTokens, '--kv-cache-tokens allows', longest, responseLength);
   return longest + responseLength;
 }
 
@@ -106,40 +118,50 @@ export function trainingOf(request: PpoRequest): PlanRequest {
 /** The policy's training as `planRun` has it, with what stands beside it. */
 export function planPpoRun(target: PlanTarget, request: PpoRequest, limit: number | null): PlannedPpo {
   const beside = planBeside(target, request);
-  const run = planRun(target, trainingOf(request), limit, (training) => beside(training).total);
-  const ppo = beside(run.bytes);
-  return { run, ppo, total: run.bytes.total + ppo.total };
+  const run = planRun(target, trainingOf(request), limit, (training) => beside.of(training).total);
+  const ppo = beside.of(run.bytes);
+  return { run, ppo, answersAtOnce: beside.answersAtOnce, total: run.bytes.total + ppo.total };
 }
 
 /** Bytes of the run with as little memory as its options allow. */
 export function leastPpoMemory(target: PlanTarget, request: PpoRequest): number {
   const training = leastMemory(target, trainingOf(request));
-  return training.total + planBeside(target, request)(training).total;
+  return training.total + planBeside(target, request).of(training).total;
 }
 
 function planBeside({ device, kernels, tier, tuning }: PlanTarget, request: PpoRequest) {
   const { config, packed, adapter, reference, prompts, settings } = request;
-  const { temperature, topP, topK, deterministic, responseLength } = settings;
+  const { temperature, topP, topK, deterministic } = settings;
   const rollout = planRollout(device, kernels, config, tier, {
     ...rolloutShape(prompts, settings),
     adapter,
     packed,
     tuning,
-    maxNewTokens: responseLength,
     sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set<number>() },
     deterministic,
   });
-  return (training: TrainingMemory) => planPpo(config, tier, { policy: adapter, reference, rollout }, training);
+  return {
+    answersAtOnce: rollout.size.slots,
+    of: (training: TrainingMemory) => planPpo(config, tier, { policy: adapter, reference, rollout }, training),
+  };
 }
 
 /** The plan as a table. */
-export function describePpoPlan({ run, ppo }: PlannedPpo, { config }: PpoRequest, limit: MemoryLimit): string[] {
-  return describePlan(run, config.layers, limit, [
+export function describePpoPlan(
+  { run, ppo, answersAtOnce }: PlannedPpo,
+  { config, settings }: PpoRequest,
+  limit: MemoryLimit,
+): string[] {
+  const lines = describePlan(run, config.layers, limit, [
     ['critic', ppo.critic],
     ['reference', ppo.reference],
     ['KV cache of the rollout', ppo.cache],
     ['their inputs and scratch', ppo.programs],
   ]);
+  const { batchSize } = settings;
+  if (answersAtOnce < batchSize)
+    lines.push(`A rollout goes through its ${batchSize} answers ${answersAtOnce} at a time.`);
+  return lines;
 }
 
 /** How a run fits on a device. Throws InputError with the number needed where it does not; nothing is allocated by then. */
@@ -154,7 +176,7 @@ export function choosePpoMicroBatch(
   if (!plan.run.fits)
     throw new InputError(
       `The run needs ${formatBytes(plan.total)} of device memory (weights ${formatBytes(plan.run.bytes.weights)}, KV cache ${formatBytes(plan.ppo.cache)}) ` +
-        `and ${limit.given ? '--memory-limit is' : 'the device has'} ${formatBytes(limit.bytes ?? 0)}: lower --batch-size, --response-length or --lora-r; ` +
+        `and ${limit.given ? '--memory-limit is' : 'the device has'} ${formatBytes(limit.bytes ?? 0)}: give --kv-cache-tokens, or lower --batch-size, --response-length or --lora-r; ` +
         '`lexalign plan --run ppo` says what would fit.',
     );
   return { ...plan, lines: describePpoPlan(plan, request, limit) };

@@ -1,5 +1,5 @@
 import type { Options } from 'yargs';
-import { answerOptions, sftOptions } from './options.js';
+import { answerOptions, cacheOption, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
 
 /** Options of PPO, named as in TRL, and their defaults; docs/options.md is written from this table. */
@@ -48,6 +48,7 @@ export const ppoOptions = {
   'micro-batch-tokens': sftOptions['micro-batch-tokens'],
   'gradient-checkpointing': sftOptions['gradient-checkpointing'],
   'response-length': { type: 'number', default: 256, describe: 'Longest answer, tokens' },
+  ...cacheOption,
   ...answerOptions,
   temperature: { type: 'number', default: 0.7, describe: 'Of the sampling; log-probabilities are those at it' },
   'top-p': { type: 'number', default: 1, describe: 'Sample from the most likely tokens that hold this probability' },

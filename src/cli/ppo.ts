@@ -125,7 +125,7 @@ async function checkRun(
   const data = await loadRankingData((await findData(args.data, undefined)).train, model);
   checkAnswerRoom(
     data.questions.map(({ ids }) => ids),
-    args.responseLength,
+    args,
     model.config,
   );
   let resume: CheckedRun['resume'] = null;

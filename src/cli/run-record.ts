@@ -114,9 +114,9 @@ export async function resumeRun<Arguments extends { resume?: unknown; output?: s
     throw new InputError(`${checkpoint.run}/run.json is not that of a run of lexalign ${command} that can be resumed.`);
   const own = args as unknown as Record<string, unknown>;
   const values: Record<string, unknown> = { ...own };
-  for (const name of Object.keys(table)) {
-    // The tier that was chosen counts, and auto means that one.
-    const used = name === 'tier' ? resolved.tier : before[underscored(name)];
+  for (const [name, option] of Object.entries(table)) {
+    // The tier that was chosen counts, and auto means that one; an option that the run did not know yet has its default.
+    const used = name === 'tier' ? resolved.tier : (before[underscored(name)] ?? option.default);
     const same = JSON.stringify(own[name]) === JSON.stringify(used) || (name === 'tier' && own[name] === 'auto');
     if (given.has(name) && [...free, ...compared, ...extending].includes(name)) continue;
     if (given.has(name) && !same)

@@ -37,7 +37,7 @@ export function checkCacheRoom(limit: number, bound: string, maxPromptTokens: nu
   const need = Math.max(1, maxPromptTokens - 1) + maxNewTokens;
   if (need <= limit) return;
   throw new InputError(
-    `a prompt of ${maxPromptTokens} tokens and --max-new-tokens ${maxNewTokens} need ${need} places in the KV cache, more than the ${limit} that ${bound}: lower --max-new-tokens or shorten the prompt.`,
+    `a prompt of ${maxPromptTokens} tokens and an answer of ${maxNewTokens} need ${need} places in the KV cache, more than the ${limit} that ${bound}: shorten the prompt or the answer (--max-new-tokens, of ppo --response-length).`,
   );
 }
 

@@ -1,4 +1,5 @@
 import { countPromptPlaces } from '../batch/prompt-places.js';
+import type { RolloutWishes } from '../model/rollout-program.js';
 import { createRandom, shuffle } from '../random.js';
 import type { PpoOptions } from './ppo.js';
 
@@ -13,15 +14,25 @@ const lookedAt = 50;
 /** What the rollouts need room for; should one's prompts share less, fewer of its sequences go at once. */
 export function rolloutShape(
   prompts: readonly Int32Array[],
-  options: Pick<PpoOptions, 'totalEpisodes' | 'batchSize' | 'numGenerations' | 'seed' | 'shuffle'>,
-): { batchSize: number; maxPromptTokens: number; promptPlaces: number; promptTokens: number } {
+  options: Pick<
+    PpoOptions,
+    'totalEpisodes' | 'batchSize' | 'numGenerations' | 'responseLength' | 'kvCacheTokens' | 'seed' | 'shuffle'
+  >,
+): RolloutWishes & { readonly promptPlaces: number } {
   const maxPromptTokens = prompts.reduce((most, { length }) => Math.max(most, length), 0);
   let promptPlaces = 1;
   for (let step = 0; step < Math.min(lookedAt, countRollouts(options)); step++) {
     const chosen = rolloutPrompts(prompts.length, step, options);
     promptPlaces = Math.max(promptPlaces, countPromptPlaces(chosen.map((index) => prompts[index])));
   }
-  return { batchSize: options.batchSize, maxPromptTokens, promptPlaces, promptTokens: Math.max(512, maxPromptTokens) };
+  return {
+    batchSize: options.batchSize,
+    maxNewTokens: options.responseLength,
+    maxPromptTokens,
+    promptPlaces,
+    promptTokens: Math.max(512, maxPromptTokens),
+    cacheTokens: options.kvCacheTokens || undefined,
+  };
 }
 
 /** The prompts of a rollout, by index: each pass over them in an order of its own, a rollout may begin one within. */

@@ -30,6 +30,8 @@ export interface PpoOptions extends AdamWOptions {
   /** Layers whose activations the backward passes compute again. */
   readonly recompute: number;
   readonly responseLength: number;
+  /** Most places of the rollout's KV cache, which then goes through its answers a part at a time; 0: as many as they need. */
+  readonly kvCacheTokens: number;
   readonly temperature: number;
   readonly topP: number;
   readonly topK: number;
@@ -194,10 +196,9 @@ export async function trainPpo(
   const { policy, critic, valueHead } = models;
   const total = countRollouts(options);
   const start = from?.state ?? initialPpoState(options.klCoef, options.seed);
-  const { responseLength, temperature, topP, topK, deterministic, recompute, stopIds, cliprange } = options;
+  const { temperature, topP, topK, deterministic, recompute, stopIds, cliprange } = options;
   const engine = await RolloutEngine.create(model, {
     adapter: policy,
-    maxNewTokens: responseLength,
     stopIds,
     sampling: { temperature, topP, topK, presencePenalty: 0, unpenalised: new Set() },
     deterministic,

@@ -134,7 +134,7 @@ describe('lexalign generate', () => {
     [2, /--stop needs some text/, ['--prompt', 'a', '--stop', '']],
     [
       1,
-      /of 3 tokens and --max-new-tokens 128 need 130 places .*--kv-cache-tokens allows/,
+      /of 3 tokens and an answer of 128 need 130 places .*--kv-cache-tokens allows/,
       ['--prompt-ids', '1,2,3', '--kv-cache-tokens', '50'],
     ],
     [2, /one of --prompt, --prompt-ids and --prompts/, []],

@@ -102,6 +102,7 @@ describe('a plan for a card that is not here', () => {
       const bad = await plan(...args, ...more, '--memory-limit', limit);
       expect(bad.code).toBe(1);
       expect(bad.json.mends.length).toBeGreaterThan(0);
+      if (run === 'ppo') expect(bad.stdout).toContain('--kv-cache-tokens');
       for (const { options, total } of bad.json.mends) {
         const changed = options.split(' ');
         const kept = more.filter((word, i) => !changed.includes(word.startsWith('--') ? word : more[i - 1]));

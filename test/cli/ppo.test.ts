@@ -170,6 +170,36 @@ describe('lexalign ppo', () => {
     expect(json('steady.json').memory.programs).not.toBe(json('plain.json').memory.programs);
   });
 
+  it('goes through a rollout in parts under --kv-cache-tokens, and learns the same', async () => {
+    const words = (run: string) => [...common(run), '--total-episodes', '12', '--save-steps', '2', '--deterministic'];
+    const whole = await lexalign(...words('at-once'));
+    expect(whole.code, whole.stderr).toBe(0);
+    const parts = await lexalign(...words('parts'), '--kv-cache-tokens', '48');
+    expect(parts.code, parts.stderr).toBe(0);
+    const [, slots] = /A rollout goes through its 6 answers (\d) at a time\./.exec(parts.stdout)!;
+    expect(Number(slots)).toBeLessThan(6);
+    expect(whole.stdout).not.toContain('at a time');
+    expect(timeless('parts')).toEqual(timeless('at-once'));
+    expect(bytes('parts/adapter_model.safetensors').equals(bytes('at-once/adapter_model.safetensors'))).toBe(true);
+    const { memory, result } = json('parts/run.json');
+    // Keys and values of one head of 16 in the tier's type, one layer.
+    expect(memory.cache).toBeLessThanOrEqual(2 * 48 * 16 * 4);
+    expect(memory.cache).toBeLessThan(json('at-once/run.json').memory.cache);
+    expect(result.device_bytes).toBeLessThanOrEqual(result.planned_bytes);
+    const plan = await lexalign(
+      'plan',
+      '--run',
+      ...words('parts'),
+      '--kv-cache-tokens',
+      '48',
+      '--json',
+      at('plan.json'),
+    );
+    expect(plan.code, plan.stderr).toBe(0);
+    expect(memory).toMatchObject(json('plan.json').memory);
+    expect(json('plan.json').answers_at_once).toBe(Number(slots));
+  });
+
   it('trains on a quantised base, which is the reference too', async () => {
     const words = ['--model', at('wide'), '--quantize', 'nf4', '--data', at('rank.jsonl'), '--output', at('packed')];
     const lora = ['--lora-r', '4', '--num-mini-batches', '4', '--total-episodes', '12'];
@@ -193,6 +223,10 @@ describe('lexalign ppo', () => {
     cpSync(at('run'), at('cut'), { recursive: true });
     rmSync(at('cut/checkpoints/step-000003'), { recursive: true });
     rmSync(at('cut/checkpoints/step-000002'), { recursive: true });
+    // As from before there was this option.
+    const { arguments: before, ...record } = json('cut/run.json');
+    const { kv_cache_tokens: _, ...known } = before;
+    writeFileSync(at('cut/run.json'), JSON.stringify({ ...record, arguments: known }));
     const { code, stdout, stderr } = await lexalign('ppo', '--resume', '--output', at('cut'));
     expect(code, stderr).toBe(0);
     expect(stdout).toContain('PPO: from rollout 1 to 3 rollouts');
@@ -329,6 +363,7 @@ describe('ppo refuses, before the device, in one sentence', () => {
       await refuse(1, sentence, '--data', at('bad.jsonl'));
     }
     await refuse(1, /pass the model's 512 positions: lower it/, '--response-length', '510');
+    await refuse(1, /places in the KV cache, more than the 9 that --kv-cache-tokens allows/, '--kv-cache-tokens', '9');
   });
 
   it('rewards that are none', async () => {
@@ -349,6 +384,7 @@ describe('ppo refuses, before the device, in one sentence', () => {
     ['--total-episodes', '-1'],
     ['--kl-coef', '-1'],
     ['--lora-r', '8'],
+    ['--kv-cache-tokens', '-1'],
     ['--stop', ''],
   ])('%s %s', async (option, value) => {
     await refuse(2, new RegExp(option), option, value);

@@ -206,7 +206,7 @@ describe('a rollout', () => {
     const { model } = await load(cores, 'f32');
     const before = cores.device.allocatedBytes;
     await expect(RolloutEngine.create(model, settings({ cacheTokens: 15 }))).rejects.toThrow(
-      /a prompt of 7 tokens and --max-new-tokens 10 need 16 places in the KV cache, more than the 15 that --kv-cache-tokens allows/,
+      /a prompt of 7 tokens and an answer of 10 need 16 places in the KV cache, more than the 15 that --kv-cache-tokens allows/,
     );
     const place = 4 * model.config.kvHeads * model.config.headDim;
     Object.defineProperty(cores.device, 'maxBinding', { value: 15 * place, configurable: true });

@@ -45,6 +45,7 @@ const defaults: PpoOptions = {
   microBatchTokens: 64,
   recompute: 0,
   responseLength: 5,
+  kvCacheTokens: 0,
   temperature: 0.9,
   topP: 1,
   topK: 0,
