@@ -1,6 +1,6 @@
 import { normalizeWord } from './association.js';
-import { normalize } from './distribution.js';
 import { describeCounts, describeDropped } from './report.js';
+import { histogram, surveyCharts } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
 import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult, SurveyResult } from './result.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
@@ -166,51 +166,9 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
   };
 }
 
-/** Shares of values in ten bins between the least and the greatest; of one value at least. */
-function histogram(
-  title: string,
-  name: string,
-  series: readonly { name: string; people?: boolean; medians: readonly (number | null)[] }[],
-): Chart {
-  const bins = 10;
-  const all = series.flatMap(({ medians }) => medians.filter((median) => median !== null));
-  const low = Math.min(...all);
-  const width = (Math.max(...all) - low) / bins || 1;
-  const bin = (value: number) => Math.min(bins - 1, Math.floor((value - low) / width));
-  return {
-    type: 'bar',
-    title,
-    x: {
-      title: name,
-      values: Array.from(
-        { length: bins },
-        (_, i) => `${(low + i * width).toFixed(1)} to ${(low + (i + 1) * width).toFixed(1)}`,
-      ),
-    },
-    y: { title: 'cues, %', min: 0 },
-    series: series.map(({ name: who, people, medians }) => {
-      const known = medians.filter((median) => median !== null);
-      const counts = new Array<number>(bins).fill(0);
-      for (const median of known) counts[bin(median)]++;
-      return {
-        name: who,
-        people,
-        values: counts.map((count) => (known.length > 0 ? (100 * count) / known.length : 0)),
-      };
-    }),
-  };
-}
-
-/** Distances to two countries, the movement, and the answers to each question of high tension. */
-export function surveySection({
-  language,
-  countries,
-  questions,
-  high_tension,
-  runs,
-  change,
-  model,
-}: SurveyResult): ReportSection {
+/** Distances to two countries, the movement, and the answers to the questions of high tension. */
+export function surveySection(result: SurveyResult): ReportSection {
+  const { language, countries, questions, runs, change, model } = result;
   const subsets: readonly [SurveySubset, string][] = [
     ['all', 'all questions'],
     ['emd', 'high tension'],
@@ -271,26 +229,7 @@ export function surveySection({
       ...(moved.length > 0
         ? [table(['questions', 'moved toward', 'EMD', '95 % interval', 'JS', '95 % interval', 'p', 'n'], moved)]
         : []),
-      ...high_tension.emd.map((at): ReportBlock => {
-        const { id, question, options, countries: shares } = questions[at];
-        return {
-          kind: 'chart',
-          chart: {
-            type: 'bar',
-            title: `${id}: ${question}`,
-            x: { title: '', values: options.map(({ text }) => text) },
-            y: { title: '%', min: 0, max: 100 },
-            series: [
-              ...runs.map(({ name, answers }) => ({ name, values: answers[at].shares.map((share) => 100 * share) })),
-              ...countries.map((country) => ({
-                name: country,
-                people: true,
-                values: normalize(shares[country].shares).map((share) => 100 * share),
-              })),
-            ],
-          },
-        };
-      }),
+      ...surveyCharts(result),
     ],
   };
 }

@@ -7,7 +7,9 @@ import {
   formatSummary,
   summarizeAssociations,
 } from '../../src/evaluate/report.js';
+import { surveyCharts } from '../../src/evaluate/report-charts.js';
 import { affectSection } from '../../src/evaluate/report-sections.js';
+import { averageTries, compareSurveys, type SurveyQuestion } from '../../src/evaluate/survey.js';
 
 const scores = (own: number[], other: number[], spearman: (number | null)[] = []): CueScore[] =>
   own.map((value, i) => ({
@@ -100,4 +102,53 @@ test('a dimension that rates no word has a line in the place of a chart', () => 
   expect(valence).toMatchObject({ kind: 'chart', chart: { x: { values: expect.arrayContaining(['2.0 to 3.0']) } } });
   expect(rare).toEqual({ kind: 'text', text: 'Medians of the cues: rare: no rated words.' });
   expect(blocks).toHaveLength(4);
+});
+
+/** Titles of the charts of a survey whose every third question is answered in reverse, every fifth by most in the middle. */
+function chartsOf(count: number, highTension: number) {
+  const questions = Array.from({ length: count }, (_, i): SurveyQuestion => {
+    const shares = {
+      Here: [0.6, 0.3, 0.1],
+      There: i % 3 === 0 ? [0.1, 0.3, 0.6] : i % 5 === 0 ? [0.1, 0.8, 0.1] : [0.6, 0.3, 0.1],
+    };
+    return {
+      ...{ id: `Q${i}`, language: 'en', question: 'Tea?' },
+      options: ['Yes', 'Perhaps', 'No'].map((text, at) => ({ code: String(at), text })),
+      countries: { Here: { shares: shares.Here, n: 9 }, There: { shares: shares.There, n: 9 } },
+    };
+  });
+  const answers = questions.map(() => averageTries([[-1, -2, -3]]));
+  const pair = ['Here', 'There'] as const;
+  const { subsets, summaries } = compareSurveys(questions, [answers], pair, { highTension, seed: 42 });
+  const { emd, sorted } = subsets;
+  const blocks = surveyCharts({
+    ...{ measure: 'survey', model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } },
+    ...{ countries: pair, questions, high_tension: { emd, sorted }, change: null },
+    runs: [{ name: 'base', adapter: null, answers, summaries: summaries[0] }],
+  });
+  const [first, ...charts] = blocks;
+  return {
+    ...{ emd, sorted, said: first.kind === 'text' ? first.text : null },
+    titles: charts.map((block) => (block.kind === 'chart' ? block.chart.title : null)),
+  };
+}
+
+test('charts are of the questions that either selection of high tension holds', () => {
+  const { emd, sorted, said, titles } = chartsOf(30, 4);
+  expect([emd, sorted]).toEqual([
+    [0, 3, 6, 9],
+    [5, 10, 20, 25],
+  ]);
+  expect(said).toBe('Answers to the questions of high tension, by either selection.');
+  const alone = (i: number) => `Q${i}: Tea? (high tension by the paper's code alone)`;
+  expect(titles).toEqual(['Q0: Tea?', 'Q3: Tea?', alone(5), 'Q6: Tea?', 'Q9: Tea?', ...[10, 20, 25].map(alone)]);
+});
+
+test('of a small survey all questions have a chart, of a large one the first hundred', () => {
+  const small = chartsOf(20, 1);
+  expect(small.said).toBe('Answers to all questions.');
+  expect(small.titles).toEqual(Array.from({ length: 20 }, (_, i) => `Q${i}: Tea?`));
+  const large = chartsOf(150, 120);
+  expect(large.titles).toHaveLength(100);
+  expect(large.said).toMatch(/, by either selection; the first 100 of 1[2-5]\d\.$/);
 });
