@@ -14,8 +14,7 @@ import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Lexicon } from '../evaluate/affect.js';
 import { describeCounts, describeDropped } from '../evaluate/report.js';
-import type { StudyImport } from '../evaluate/study.js';
-import type { CountryPair, SurveyQuestion } from '../evaluate/survey.js';
+import type { AskedSurvey, StudyImport } from '../evaluate/study.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { createRandom, shuffle } from '../random.js';
 import { digestFile } from '../text/lines.js';
@@ -28,6 +27,7 @@ import { findFiles, normLines, parsePositions, parseSplit } from './data.js';
 import { readLexicons } from './evaluate-affect.js';
 import { chooseLanguage, choosePair } from './evaluate-survey.js';
 import type { OpenModel } from './session.js';
+import { chooseSurveyPrompts } from './survey-prompt.js';
 
 /** Associates of a cue that the few-shot prompt shows. */
 const shotWords = 5;
@@ -39,7 +39,7 @@ export interface StudyCulture extends Culture {
   /** Null in a language without ranking prompts. */
   readonly rankingPrompt: RankingPrompt | null;
   readonly lexicon: Lexicon | null;
-  readonly surveyed: { readonly questions: readonly SurveyQuestion[]; readonly pair: CountryPair } | null;
+  readonly surveyed: AskedSurvey | null;
   /** What the base is told before a question, where such a variant is measured. */
   readonly preambles: { readonly culture: string | null; readonly shots: string | null };
   /** Files that were read, with their SHA-256. */
@@ -98,7 +98,11 @@ async function readCulture(
     prompt,
     rankingPrompt: ranks ? await asked() : null,
     lexicon: rated?.lexicon ?? null,
-    surveyed: answers && { questions: answers.questions, pair: answers.pair },
+    surveyed: answers && {
+      questions: answers.questions,
+      pair: answers.pair,
+      prompts: chooseSurveyPrompts(model, culture.language, recipe.evaluate.wordings),
+    },
     preambles: {
       culture: args.culturePrompt ? persona : null,
       shots: args.fewShot > 0 ? describeAssociations(heading, shots) : null,

@@ -3,7 +3,6 @@ import { dirname, join } from 'node:path';
 import { loadInstructions, loadTexts, readTexts } from '../../datasets/side-effects.js';
 import { linearShapes } from '../../models/tensors.js';
 import type { Example } from '../batch/types.js';
-import { InputError } from '../errors.js';
 import { affectMedians } from '../evaluate/affect.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
@@ -20,11 +19,9 @@ import { readAdapter } from '../formats/peft.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import { LossPrograms } from '../model/loss-program.js';
 import { withPreamble } from '../text/preamble.js';
-import { LEXI_BASE_SURVEY_PROMPTS, SURVEY_PROMPTS } from '../text/survey-prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { type StudyCulture, testQuestions } from './align-data.js';
 import type { Recipe, Stage } from './align-recipe.js';
-import { isLexiBase } from './association-prompt.js';
 import { warnOfCoverage } from './evaluate-affect.js';
 import { chooseKs, listTokens } from './evaluate-association.js';
 import { checkPositions } from './evaluate-runs.js';
@@ -154,7 +151,6 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
   const words = Math.max(...chooseKs(evaluate.k, model));
   const newTokens = evaluate.maxNewTokens || listTokens(words, model);
   const cues = culture.norms.test.cues.map(({ cue }) => cue);
-  const prompts = isLexiBase(model) ? LEXI_BASE_SURVEY_PROMPTS : SURVEY_PROMPTS;
   const { surveyed } = culture;
   const answerTokens = recipe.ppo({}).responseLength;
   const ranking = (preamble: string | null) =>
@@ -163,10 +159,8 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
       : [];
   const survey = (preamble: string | null) => {
     if (!surveyed) return null;
-    const prompt = prompts[culture.language];
-    if (!prompt)
-      throw new InputError(`there is no survey prompt of ours in language ${culture.language}, only in en and zh`);
-    const tries = surveyTries(surveyed.questions, withPreamble(prompt, preamble), parseFormats(evaluate.formats));
+    const prompts = surveyed.prompts.map((prompt) => withPreamble(prompt, preamble));
+    const tries = surveyTries(surveyed.questions, prompts, parseFormats(evaluate.formats));
     return { tries, examples: surveyExamples(tries, tokenizer, model.config.vocabSize) };
   };
   const sideEffects = measures.has('side-effects') ? await probeSideEffects(culture, recipe, model) : null;

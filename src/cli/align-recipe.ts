@@ -80,8 +80,8 @@ const dataNames = ['split', 'seed', 'augment', 'max-associates', 'ranking', 'ran
 /** What `lexalign data` demands, and each culture gives. */
 const required = { input: '', output: '' };
 const evaluateNames = [
-  ...['k', 'max-new-tokens', 'presence-penalty', 'batch-size', 'micro-batch-tokens', 'formats', 'high-tension'],
-  ...['text', 'seed', ...Object.keys(answerOptions)],
+  ...['k', 'max-new-tokens', 'presence-penalty', 'batch-size', 'micro-batch-tokens', 'formats', 'wordings'],
+  ...['high-tension', 'text', 'seed', ...Object.keys(answerOptions)],
 ];
 /** What align decides in the sections of training. */
 const decided = ['data', 'eval-data', 'output', 'init-adapter', 'ref-adapter', 'resume', 'config', 'json', 'profile'];
@@ -207,7 +207,7 @@ function checkSections(recipe: Recipe, file: string): void {
     parseFormats(evaluate.formats);
     checkSeed(evaluate.seed);
     checkStop(evaluate.stop);
-    checkWhole('max-new-tokens', evaluate.maxNewTokens, 0);
+    for (const name of ['max-new-tokens', 'wordings'] as const) checkWhole(name, evaluate[name] as number, 0);
     for (const name of ['batch-size', 'micro-batch-tokens', 'high-tension'] as const)
       checkWhole(name, evaluate[name] as number, 1);
   });

@@ -16,13 +16,13 @@ import {
   surveyDistance,
 } from '../evaluate/survey.js';
 import { LossPrograms } from '../model/loss-program.js';
-import { LEXI_BASE_SURVEY_PROMPTS, type OptionFormat, SURVEY_PROMPTS } from '../text/survey-prompts.js';
-import { isLexiBase } from './association-prompt.js';
+import type { OptionFormat } from '../text/survey-prompts.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
 import { openModel, requireTokenizer } from './session.js';
+import { chooseSurveyPrompts } from './survey-prompt.js';
 
 const subsetNames: Readonly<Record<SurveySubset, string>> = {
   all: 'all questions',
@@ -38,9 +38,8 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
   const pair = choosePair(questions, args.country, args.survey);
   const model = await openModel(args);
   try {
-    const prompt = (isLexiBase(model) ? LEXI_BASE_SURVEY_PROMPTS : SURVEY_PROMPTS)[language];
-    if (!prompt) throw new UsageError(`There is no survey prompt of ours in language ${language}, only in en and zh.`);
-    const tries = surveyTries(questions, prompt, formats);
+    const prompts = chooseSurveyPrompts(model, language, args.wordings);
+    const tries = surveyTries(questions, prompts, formats);
     const examples = surveyExamples(tries, requireTokenizer(model), model.config.vocabSize);
     const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
     checkPositions(model, longest, 'The longest question and its options', 'leave that question out');
@@ -69,7 +68,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
     );
     const { cost } = scored[0];
     if (args.json !== '-') {
-      console.log(describeCost(questions.length, formats, cost));
+      console.log(describeCost(questions.length, prompts.length, formats, cost));
       for (const line of formatSurvey(
         runs.map(({ name }) => name),
         summaries,
@@ -85,7 +84,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
       language,
       countries: pair,
       formats,
-      prompt,
+      prompts,
       seed: args.seed,
       cost,
       questions: questions.map(({ countries, ...question }) => ({
@@ -110,11 +109,17 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
   }
 }
 
-function describeCost(questions: number, formats: readonly string[], cost: ScoredSurvey['cost']): string {
+function describeCost(
+  questions: number,
+  wordings: number,
+  formats: readonly string[],
+  cost: ScoredSurvey['cost'],
+): string {
   const { rows, tokens, equivalentTokens, paddedTokens, microBatches } = cost;
   const times = (other: number) => `${other} (${(other / tokens).toFixed(1)}x)`;
   const batches = microBatches === 1 ? '1 batch' : `${microBatches} batches`;
-  return `${questions} questions, ${rows} answers (every rotation; ${formats.join(', ')}): ${tokens} tokens computed in ${batches}, in place of ${times(equivalentTokens)} of the answers one by one or, padded, ${times(paddedTokens)}.`;
+  const asked = `${wordings} ${wordings === 1 ? 'wording' : 'wordings'}; every rotation; ${formats.join(', ')}`;
+  return `${questions} questions, ${rows} answers (${asked}): ${tokens} tokens computed in ${batches}, in place of ${times(equivalentTokens)} of the answers one by one or, padded, ${times(paddedTokens)}.`;
 }
 
 function distances({ countries }: SurveyQuestion, { shares }: SurveyAnswer, pair: CountryPair) {
@@ -212,7 +217,7 @@ function formatSurvey(
     ...alignColumns(rows, 2),
     ...summaries.map(
       ({ all }, i) =>
-        `${names[i]}: the options hold ${massPercent(all)} % of the model's probability; order and labels move ${(100 * all.order_effect.mean).toFixed(1)} % of the shares.`,
+        `${names[i]}: the options hold ${massPercent(all)} % of the model's probability; order and labels move ${(100 * all.order_effect.mean).toFixed(1)} % of the shares, the wording ${(100 * all.wording_effect.mean).toFixed(1)} %.`,
     ),
   ];
 }

@@ -32,6 +32,7 @@ export const evaluateOptions = {
     default: 'number,letter',
     describe: 'How survey options are labelled and answered: number, letter, text; comma-separated',
   },
+  wordings: { type: 'number', default: 0, describe: 'In how many wordings a survey question is asked; 0: in all' },
   'high-tension': { type: 'number', default: 50, describe: 'Questions on which the two countries differ most' },
   text: { type: 'string', describe: 'Text to take perplexity on: paragraphs, or JSONL of {text}; by default our own' },
   language: { type: 'string', describe: 'Of norms, survey or texts, as en or zh, where they do not say it' },
@@ -74,7 +75,7 @@ const measures = {
   affect: { run: evaluateAffect, options: [...listOptions, 'answers', 'lexicon'] },
   survey: {
     run: evaluateSurvey,
-    options: ['survey', 'country', 'formats', 'high-tension', 'language', 'micro-batch-tokens'],
+    options: ['survey', 'country', 'formats', 'wordings', 'high-tension', 'language', 'micro-batch-tokens'],
   },
   'side-effects': {
     run: evaluateSideEffects,
@@ -114,6 +115,7 @@ function checkArguments(args: EvaluateArguments, measure: keyof typeof measures,
     'batch-size': [args.batchSize, 1],
     'micro-batch-tokens': [args.microBatchTokens, 1],
     'high-tension': [args.highTension, 1],
+    wordings: [args.wordings, 0],
   } as const;
   for (const [name, [value, least]] of Object.entries(whole)) {
     if (!Number.isSafeInteger(value) || value < least) {

@@ -1,3 +1,4 @@
+import type { SurveyPrompt } from '../text/survey-prompts.js';
 import type { AffectSummary } from './affect.js';
 import type { CueScore } from './association.js';
 import type { RankingGain, RankingScore, RankingSummary } from './ranking-summary.js';
@@ -45,6 +46,8 @@ export interface AffectResult extends Common {
 export interface SurveyResult extends Common {
   readonly measure: 'survey';
   readonly countries: readonly [string, string];
+  /** The wordings in which every question was asked. */
+  readonly prompts: readonly SurveyPrompt[];
   readonly questions: readonly SurveyQuestion[];
   readonly high_tension: Readonly<Record<'emd' | 'sorted', readonly number[]>>;
   readonly runs: readonly {

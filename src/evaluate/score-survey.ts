@@ -7,10 +7,12 @@ import { askSurvey, type OptionFormat, type SurveyPrompt, surveyAnswer } from '.
 import type { Tokenizer } from '../text/tokenizer.js';
 import { averageTries, type SurveyAnswer, type SurveyQuestion } from './survey.js';
 
-/** One way to answer one question: under one format and rotation, with one option. */
+/** One way to answer one question: in one wording, format and rotation, with one option. */
 export interface SurveyTry {
   /** Place of the question. */
   readonly question: number;
+  /** Place of the wording. */
+  readonly wording: number;
   readonly format: OptionFormat;
   /** Places by which the options are rotated. */
   readonly rotation: number;
@@ -20,25 +22,35 @@ export interface SurveyTry {
 }
 
 /**
- * Every question in every format with its options in every rotation, answered with every option: F · N² tries of a
- * question with N options. All tries of a question share its text, those of one format and rotation the whole prompt.
+ * Every question in every wording and format with its options in every rotation, answered with every option: W · F · N²
+ * tries of a question with N options. Tries of one wording share its beginning, those of one question the question too,
+ * those of one format and rotation the whole prompt.
  */
 export function surveyTries(
   questions: readonly Pick<SurveyQuestion, 'question' | 'options'>[],
-  prompt: SurveyPrompt,
+  wordings: readonly SurveyPrompt[],
   formats: readonly OptionFormat[],
 ): SurveyTry[] {
-  return questions.flatMap(({ question: text, options }, question) =>
-    formats.flatMap((format) =>
-      options.flatMap((_, rotation) => {
-        const order = options.map((_, i) => (i + rotation) % options.length);
-        const texts = order.map((i) => options[i].text);
-        const asked = askSurvey(prompt, text, texts, format);
-        return order.map((option, place): SurveyTry => {
-          const content = surveyAnswer(prompt, place, options[option].text, format);
-          return { question, format, rotation, option, messages: [...asked, { role: 'assistant', content }] };
-        });
-      }),
+  return wordings.flatMap((prompt, wording) =>
+    questions.flatMap(({ question: text, options }, question) =>
+      formats.flatMap((format) =>
+        options.flatMap((_, rotation) => {
+          const order = options.map((_, i) => (i + rotation) % options.length);
+          const texts = order.map((i) => options[i].text);
+          const asked = askSurvey(prompt, text, texts, format);
+          return order.map((option, place): SurveyTry => {
+            const content = surveyAnswer(prompt, place, options[option].text, format);
+            return {
+              question,
+              wording,
+              format,
+              rotation,
+              option,
+              messages: [...asked, { role: 'assistant', content }],
+            };
+          });
+        }),
+      ),
     ),
   );
 }
@@ -70,15 +82,17 @@ export async function scoreSurvey(
   onProgress?: (share: number) => void,
 ): Promise<ScoredSurvey> {
   const { logprobs, ...cost } = await scoreExamples(programs, examples, microBatchTokens, onProgress);
-  const byQuestion = questions.map(() => new Map<string, number[]>());
-  tries.forEach(({ question, format, rotation, option }, i) => {
+  /** By question and wording. */
+  const tried = questions.map((): Map<string, number[]>[] => []);
+  tries.forEach(({ question, wording, format, rotation, option }, i) => {
+    tried[question][wording] ??= new Map();
     const key = `${format} ${rotation}`;
-    const own = byQuestion[question].get(key) ?? new Array<number>(questions[question].options.length);
-    byQuestion[question].set(key, own);
+    const own = tried[question][wording].get(key) ?? new Array<number>(questions[question].options.length);
+    tried[question][wording].set(key, own);
     own[option] = logprobs[i].reduce<number>((sum, logprob) => sum + (logprob ?? 0), 0);
   });
   return {
-    answers: byQuestion.map((own) => averageTries([...own.values()])),
+    answers: tried.map((wordings) => averageTries(wordings.map((own) => [...own.values()]))),
     cost: { rows: tries.length, ...cost },
   };
 }

@@ -57,6 +57,7 @@ export function cultureResults(
       ...common,
       measure: 'survey',
       countries: surveyed.pair,
+      prompts: surveyed.prompts,
       questions: surveyed.questions,
       high_tension: { emd: subsets.emd, sorted: subsets.sorted },
       runs: asked.map(({ adapter, survey, ...model }, i) => ({

@@ -1,3 +1,4 @@
+import type { SurveyPrompt } from '../text/survey-prompts.js';
 import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
 import { type CueScore, type HumanList, scoreAssociations } from './association.js';
 import { crossGap, listDistance, peopleGap, surveyGap } from './culture-distance.js';
@@ -44,6 +45,14 @@ export interface StudyAnswers {
   readonly sideEffects: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] } | null;
 }
 
+/** A culture's survey, and the wordings in which it is asked. */
+export interface AskedSurvey {
+  readonly questions: readonly SurveyQuestion[];
+  /** Its own country, and the one to compare with. */
+  readonly pair: CountryPair;
+  readonly prompts: readonly SurveyPrompt[];
+}
+
 /** A culture's people, and the models that were asked: first the base, then its own, then those of other cultures. */
 export interface StudyCultureAnswers {
   readonly name: string;
@@ -51,7 +60,7 @@ export interface StudyCultureAnswers {
   readonly human: readonly HumanList[];
   readonly questions: readonly (HumanRanking & { readonly language: RankingLanguage })[];
   readonly lexicon: Lexicon | null;
-  readonly surveyed: { readonly questions: readonly SurveyQuestion[]; readonly pair: CountryPair } | null;
+  readonly surveyed: AskedSurvey | null;
   readonly models: readonly StudyAnswers[];
 }
 

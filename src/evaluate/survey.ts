@@ -36,14 +36,16 @@ export interface SurveyQuestion {
   readonly countries: Readonly<Record<string, { readonly shares: readonly number[]; readonly n: number | null }>>;
 }
 
-/** What a model answers to a question, over all rotations and formats. */
+/** What a model answers to a question, over all wordings, formats and rotations. */
 export interface SurveyAnswer {
   /** Share of each option, in the question's order: the mean over all tries. */
   readonly shares: readonly number[];
   /** Probability that the model gives any of the options, mean over the tries. */
   readonly mass: number;
-  /** Mean total variation distance of a try from `shares`: what order and labels of the options do. */
+  /** Mean total variation distance of a try from the mean of its wording: what order and labels of the options do. */
   readonly orderEffect: number;
+  /** Mean total variation distance of a wording's mean from `shares`: what the wording does; 0 of one wording. */
+  readonly wordingEffect: number;
 }
 
 /** Distances between a model and a country on one question. */
@@ -57,17 +59,34 @@ export interface SurveyDistance {
   readonly same_mode: boolean;
 }
 
-/** Averages tries of one question: in each the log-probabilities of the options, in the question's order. */
-export function averageTries(tries: readonly (readonly number[])[]): SurveyAnswer {
-  const normalized = tries.map((logprobs) => {
-    // Against the likeliest option: the probabilities themselves may be too small for a number.
-    const most = Math.max(...logprobs);
-    return normalize(logprobs.map((logprob) => Math.exp(logprob - most)));
-  });
-  const shares = normalized[0].map((_, option) => mean(normalized.map((own) => own[option])));
-  const variation = (own: readonly number[]) => own.reduce((sum, p, i) => sum + Math.abs(p - shares[i]), 0) / 2;
-  const masses = tries.map((logprobs) => logprobs.reduce((sum, logprob) => sum + Math.exp(logprob), 0));
-  return { shares, mass: mean(masses), orderEffect: mean(normalized.map(variation)) };
+/**
+ * Averages tries of one question.
+ * @param wordings by wording and try the log-probabilities of the options, in the question's order; as many tries of each
+ */
+export function averageTries(wordings: readonly (readonly (readonly number[])[])[]): SurveyAnswer {
+  const own = wordings.map((tries) => tries.map(optionShares));
+  const means = own.map(meanShares);
+  const shares = meanShares(means);
+  return {
+    shares,
+    mass: mean(wordings.flat().map((logprobs) => logprobs.reduce((sum, logprob) => sum + Math.exp(logprob), 0))),
+    orderEffect: mean(own.flatMap((tries, w) => tries.map((one) => totalVariation(one, means[w])))),
+    wordingEffect: mean(means.map((one) => totalVariation(one, shares))),
+  };
+}
+
+function optionShares(logprobs: readonly number[]): number[] {
+  // Against the likeliest option: the probabilities themselves may be too small for a number.
+  const most = Math.max(...logprobs);
+  return normalize(logprobs.map((logprob) => Math.exp(logprob - most)));
+}
+
+function meanShares(rows: readonly (readonly number[])[]): number[] {
+  return rows[0].map((_, option) => mean(rows.map((shares) => shares[option])));
+}
+
+function totalVariation(a: readonly number[], b: readonly number[]): number {
+  return a.reduce((sum, p, i) => sum + Math.abs(p - b[i]), 0) / 2;
 }
 
 export function surveyDistance(model: readonly number[], country: readonly number[]): SurveyDistance {
@@ -104,6 +123,7 @@ export interface SurveySummary {
   readonly n: number;
   readonly mass: Estimate;
   readonly order_effect: Estimate;
+  readonly wording_effect: Estimate;
   readonly countries: readonly {
     readonly country: string;
     readonly emd: Estimate;
@@ -139,16 +159,12 @@ export function summarizeSurvey(
     const count = (sign: number) => signs.filter((own) => own === sign).length;
     return { first: count(-1), second: count(1), tie: count(0) };
   };
+  const over = (measure: (answer: SurveyAnswer) => number) => bootstrapMean(answers.map(measure), seed);
   return {
     n: questions.length,
-    mass: bootstrapMean(
-      answers.map(({ mass }) => mass),
-      seed,
-    ),
-    order_effect: bootstrapMean(
-      answers.map(({ orderEffect }) => orderEffect),
-      seed,
-    ),
+    mass: over(({ mass }) => mass),
+    order_effect: over(({ orderEffect }) => orderEffect),
+    wording_effect: over(({ wordingEffect }) => wordingEffect),
     countries: pair.map((country, i) => {
       const estimate = (measure: (distance: SurveyDistance) => number) =>
         bootstrapMean(distances[i].map(measure), seed);

@@ -17,49 +17,105 @@ export interface SurveyPrompt {
   readonly lead: string;
 }
 
-/** For instruct models, by language. */
-export const SURVEY_PROMPTS: Readonly<Record<string, SurveyPrompt>> = {
-  en: {
-    system: 'You take part in an opinion survey. Choose the answer that is closest to your own view.',
-    question: 'Question: ',
-    options: 'Options:',
-    ask: {
-      number: 'Answer with the number of one option and nothing else.',
-      letter: 'Answer with the letter of one option and nothing else.',
-      text: 'Answer with one option, word for word, and nothing else.',
+/**
+ * For instruct models, by language: several wordings, so that a result does not hang on one. None says in which order the
+ * options stand, or that one is expected.
+ */
+export const SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> = {
+  en: [
+    {
+      system: 'You take part in an opinion survey. Choose the answer that is closest to your own view.',
+      question: 'Question: ',
+      options: 'Options:',
+      ask: {
+        number: 'Answer with the number of one option and nothing else.',
+        letter: 'Answer with the letter of one option and nothing else.',
+        text: 'Answer with one option, word for word, and nothing else.',
+      },
+      lead: '',
     },
-    lead: '',
-  },
-  zh: {
-    system: '你正在参加一项民意调查，请选择最接近你自己看法的答案。',
-    question: '问题：',
-    options: '选项：',
-    ask: {
-      number: '请只回答一个选项的序号，不要写别的内容。',
-      letter: '请只回答一个选项的字母，不要写别的内容。',
-      text: '请原样写出一个选项，不要写别的内容。',
+    {
+      system: 'A researcher asks you about your values and opinions. There are no right or wrong answers.',
+      question: 'Here is something that we ask many people: ',
+      options: 'These answers are possible:',
+      ask: {
+        number: 'Which one do you choose? Write only its number.',
+        letter: 'Which one do you choose? Write only its letter.',
+        text: 'Which one do you choose? Write only the answer itself, exactly as it stands above.',
+      },
+      lead: '',
     },
-    lead: '',
-  },
+    {
+      system: 'You are being interviewed for a study of what people think.',
+      question: 'What do you think about this? ',
+      options: 'You can say one of the following:',
+      ask: {
+        number: 'Reply with just the number in front of what you would say.',
+        letter: 'Reply with just the letter in front of what you would say.',
+        text: 'Reply with just what you would say, in the words given.',
+      },
+      lead: '',
+    },
+  ],
+  zh: [
+    {
+      system: '你正在参加一项民意调查，请选择最接近你自己看法的答案。',
+      question: '问题：',
+      options: '选项：',
+      ask: {
+        number: '请只回答一个选项的序号，不要写别的内容。',
+        letter: '请只回答一个选项的字母，不要写别的内容。',
+        text: '请原样写出一个选项，不要写别的内容。',
+      },
+      lead: '',
+    },
+    {
+      system: '一位研究者想了解你的价值观和看法，答案没有对错之分。',
+      question: '我们向许多人提出这个问题：',
+      options: '可以这样回答：',
+      ask: {
+        number: '你选择哪一个？只写它的序号。',
+        letter: '你选择哪一个？只写它的字母。',
+        text: '你选择哪一个？只照原文写出这个回答。',
+      },
+      lead: '',
+    },
+    {
+      system: '你正在接受一次访谈，这项研究想知道人们的想法。',
+      question: '你怎么看下面的问题？',
+      options: '你可以从这些说法中选一个：',
+      ask: {
+        number: '仅回复你所选说法前面的序号。',
+        letter: '仅回复你所选说法前面的字母。',
+        text: '仅用原话回复你所选的说法。',
+      },
+      lead: '',
+    },
+  ],
 };
 
 /** For the embedded lexi-base: short, English answers after the space that its tokenizer likes. */
-export const LEXI_BASE_SURVEY_PROMPTS: Readonly<Record<string, SurveyPrompt>> = {
-  en: {
-    system: null,
-    question: '',
-    options: 'Options:',
-    ask: { number: 'Number:', letter: 'Letter:', text: 'Answer:' },
-    lead: ' ',
-  },
-  zh: {
-    system: null,
-    question: '',
-    options: '选项：',
-    ask: { number: '序号：', letter: '字母：', text: '回答：' },
-    lead: '',
-  },
+export const LEXI_BASE_SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> = {
+  en: [
+    short('', 'Options:', ['Number:', 'Letter:', 'Answer:'], ' '),
+    short('Question: ', 'Answers:', ['Number of the answer:', 'Letter of the answer:', 'My answer:'], ' '),
+    short('Asked: ', 'Choose from:', ['I choose number', 'I choose letter', 'I say:'], ' '),
+  ],
+  zh: [
+    short('', '选项：', ['序号：', '字母：', '回答：'], ''),
+    short('问题：', '答案：', ['答案序号：', '答案字母：', '我的回答：'], ''),
+    short('提问：', '请选择：', ['我选序号', '我选字母', '我说：'], ''),
+  ],
 };
+
+function short(
+  question: string,
+  options: string,
+  [number, letter, text]: readonly [string, string, string],
+  lead: string,
+): SurveyPrompt {
+  return { system: null, question, options, ask: { number, letter, text }, lead };
+}
 
 /** The turns that ask a question with `options` in this order. */
 export function askSurvey(

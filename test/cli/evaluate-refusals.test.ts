@@ -80,6 +80,12 @@ describe('lexalign evaluate, before a device is opened', () => {
     [2, /Name two countries of the survey, as --country Here,There; it has 3/, ['survey', '--survey', survey]],
     [1, /--country Heer is not in .*; near it are Here/, ['survey', '--survey', survey, '--country', 'Heer,There']],
     [1, /question S1 has no answers of Nowhere/, ['survey', '--survey', survey, '--country', 'Here,Nowhere']],
+    [
+      2,
+      /--wordings 4: there are 3 in language en/,
+      ['survey', '--survey', survey, '--country', 'Here,There', '--wordings', '4'],
+    ],
+    [2, /--wordings must be a whole number of at least 0/, ['survey', '--survey', survey, '--wordings', '0.5']],
     [1, /no questions in zh, only in en/, ['survey', '--survey', survey, '--language', 'zh']],
     [2, /--high-tension must be a whole number of at least 1/, ['survey', '--survey', survey, '--high-tension', '0']],
     [1, /no texts and instructions of ours in fr/, ['side-effects', '--language', 'fr']],

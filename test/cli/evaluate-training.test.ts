@@ -31,6 +31,7 @@ const questions = written
     }),
   );
 const survey = writeRows(join(directory, 'survey.jsonl'), questions);
+const average = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const result = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
 
 const hasAdapter = (await listAdapterNames()).length > 0;
@@ -61,21 +62,34 @@ describe.skipIf(!hasAdapter)('an option of several tokens', () => {
       logprobs[row].filter((_, at) => labels[at] !== -100),
     );
     expect(answers.map(({ length }) => length).every((tokens) => tokens >= 3)).toBe(true);
-    /** Shares and mass by a score of an answer's tokens: two rotations of two options. */
+    /** Share of the first option by wording and rotation, and mass, by a score of an answer's tokens. */
     const byHand = (score: (tokens: number[]) => number) => {
-      const p = (option: number) =>
-        tries.flatMap((own, row) => (own.option === option ? [Math.exp(score(answers[row]))] : []));
-      const [good, bad] = [p(0), p(1)];
-      const first = good.map((own, rotation) => own / (own + bad[rotation]));
-      return { first: (first[0] + first[1]) / 2, mass: (good[0] + good[1] + bad[0] + bad[1]) / 2 };
+      const p = (wording: number, option: number) =>
+        tries.flatMap((own, row) =>
+          own.wording === wording && own.option === option ? [Math.exp(score(answers[row]))] : [],
+        );
+      const both = [0, 1, 2].map((wording) => [p(wording, 0), p(wording, 1)]);
+      expect(both.flat(2)).toHaveLength(12); // two rotations of two options, thrice
+      return {
+        first: both.map(([good, bad]) => good.map((own, rotation) => own / (own + bad[rotation]))),
+        mass: average(both.map(([good, bad]) => average(good) + average(bad))),
+      };
     };
     const whole = byHand((tokens) => tokens.reduce((sum, own) => sum + own, 0));
     const start = byHand(([first]) => first);
-    const [{ shares, mass }] = result(json).runs[0].answers;
-    expect(shares[0]).toBeCloseTo(whole.first, 4);
+    const { prompts, runs } = result(json);
+    expect(prompts).toEqual(LEXI_BASE_SURVEY_PROMPTS.en);
+    const [{ shares, mass, orderEffect, wordingEffect }] = runs[0].answers;
+    const first = average(whole.first.flat());
+    expect(shares[0]).toBeCloseTo(first, 4);
     expect(mass / whole.mass).toBeCloseTo(1, 3);
-    expect(start.first).toBeCloseTo(0.5, 4);
-    expect(Math.abs(shares[0] - start.first)).toBeGreaterThan(0.05);
+    const apart = (values: number[], from: number) => average(values.map((value) => Math.abs(value - from)));
+    expect(orderEffect).toBeCloseTo(average(whole.first.map((own) => apart(own, average(own)))), 4);
+    expect(wordingEffect).toBeCloseTo(apart(whole.first.map(average), first), 4);
+    expect(run.stdout).toMatch(/1 questions, 12 answers \(3 wordings; every rotation; text\)/);
+    expect(run.stdout).toMatch(/order and labels move \d+\.\d % of the shares, the wording \d+\.\d %\./);
+    expect(average(start.first.flat())).toBeCloseTo(0.5, 4);
+    expect(Math.abs(shares[0] - 0.5)).toBeGreaterThan(0.05);
   });
 });
 
@@ -84,7 +98,8 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
   const untaught = join(directory, 'untaught');
 
   beforeAll(async () => {
-    const tries = surveyTries(questions, LEXI_BASE_SURVEY_PROMPTS.en, ['text']);
+    // In one wording: asked in all, it is to answer so in others too.
+    const tries = surveyTries(questions, LEXI_BASE_SURVEY_PROMPTS.en.slice(0, 1), ['text']);
     const rows = tries.map(({ question, option, messages }) => ({
       messages,
       weight: questions[question].countries.Aland.shares[option],
@@ -121,9 +136,11 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(runs[0].summaries.emd.n).toBe(4);
     expect(runs[0].answers).toHaveLength(8);
     expect(runs[1].answers[0].distances.Aland.emd).toBeLessThan(runs[1].answers[0].distances.Bland.emd);
-    expect(cost).toMatchObject({ rows: 32, microBatches: 1 });
+    expect(cost).toMatchObject({ rows: 96, microBatches: 1 });
     expect(cost.tokens).toBeLessThan(cost.equivalentTokens / 2);
-    expect(stdout).toMatch(/8 questions, 32 answers .*: \d+ tokens computed in 1 batch, in place of \d+ \(\d\.\dx\)/);
+    expect(stdout).toMatch(
+      /8 questions, 96 answers \(3 wordings; .*: \d+ tokens computed in 1 batch, in place of \d+ \(\d\.\dx\)/,
+    );
     expect(stdout).toMatch(/toward Aland .*\[0\.\d+, 0\.\d+\]/);
     expect(stdout).toMatch(/toward Bland .*\[-0\.\d+, -0\.\d+\]/);
   });

@@ -66,7 +66,7 @@ function results(): EvaluationResult[] {
   const answers = [
     [-2, -2, -2],
     [-1, -2, -4],
-  ].map((logprobs) => questions.map(() => averageTries([logprobs])));
+  ].map((logprobs) => questions.map(() => averageTries([[logprobs]])));
   const subsets = <T>(make: () => T) => ({ all: make(), emd: make(), sorted: make() });
   const effects = [1, 1.2].map((factor) => ({
     texts: [{ tokens: 10, nll: 20 * factor }],
@@ -102,6 +102,7 @@ function results(): EvaluationResult[] {
       ...common('survey'),
       measure: 'survey',
       countries: [...pair],
+      prompts: [],
       questions,
       high_tension: { emd: [0, 1], sorted: [0, 1] },
       runs: names.map((name, i) => ({

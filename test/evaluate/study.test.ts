@@ -98,7 +98,7 @@ describe('distances between cultures', () => {
       options: shares.map((_, i) => ({ code: String(i), text: String(i) })),
       countries: { A: { shares, n: 1 }, B: { shares: [...shares].reverse(), n: 1 } },
     });
-    const answer = (shares: number[]): SurveyAnswer => ({ shares, mass: 1, orderEffect: 0 });
+    const answer = (shares: number[]): SurveyAnswer => ({ shares, mass: 1, orderEffect: 0, wordingEffect: 0 });
     const english = [question('q1', 'en', [1, 0]), question('q2', 'en', [0.5, 0.5])];
     const chinese = [question('q3', 'zh', [1, 0]), question('q1', 'zh', [1, 0])];
     const gap = surveyGap(

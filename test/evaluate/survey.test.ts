@@ -12,7 +12,7 @@ import {
   summarizeSurvey,
   surveyChange,
 } from '../../src/evaluate/survey.js';
-import { LEXI_BASE_SURVEY_PROMPTS, SURVEY_PROMPTS } from '../../src/text/survey-prompts.js';
+import { LEXI_BASE_SURVEY_PROMPTS, SURVEY_PROMPTS, type SurveyPrompt } from '../../src/text/survey-prompts.js';
 import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { lexiBase } from '../text/shared.js';
 
@@ -32,7 +32,7 @@ const question = (here: number[], there: number[], id = 'Q'): SurveyQuestion => 
   options: here.map((_, i) => ({ code: String(i), text: `option ${i}` })),
   countries: { Here: { shares: here, n: 9 }, There: { shares: there, n: null } },
 });
-const answer = (...shares: number[]): SurveyAnswer => ({ shares, mass: 0.5, orderEffect: 0 });
+const answer = (...shares: number[]): SurveyAnswer => ({ shares, mass: 0.5, orderEffect: 0, wordingEffect: 0 });
 
 test('the mass of the options is told however little it is', () => {
   const told = (mass: number) =>
@@ -41,20 +41,59 @@ test('the mass of the options is told however little it is', () => {
 });
 
 test('tries are normalised each, then averaged; mass and effect of order are told', () => {
-  const { shares, mass, orderEffect } = averageTries([
+  const tries = [
     [Math.log(0.3), Math.log(0.1)],
     [Math.log(0.05), Math.log(0.05)],
-  ]);
+  ];
+  const { shares, mass, orderEffect, wordingEffect } = averageTries([tries]);
   expect(shares[0]).toBeCloseTo((0.75 + 0.5) / 2, 12);
   expect(mass).toBeCloseTo((0.4 + 0.1) / 2, 12);
   expect(orderEffect).toBeCloseTo(0.125, 12);
+  expect(wordingEffect).toBe(0);
   // Far below what a double holds as a probability.
-  expect(averageTries([[-2000, -2000 + Math.log(3)]]).shares[1]).toBeCloseTo(0.75, 12);
+  expect(averageTries([[[-2000, -2000 + Math.log(3)]]]).shares[1]).toBeCloseTo(0.75, 12);
 });
 
-test('every rotation in every format, each option once a try, at its own place', () => {
-  const tries = surveyTries([written[18], written[38]], SURVEY_PROMPTS.en, ['number', 'letter', 'text']);
+test('what the wording does to the shares is told apart from what order and labels do', () => {
+  const told = (...wordings: number[][]) =>
+    averageTries(wordings.map((firsts) => firsts.map((p) => [Math.log(p / 2), Math.log((1 - p) / 2)])));
+  // Means of 0.5 and 0.7: each 0.1 from their mean; tries 0.3 and 0.1 from that of their wording.
+  const both = told([0.2, 0.8], [0.6, 0.8]);
+  expect(both.shares.map((share) => share.toFixed(6))).toEqual(['0.600000', '0.400000']);
+  expect(both.mass).toBeCloseTo(0.5, 12);
+  expect(both.orderEffect).toBeCloseTo((0.3 + 0.3 + 0.1 + 0.1) / 4, 12);
+  expect(both.wordingEffect).toBeCloseTo(0.1, 12);
+  const order = told([0.2, 0.8], [0.8, 0.2]);
+  expect([order.orderEffect, order.wordingEffect]).toEqual([expect.closeTo(0.3, 12), expect.closeTo(0, 12)]);
+  const wording = told([0.3, 0.3], [0.9, 0.9]);
+  expect([wording.orderEffect, wording.wordingEffect]).toEqual([expect.closeTo(0, 12), expect.closeTo(0.3, 12)]);
+});
+
+test('every language has several wordings that differ in each of their parts', () => {
+  for (const prompts of [SURVEY_PROMPTS, LEXI_BASE_SURVEY_PROMPTS])
+    for (const wordings of [prompts.en, prompts.zh]) {
+      expect(wordings).toHaveLength(3);
+      for (const part of ['question', 'options'] as const)
+        expect(new Set(wordings.map((wording) => wording[part])).size).toBe(3);
+      for (const format of ['number', 'letter', 'text'] as const)
+        expect(new Set(wordings.map(({ ask }) => ask[format])).size).toBe(3);
+    }
+});
+
+test('every rotation in every wording and format, each option once a try, at its own place', () => {
+  const all = surveyTries([written[18], written[38]], SURVEY_PROMPTS.en, ['number', 'letter', 'text']);
+  expect(all).toHaveLength(3 * 3 * (9 + 4));
+  const tries = all.filter(({ wording }) => wording === 0);
   expect(tries).toHaveLength(3 * (9 + 4));
+  const second = all.find(
+    ({ question, wording, format, rotation }) =>
+      question === 1 && wording === 1 && format === 'letter' && rotation === 1,
+  );
+  expect(second?.messages.map(({ content }) => content)).toEqual([
+    SURVEY_PROMPTS.en[1].system,
+    `${SURVEY_PROMPTS.en[1].question}${written[38].question}\nThese answers are possible:\nA. No\nB. Yes\nWhich one do you choose? Write only its letter.`,
+    'A',
+  ]);
   const rotated = tries.filter(
     ({ question, format, rotation }) => question === 0 && format === 'number' && rotation === 1,
   );
@@ -89,29 +128,31 @@ test('Mandarin questions have prompts of their own', () => {
   ]);
 });
 
-test('50 questions × all rotations are one batch; what they share is computed once', async () => {
+test('50 questions × all rotations can be one batch; what they share is computed once', async () => {
   const tokenizer = await loadTokenizer(lexiBase);
   const questions = written.filter(({ language }) => language === 'en');
   expect(questions).toHaveLength(50);
-  for (const [prompts, least] of [
-    [LEXI_BASE_SURVEY_PROMPTS, 6],
-    [SURVEY_PROMPTS, 7],
-  ] as const) {
-    const examples = surveyExamples(surveyTries(questions, prompts.en, ['number', 'letter']), tokenizer, 8192);
-    expect(examples).toHaveLength(1406);
+  /** Of the given wordings: answers, their tokens one by one, and batches and tokens computed at two sizes. */
+  const cost = (wordings: readonly SurveyPrompt[]) => {
+    const examples = surveyExamples(surveyTries(questions, wordings, ['number', 'letter']), tokenizer, 8192);
     const all = examples.reduce((sum, { ids }) => sum + ids.length, 0);
-    expect(packMicroBatches(examples, all)).toHaveLength(1);
-    const computed = packMicroBatches(examples, 2048).reduce(
-      (sum, group) => sum + buildTrie(group.map((i) => examples[i])).tokens.length,
-      0,
-    );
-    expect(all / computed).toBeGreaterThan(least);
-  }
+    const sizes = [2048, 16384].map((size) => {
+      const groups = packMicroBatches(examples, size);
+      const tokens = groups.map((group) => buildTrie(group.map((i) => examples[i])).tokens.length);
+      return [groups.length, tokens.reduce((sum, own) => sum + own, 0)];
+    });
+    return [examples.length, all, ...sizes];
+  };
+  // As docs/evaluation.md has it.
+  expect(cost(LEXI_BASE_SURVEY_PROMPTS.en.slice(0, 1))).toEqual([1406, 85127, [7, 13129], [1, 12982]]);
+  expect(cost(LEXI_BASE_SURVEY_PROMPTS.en)).toEqual([4218, 270682, [20, 40390], [3, 39923]]);
+  const [, all, [, computed]] = cost(SURVEY_PROMPTS.en) as [number, number, [number, number]];
+  expect(all / computed).toBeGreaterThan(8.5);
 });
 
 test('a digit string of two tokens is scored whole, up to the end of the turn', async () => {
   const tokenizer = await loadTokenizer(lexiBase);
-  const tries = surveyTries([written[48]], LEXI_BASE_SURVEY_PROMPTS.en, ['number']);
+  const tries = surveyTries([written[48]], LEXI_BASE_SURVEY_PROMPTS.en.slice(0, 1), ['number']);
   const examples = surveyExamples(tries, tokenizer, 8192);
   const supervised = (answer: string) => {
     const i = tries.findIndex(({ messages }) => messages.at(-1)?.content === answer);
