@@ -16,17 +16,20 @@ export interface PpoBenchOptions {
   readonly quantize: string;
   /** Of that shape and tier, with positions for a prompt and its answer. */
   readonly model: LanguageModel;
-  /** As many as a rollout has answers, of one length; they share nothing. */
+  /** As many as a rollout has answers, of one length. */
   readonly prompts: readonly Int32Array[];
+  /** Tokens at their beginning that all have in common; they share nothing else. */
+  readonly shared: number;
   readonly adapter: AdapterConfig;
   readonly settings: PpoOptions;
 }
 
-/** Prompts of random tokens, each with a first token of its own. */
-export function randomPrompts(count: number, length: number, vocab: number): Int32Array[] {
+/** Prompts of random tokens, the first `shared` of which all have in common; the next one is each one's own. */
+export function randomPrompts(count: number, length: number, vocab: number, shared = 0): Int32Array[] {
   const random = createRandom(count);
+  const common = Array.from({ length: shared }, () => random.below(vocab));
   return Array.from({ length: count }, (_, i) =>
-    Int32Array.from({ length }, (_, at) => (at === 0 ? i % vocab : random.below(vocab))),
+    Int32Array.from({ length }, (_, at) => common[at] ?? (at === shared ? i % vocab : random.below(vocab))),
   );
 }
 
@@ -36,12 +39,13 @@ const parts = ['rollout', 'scoring', 'update'] as const;
  * Times whole steps of PPO by part, the first step left out: answers of full length to prompts of random tokens, a
  * random reward, policy, critic and reference being adapters of one shape. Work is 2N floating-point operations a token
  * of a forward pass and 4N of an update, N being the parameters of all matmuls, those of the head counted for tokens
- * that are drawn or scored and not for values. Tokens per second are of answers.
+ * that are drawn or scored and not for values, and tokens that all prompts share counted once a pass. Tokens per second
+ * are of answers.
  */
 export async function benchPpo(
   options: PpoBenchOptions,
 ): Promise<{ rows: BenchRow[]; shares: Record<string, string> }> {
-  const { shape, tier, quantize, model, prompts, settings } = options;
+  const { shape, tier, quantize, model, prompts, shared, settings } = options;
   const [{ length }] = prompts;
   const { config } = model;
   const { batchSize, responseLength, numPpoEpochs } = settings;
@@ -70,7 +74,9 @@ export async function benchPpo(
 
   const parameters = matmulShapes(shape, 1).reduce((sum, { n, k, count }) => sum + n * k * count, 0);
   const head = shape.vocab * shape.hidden;
-  const [seen, drawn] = [batchSize * (length + responseLength), batchSize * responseLength];
+  const drawn = batchSize * responseLength;
+  const seen = shared + batchSize * (length - shared) + drawn;
+  const size = `${batchSize} x ${length}+${responseLength}${shared > 0 ? `, ${shared} shared` : ''}`;
   // Of one forward pass over prompts and answers: with the head for answers (policy, reference), and without (critic).
   const [scored, valued] = [2 * ((parameters - head) * seen + head * drawn), 2 * (parameters - head) * seen];
   const flops = { rollout: scored, scoring: scored + valued, update: 2 * numPpoEpochs * (scored + valued) };
@@ -78,7 +84,7 @@ export async function benchPpo(
     const times = measured.map((metrics) => 1000 * metrics[`seconds/${part}`]);
     const what = {
       operation: `ppo ${part}`,
-      shape: `${batchSize} x ${length}+${responseLength}`,
+      shape: size,
       tier,
       variant: quantize === 'none' ? 'plain' : quantize,
     };
@@ -91,7 +97,7 @@ export async function benchPpo(
   return {
     rows,
     shares: {
-      [`PPO step of ${batchSize} x ${length}+${responseLength}`]: `${(total / 1000).toPrecision(3)} s: ${percent.join(', ')}`,
+      [`PPO step of ${size}`]: `${(total / 1000).toPrecision(3)} s: ${percent.join(', ')}`,
     },
   };
 }

@@ -18,6 +18,8 @@ export interface PpoStepOptions {
   /** Answers of a rollout, one a prompt. */
   readonly batch: number;
   readonly length: number;
+  /** Tokens at the beginning of the prompts that all have in common. */
+  readonly shared: number;
   readonly newTokens: number;
   /** Steps measured, one before them left out. */
   readonly steps: number;
@@ -26,7 +28,7 @@ export interface PpoStepOptions {
 /** Times PPO steps as `lexalign ppo` would make them by default, with the micro-batch that it would choose. */
 export async function benchPpoSteps(
   open: OpenDevice,
-  { shape, quantize, model, batch, length, newTokens, steps }: PpoStepOptions,
+  { shape, quantize, model, batch, length, shared, newTokens, steps }: PpoStepOptions,
 ): Promise<{ rows: BenchRow[]; shares: Record<string, string> }> {
   const args = parseOptions(ppoTable, {
     'batch-size': batch,
@@ -37,7 +39,7 @@ export async function benchPpoSteps(
   });
   const { config } = model;
   const adapter = { ...newAdapterConfig({ ...args, loraDropout: 0 }), dropout: 0 };
-  const prompts = randomPrompts(batch, length, shape.vocab);
+  const prompts = randomPrompts(batch, length, shape.vocab, shared);
   const settingsOf = (run: { microBatchTokens: number; recompute: number }) => ({
     ...ppoSettings(args, { data: { questions: prompts }, model: { config, tokenizer: null }, ...run }),
     stopIds: new Set<number>(), // every answer comes to its full length
@@ -57,5 +59,5 @@ export async function benchPpoSteps(
     null,
   );
   const { tier } = open;
-  return benchPpo({ shape, tier, quantize, model, prompts, adapter, settings: settingsOf(plan.run) });
+  return benchPpo({ shape, tier, quantize, model, prompts, shared, adapter, settings: settingsOf(plan.run) });
 }

@@ -82,6 +82,11 @@ export const benchCommand: Command = {
       default: false,
       describe: 'rollout: also time PPO steps of that many answers, by part: rollout, scoring, update',
     },
+    'shared-prompt-length': {
+      type: 'number',
+      default: 0,
+      describe: 'rollout with --ppo: so many tokens at the beginning of its prompts are the same in all',
+    },
     'new-tokens': { type: 'number', default: 32, describe: 'rollout: tokens drawn, at least 3' },
     ...jsonOption,
   },
@@ -148,6 +153,7 @@ function parseRequest(args: Readonly<Record<string, unknown>>): Request {
   };
   if (args.tune && args.what !== 'kernels') throw new UsageError('--tune belongs to bench kernels.');
   if (args.ppo && args.what !== 'rollout') throw new UsageError('--ppo belongs to bench rollout.');
+  if (args.sharedPromptLength && !args.ppo) throw new UsageError('--shared-prompt-length belongs to rollout --ppo.');
   if (args.peer !== undefined && args.what !== 'kernels') throw new UsageError('--peer belongs to bench kernels.');
   const counts = (name: string) =>
     list(name)?.map((text) => {
@@ -183,13 +189,18 @@ function checkSftArguments(args: Readonly<Record<string, unknown>>, models: Requ
     throw new UsageError(`--sequences must be at most ${vocab}, the vocabulary of the bench's model.`);
 }
 
-function checkRolloutArguments(args: Readonly<Record<string, unknown>>, { models, batches }: Request): void {
+function checkRolloutArguments(args: Readonly<Record<string, unknown>>, { models, batches, lengths }: Request): void {
   if (models && models.length > 1) throw new UsageError('--model: bench rollout measures one model at a time.');
   const { vocab } = models?.[0] ?? modelShapes.small;
   if (Math.max(...(batches ?? [1])) > vocab)
     throw new UsageError(`--batches must be at most ${vocab}, the vocabulary of the bench's model.`);
   for (const name of ['steps', 'length']) checkWhole(name, args[name] as number, 1);
   checkWhole('new-tokens', args.newTokens as number, 3);
+  const shared = args.sharedPromptLength as number;
+  checkWhole('shared-prompt-length', shared, 0);
+  const shortest = Math.min(...(lengths ?? [args.length as number]));
+  if (shared >= shortest)
+    throw new UsageError(`--shared-prompt-length ${shared} must be less than the prompts' ${shortest} tokens.`);
 }
 
 /** The layers and rows to measure, and the products among them without repetition. */
@@ -328,7 +339,12 @@ async function rollout(
     const common = { shape, quantize, model, length, newTokens };
     rows.push(...(await benchRollout(open, { ...common, tier, batches: asked })).rows);
     for (const batch of args.ppo ? asked : []) {
-      const steps = await benchPpoSteps(open, { ...common, batch, steps: args.steps as number });
+      const steps = await benchPpoSteps(open, {
+        ...common,
+        batch,
+        shared: args.sharedPromptLength as number,
+        steps: args.steps as number,
+      });
       rows.push(...steps.rows);
       Object.assign(summary, steps.shares);
     }
