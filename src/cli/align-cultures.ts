@@ -39,7 +39,7 @@ export interface Culture {
       })
     | null;
   /** Files of prompts of the user's own. */
-  readonly prompts: { readonly association: string | null; readonly ranking: string | null };
+  readonly prompts: Readonly<Record<'association' | 'ranking' | 'survey', string | null>>;
 }
 
 /** In place of a source: what `lexalign data` wrote. */
@@ -50,7 +50,7 @@ const keys = {
   associations: ['source', 'input', 'country', 'native_language', 'responses'],
   lexicon: ['source', 'input'],
   survey: ['source', 'input', 'questions', 'against'],
-  prompts: ['association', 'ranking'],
+  prompts: ['association', 'ranking', 'survey'],
 } as const;
 
 /** Reads `cultures:` of a recipe. Throws UsageError that names the entry and the key. */
@@ -135,6 +135,7 @@ function parsePrompts(value: unknown, where: string): Culture['prompts'] {
   return {
     association: text(entry.association, `${where}.association`),
     ranking: text(entry.ranking, `${where}.ranking`),
+    survey: text(entry.survey, `${where}.survey`),
   };
 }
 

@@ -69,7 +69,7 @@ async function readCulture(
   model: OpenModel,
 ): Promise<StudyCulture> {
   const { args, data, stages, measures } = recipe;
-  const { association, ranking } = culture.prompts;
+  const { association, ranking, survey } = culture.prompts;
   const prompt = await chooseAssociationPrompt(association ?? undefined, model, culture.language);
   const ranks = ranking !== null || culture.language in RANKING_PROMPTS;
   if (!ranks && stages.some((stage) => stage !== 'sft-lists'))
@@ -101,7 +101,7 @@ async function readCulture(
     surveyed: answers && {
       questions: answers.questions,
       pair: answers.pair,
-      prompts: chooseSurveyPrompts(model, culture.language, recipe.evaluate.wordings),
+      prompts: await chooseSurveyPrompts(survey ?? undefined, model, culture.language, recipe.evaluate.wordings),
     },
     preambles: {
       culture: args.culturePrompt ? persona : null,
@@ -113,6 +113,7 @@ async function readCulture(
       ...(culture.survey ? [...(await findFiles(culture.survey.input)), culture.survey.questions] : []),
       association,
       ranking,
+      survey,
     ]),
     imports: [counted, ...(rated?.counted ?? []), ...(answers ? [answers.counted] : [])],
   };

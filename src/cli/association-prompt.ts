@@ -74,6 +74,11 @@ export async function readRankingPrompt(file: string): Promise<RankingPrompt> {
 
 /** The mapping in a YAML or JSON file of a prompt, of known keys; and what refuses one of them. */
 async function readPromptFields(file: string, known: readonly string[]) {
+  return promptFields(await readPromptYaml(file), `--prompt-file ${file}`, known);
+}
+
+/** What a YAML or JSON file of prompts holds. Throws InputError. */
+export async function readPromptYaml(file: string): Promise<unknown> {
   const lines: string[] = [];
   let characters = 0;
   for await (const line of readLines(file, 1 << 16)) {
@@ -81,14 +86,17 @@ async function readPromptFields(file: string, known: readonly string[]) {
     if (characters > 1 << 20) throw new InputError(`--prompt-file ${file} is longer than 1 MiB: not a prompt.`);
     lines.push(line);
   }
-  let value: unknown;
   try {
-    value = parse(lines.join('\n'), { maxAliasCount: 100 });
+    return parse(lines.join('\n'), { maxAliasCount: 100 });
   } catch (error) {
     throw new InputError(`--prompt-file ${file} is not YAML or JSON: ${(error as Error).message.split('\n')[0]}`);
   }
+}
+
+/** A prompt as a mapping of known keys; and what refuses one of them. Throws InputError that says `where`. */
+export function promptFields(value: unknown, where: string, known: readonly string[]) {
   const fields = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-  const refuse = (key: string, must: string) => new InputError(`--prompt-file ${file}: ${key} must be ${must}.`);
+  const refuse = (key: string, must: string) => new InputError(`${where}: ${key} must be ${must}.`);
   for (const key of Object.keys(fields)) if (!known.includes(key)) throw refuse(key, `one of ${known.join(', ')}`);
   return { fields, refuse };
 }

@@ -38,7 +38,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
   const pair = choosePair(questions, args.country, args.survey);
   const model = await openModel(args);
   try {
-    const prompts = chooseSurveyPrompts(model, language, args.wordings);
+    const prompts = await chooseSurveyPrompts(args.promptFile, model, language, args.wordings);
     const tries = surveyTries(questions, prompts, formats);
     const examples = surveyExamples(tries, requireTokenizer(model), model.config.vocabSize);
     const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
@@ -102,7 +102,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
         })),
       })),
       change,
-      provenance: await provenance(args, given, runs, [args.survey]),
+      provenance: await provenance(args, given, runs, [args.survey, args.promptFile ?? '']),
     });
   } finally {
     await model.checkpoint.close();

@@ -39,7 +39,8 @@ export const evaluateOptions = {
   k: { type: 'string', describe: 'Lengths K of P@K, as 5,10,20,30,40,50, the default; 5,10 for lexi-base' },
   'prompt-file': {
     type: 'string',
-    describe: 'YAML or JSON: form, system, question with {cue} and {n}, separator, lead',
+    describe:
+      'YAML or JSON: form, system, question with {cue} and {n}, separator, lead; of survey one wording or a list of them: system, question, options, ask (number, letter, text), lead',
   },
   'max-new-tokens': {
     type: 'number',
@@ -75,7 +76,16 @@ const measures = {
   affect: { run: evaluateAffect, options: [...listOptions, 'answers', 'lexicon'] },
   survey: {
     run: evaluateSurvey,
-    options: ['survey', 'country', 'formats', 'wordings', 'high-tension', 'language', 'micro-batch-tokens'],
+    options: [
+      'survey',
+      'country',
+      'prompt-file',
+      'formats',
+      'wordings',
+      'high-tension',
+      'language',
+      'micro-batch-tokens',
+    ],
   },
   'side-effects': {
     run: evaluateSideEffects,

@@ -379,6 +379,55 @@ ${['AAA', 'BBB', 'CCC'].map((name) => `  - {name: ${name}, language: en, country
 });
 
 describe('another language', () => {
+  it('is asked a survey in the wordings of a file of its own, which is digested', async () => {
+    const lines = Array.from({ length: 30 }, (_, i) => `woord${i},hond,5\nwoord${i},kat,3`);
+    writeFileSync(at('nl.csv'), `cue,response,count\n${lines.join('\n')}\n`);
+    writeFileSync(at('lijst.yaml'), 'question: "Wat hoort bij {cue}?"\n');
+    const wording = (options: string) => ({
+      ...{ system: 'Enquête', question: 'Vraag: ', options, lead: '' },
+      ask: { number: 'Nummer', letter: 'Letter', text: 'Antwoord' },
+    });
+    const wordings = ['Keuzes:', 'Antwoorden:'].map(wording);
+    writeFileSync(at('enquete.json'), JSON.stringify(wordings));
+    const question = {
+      ...{ id: 'Q1', language: 'nl', question: 'Thee?' },
+      options: ['Ja', 'Nee'].map((text, code) => ({ code: String(code), text })),
+      countries: { NLD: { shares: [0.9, 0.1], n: 9 }, BEL: { shares: [0.4, 0.6], n: 9 } },
+    };
+    writeFileSync(at('enquete.jsonl'), `${JSON.stringify(question)}\n`);
+    const text = (
+      prompts: string,
+      evaluate = '{}',
+    ) => `align: {output: ${at('out')}, few_shot: 0, culture_prompt: false, stages: sft-lists, measures: survey}
+cultures:
+  - name: nl
+    language: nl
+    country: NLD
+    associations: {source: generic, input: ${at('nl.csv')}}
+    survey: {input: ${at('enquete.jsonl')}, against: BEL}
+    prompts: {association: ${at('lijst.yaml')}${prompts}}
+data: {split: "70,0,30"}
+evaluate: ${evaluate}`;
+    const model = await openModel({});
+    try {
+      const read = (own: string) => readCultures(readRecipe(argumentsOf(recipe('enquete.yaml', own))), model);
+      const file = at('enquete.json');
+      const [culture] = await read(text(`, survey: ${file}`));
+      expect(culture.surveyed?.prompts).toEqual(wordings);
+      expect(culture.files.map((entry) => entry.file)).toContain(file);
+      const [first] = await read(text(`, survey: ${file}`, '{wordings: 1}'));
+      expect(first.surveyed?.prompts).toEqual(wordings.slice(0, 1));
+      await expect(read(text(`, survey: ${file}`, '{wordings: 3}'))).rejects.toThrow(
+        /cultures \(nl\): --wordings 3: there are 2 in .*enquete\.json\./,
+      );
+      await expect(read(text(''))).rejects.toThrow(
+        /cultures \(nl\): There is no survey prompt of ours in language nl, .* \(in a recipe prompts: survey\)/,
+      );
+    } finally {
+      await model.checkpoint.close();
+    }
+  });
+
   it('is trained to rank with a prompt file of its own, answered under English headings', async () => {
     const lines = Array.from({ length: 30 }, (_, i) => `woord${i},hond,5\nwoord${i},kat,3\nwoord${i},muis,1`);
     writeFileSync(at('nl.csv'), `cue,response,count\n${lines.join('\n')}\n`);

@@ -35,6 +35,23 @@ const survey = write(
     .join('\n'),
 );
 
+const french = write(
+  'fr.jsonl',
+  JSON.stringify({
+    ...{
+      id: 'F1',
+      language: 'fr',
+      question: 'Du thé ?',
+      options: ['Oui', 'Non'].map((text, code) => ({ code, text })),
+    },
+    countries: { Here: { shares: [0.9, 0.1], n: 1 }, There: { shares: [0.1, 0.9], n: 1 } },
+  }),
+);
+const ask = 'ask: {number: Numéro, letter: Lettre, text: Réponse}';
+const wordings = write('wordings.yaml', `- {options: "Choix :", ${ask}}\n- {system: 3, options: "Choix :", ${ask}}\n`);
+/** `evaluate survey` in French, asked by a prompt file. */
+const asked = (name: string, text: string) => ['survey', '--survey', french, '--prompt-file', write(name, text)];
+
 /** What `evaluate association` writes, of a run that was asked about these cues. */
 const answersAbout = (...cues: string[]) =>
   write(
@@ -82,10 +99,27 @@ describe('lexalign evaluate, before a device is opened', () => {
     [1, /question S1 has no answers of Nowhere/, ['survey', '--survey', survey, '--country', 'Here,Nowhere']],
     [
       2,
-      /--wordings 4: there are 3 in language en/,
+      /--wordings 4: there are 3 of ours in en/,
       ['survey', '--survey', survey, '--country', 'Here,There', '--wordings', '4'],
     ],
     [2, /--wordings must be a whole number of at least 0/, ['survey', '--survey', survey, '--wordings', '0.5']],
+    [
+      2,
+      /no survey prompt of ours in language fr, only in en and zh: give --prompt-file/,
+      ['survey', '--survey', french],
+    ],
+    [
+      1,
+      /--prompt-file .*wordings\.yaml, wording 2: system must be text\./,
+      ['survey', '--survey', french, '--prompt-file', wordings],
+    ],
+    [1, /p1\.yaml: options must be text, which/, asked('p1.yaml', ask)],
+    [1, /p2\.yaml: ask: text must be text, which/, asked('p2.yaml', 'options: O\nask: {number: N, letter: L}')],
+    [1, /p3\.yaml: ask: digit must be one of number, letter, text/, asked('p3.yaml', 'options: O\nask: {digit: N}')],
+    [1, /p4\.yaml: form must be one of system, question, options, ask, lead/, asked('p4.yaml', 'form: chat')],
+    [1, /p5\.yaml is an empty list/, asked('p5.yaml', '[]')],
+    [1, /p6\.yaml is not YAML or JSON/, asked('p6.yaml', '{')],
+    [2, /--wordings 2: there are 1 in .*p7\.yaml/, [...asked('p7.yaml', `options: O\n${ask}`), '--wordings', '2']],
     [1, /no questions in zh, only in en/, ['survey', '--survey', survey, '--language', 'zh']],
     [2, /--high-tension must be a whole number of at least 1/, ['survey', '--survey', survey, '--high-tension', '0']],
     [1, /no texts and instructions of ours in fr/, ['side-effects', '--language', 'fr']],

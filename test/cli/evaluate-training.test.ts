@@ -93,6 +93,29 @@ describe.skipIf(!hasAdapter)('an option of several tokens', () => {
   });
 });
 
+describe.skipIf(!hasAdapter)('a survey in a language of no prompt of ours', () => {
+  it('is asked in the wordings of a file', async () => {
+    const french = questions.slice(0, 2).map((question) => ({ ...question, language: 'fr' }));
+    const ask = { number: 'Numéro :', letter: 'Lettre :', text: 'Réponse :' };
+    const wordings = ['Choix :', 'Réponses :'].map((options) => ({
+      system: null,
+      question: 'Q : ',
+      options,
+      ask,
+      lead: '',
+    }));
+    const file = join(directory, 'wordings.json');
+    writeFileSync(file, JSON.stringify(wordings));
+    const json = join(directory, 'french.json');
+    const survey = ['--survey', writeRows(join(directory, 'french.jsonl'), french), '--prompt-file', file];
+    const run = await lexalign('evaluate', 'survey', ...survey, '--json', json);
+    expect(run.code, run.stderr).toBe(0);
+    // 2 wordings, 2 formats, 2 rotations of 2 options.
+    expect(result(json)).toMatchObject({ language: 'fr', prompts: wordings, cost: { rows: 2 * 16 } });
+    expect(result(json).provenance.files.map((entry: { file: string }) => entry.file)).toContain(file);
+  });
+});
+
 describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', () => {
   const adapter = join(directory, 'taught');
   const untaught = join(directory, 'untaught');

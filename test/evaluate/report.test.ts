@@ -117,13 +117,13 @@ function chartsOf(count: number, highTension: number) {
       countries: { Here: { shares: shares.Here, n: 9 }, There: { shares: shares.There, n: 9 } },
     };
   });
-  const answers = questions.map(() => averageTries([[-1, -2, -3]]));
+  const answers = questions.map(() => averageTries([[[-1, -2, -3]]]));
   const pair = ['Here', 'There'] as const;
   const { subsets, summaries } = compareSurveys(questions, [answers], pair, { highTension, seed: 42 });
   const { emd, sorted } = subsets;
   const blocks = surveyCharts({
     ...{ measure: 'survey', model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } },
-    ...{ countries: pair, questions, high_tension: { emd, sorted }, change: null },
+    ...{ countries: pair, prompts: [], questions, high_tension: { emd, sorted }, change: null },
     runs: [{ name: 'base', adapter: null, answers, summaries: summaries[0] }],
   });
   const [first, ...charts] = blocks;
