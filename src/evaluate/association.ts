@@ -1,4 +1,5 @@
 import { createRandom, derange } from '../random.js';
+import { proseParts, separators, withoutLeadingAnd } from './prose-list.js';
 import { spearman } from './statistics.js';
 
 /** One cue's human associates, most frequent first, with their counts. */
@@ -69,7 +70,6 @@ function countWords(text: string): number {
   return text.trim().split(/\s+/u).length;
 }
 
-const separators = /[,，、;；\r\n]+/u;
 /** "1." "2)" "(3)" "4、" "**5." at the start of a line. */
 const number = /^[\s>]*(?:[*•·–—-]+\s*)?(?:[(（]?\d{1,3}\s*[.．)）、:：](?!\d)|[(（]\d{1,3}[)）])/u;
 /** "- " "* " "• " at the start of a line. */
@@ -107,8 +107,8 @@ export interface ReadAnswer {
  * spaces, and of a numbered line between its numbers. Numbering, bullets, emphasis, quotes, the brackets of a JSON list,
  * headings, final stops and a <think> part are taken off; so are what leads in before a colon ("Sure, here are some
  * words: …") or on a line of its own ("Here are ten words that come to mind"), a last "and", glosses in parentheses and, in
- * a line with a number or bullet, what explains behind a colon or dash. Nothing of a refusal, unless a list follows it. The
- * cue itself is no associate and is left out, as it is from the human lists.
+ * a line with a number or bullet, what explains behind a colon or dash. Sentences that list words without a colon are read
+ * by `proseParts`. Nothing of a refusal, unless a list follows it. The cue itself is no associate and is left out, as it is from the human lists.
  */
 export function readAnswer(text: string, cue?: string): ReadAnswer {
   if (isRefusal(text)) return { words: [], repeated: 0 };
@@ -118,12 +118,14 @@ export function readAnswer(text: string, cue?: string): ReadAnswer {
   const lines = list.split(/[\r\n]+/u).filter((line) => line.trim() !== '');
   const parts = lines.flatMap((line, i) => partsOfLine(line, i === lines.length - 1, lines.length > 1));
   const spaced = parts.length === 1 && /\p{Script=Han}\s+\p{Script=Han}/u.test(parts[0]);
-  const given = (spaced ? parts[0].split(/\s+/u) : parts).flatMap((part, i) => {
+  const items = (spaced ? parts[0].split(/\s+/u) : parts).filter((part) => /[\p{L}\p{N}]/u.test(part));
+  const given = items.flatMap((part, i) => {
     const bare = part
       .replace(before, '')
       .replace(/^\d{1,3}[.)]\s+/u, '')
       .replace(behind, '');
-    const word = normalizeWord(i > 0 ? bare.replace(/^and\s+/iu, '') : bare);
+    const item = i > 0 ? bare.replace(/^and\s+/iu, '') : bare;
+    const word = normalizeWord(i > 1 && i === items.length - 1 ? withoutLeadingAnd(item) : item);
     return /[\p{L}\p{N}]/u.test(word) && word !== own ? [word] : [];
   });
   const words = [...new Set(given)];
@@ -139,12 +141,21 @@ function partsOfLine(line: string, last: boolean, several: boolean): string[] {
   if (/^\s*(?:```|#{1,6}\s)/u.test(line)) return [];
   const plain = line.replace(gloss, '');
   const listed = number.test(plain) || bullet.test(plain);
+  const prose = listed || /[:：]/u.test(plain) ? null : proseParts(withoutCourtesy(plain), several);
+  if (prose) return prose;
   const list = listed ? plain : withoutLeadIn(plain, last, several && bold.test(plain));
   return (number.test(list) ? list.split(nextNumber) : [list]).flatMap((item) => {
     const bare = item.replace(number, '').replace(bullet, '');
     const explained = bare !== item || (several && bold.test(item));
     return (explained ? bare.replace(explanation, '') : item).split(separators);
   });
+}
+
+/** A line without what is polite before it; a sentence begins with a capital still: "Sure, red …" gives "Red …". */
+function withoutCourtesy(line: string): string {
+  const start = line.replace(/^[\s>*_"“]+/u, '');
+  const rest = start.replace(courtesy, '');
+  return /^\p{Lu}/u.test(start) ? rest.charAt(0).toUpperCase() + rest.slice(1) : rest;
 }
 
 /** A line without what leads in; of an `item` that stands in bold ("**Blood**: what flows") only a heading is that. */

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { loadMiniNorms } from '../../datasets/mini-norms.js';
 import {
   isRefusal,
   parseAssociates,
@@ -112,6 +113,95 @@ test.each([
   ],
 ])('reads %s', (_, text, words) => {
   expect(parseAssociates(text, 'Red')).toEqual(words);
+});
+
+const fruit = ['apple', 'pear', 'plum'];
+const obst = ['苹果', '梨子', '李子'];
+/** Sentences that list words without a colon. */
+test.each([
+  ['Some words that come to mind are apple, pear and plum.', fruit],
+  ['Some words that come to mind are apple, pear, and plum.', fruit],
+  ['The words I associate with red are apple, pear and plum', ['apple', 'pear and plum']], // cut: who knows how it ends
+  ['Words related to "red" include apple, pear and plum.', fruit],
+  ['The first things that come to mind when I hear red are apple, pear and plum!', fruit],
+  ['My first associations with red are apple, pear and plum.', fruit],
+  ['What comes to mind is apple, pear and plum.', fruit],
+  ['When I think of red, I think of apple, pear and plum.', fruit],
+  ['As someone from the United States, I would say apple, pear and plum.', fruit],
+  ['Sure! Red makes me think of apple, pear and plum.', fruit],
+  ['Of course, red reminds me of apple, pear and plum.', fruit],
+  ['red reminds me of apple, pear and plum', ['red reminds me of apple', 'pear and plum']], // no sentence
+  ['I associate red with apple, pear and plum. These are all fruits.', fruit],
+  ['Red is a strong color. It makes me think of apple, pear and plum.', fruit],
+  [
+    'I think of apple, pear and plum. I also think of the U.S. Army, Mr. Bean, and tea.',
+    [...fruit, 'the u.s. army', 'mr. bean', 'tea'],
+  ],
+  ['I think of apple, pear and plum.\nI also think of stones, trees and wood.', [...fruit, 'stones', 'trees', 'wood']],
+  ['The word that comes to mind is apple.', ['apple']],
+  // An "and" that is not the sentence's own.
+  ['I think of bread, butter, and salt and pepper.', ['bread', 'butter', 'salt and pepper']],
+  ['I think of bread and butter, tea, salt and pepper.', ['bread and butter', 'tea', 'salt and pepper']],
+  ['I think of bread, tea, salt and pepper and oil.', ['bread', 'tea', 'salt and pepper and oil']],
+  ['Here are some: bread, butter, salt and pepper.', ['bread', 'butter', 'salt and pepper']],
+  ['bread, butter, salt and pepper', ['bread', 'butter', 'salt and pepper']],
+  ['Bread, butter, salt and pepper.', ['bread', 'butter', 'salt and pepper']],
+  // Items that hold such words.
+  ['i think of you, love, heart', ['i think of you', 'love', 'heart']],
+  ['Words, things that are, my mind', ['words', 'things that are', 'my mind']],
+  ['Love\nI think of you\nHeart', ['love', 'i think of you', 'heart']],
+  ['words that hurt, things to do, associations', ['words that hurt', 'things to do', 'associations']],
+  ['Words that come to mind are as follows\n- apple\n- pear', ['apple', 'pear']],
+  // Chinese.
+  ['我想到苹果、梨子和李子。', obst],
+  ['我会想到苹果、梨子、和李子。', obst],
+  ['我想到的词有苹果、梨子以及李子。', obst],
+  ['看到红色，我首先想到的是苹果、梨子、李子。', obst],
+  ['红色让我联想到苹果、梨子、以及李子。', obst],
+  ['与红色相关的词语包括苹果，梨子，还有李子。', obst],
+  ['当然，我想到了苹果、梨子和李子。它们都是水果。', obst],
+  ['我想到苹果、梨和杏。', ['苹果', '梨和杏']], // like 颐和园
+  ['苹果、梨子、和李子', obst],
+  ['苹果、梨子、李子、', obst],
+  ['苹果、梨子和李子', ['苹果', '梨子和李子']],
+  ['战争、鸽子、和平', ['战争', '鸽子', '和平']],
+  ['我想到战争、鸽子、和平。', ['战争', '鸽子', '和平']],
+  ['我想到鸽子、世界和平。', ['鸽子', '世界和平']],
+  ['我想到中国、北京、颐和园。', ['中国', '北京', '颐和园']],
+  ['我想到中国、人民共和国。', ['中国', '人民共和国']],
+  ['我想到橄榄、不饱和脂肪。', ['橄榄', '不饱和脂肪']],
+  ['和尚、和服、和', ['和尚', '和服', '和']],
+  ['以及、还有', ['以及', '还有']],
+  ['我想到的词\n苹果\n梨子', ['苹果', '梨子']],
+  ['我，想到，联想', ['我', '想到', '联想']],
+])('reads the sentence %j', (text, words) => {
+  expect(parseAssociates(text, 'Red')).toEqual(words);
+  expect(isRefusal(text)).toBe(false);
+});
+
+test.each([
+  ['en', ['x1', 'x2'], ', ', 'I think of ', ', and ', '.'],
+  ['zh', ['甲甲', '乙乙'], '、', '我想到', '、', '。'],
+] as const)(
+  'every word of the embedded norms can stand last in a list, sentence or not (%s)',
+  (language, others, comma, lead, and, stop) => {
+    const words = new Set(loadMiniNorms(language).cues.flatMap(({ responses }) => responses.map(({ word }) => word)));
+    expect(words.size).toBeGreaterThan(2000);
+    for (const word of words) {
+      const list = [...others, word];
+      expect(parseAssociates(list.join(comma))).toEqual(list);
+      expect(parseAssociates(`${lead}${others.join(comma)}${and}${word}${stop}`)).toEqual(list);
+    }
+  },
+);
+
+test.each([
+  "I'm sorry, but I think of apple, pear and plum.",
+  'As an AI language model, I think of nothing, pear and plum.',
+  '我无法想到苹果、梨子和李子。',
+])('%j is a refusal still', (text) => {
+  expect(isRefusal(text)).toBe(true);
+  expect(parseAssociates(text)).toEqual([]);
 });
 
 test.each([
