@@ -38,7 +38,12 @@ export const dataOptions = {
     describe: 'Further rows a cue, each a random 70 % of its associates in order',
   },
   'max-associates': { type: 'number', default: 0, describe: 'Most associates of an answer, the most frequent; 0: all' },
-  split: { type: 'string', default: '70,20,10', describe: 'Percent of the cues to train, validate and test on' },
+  split: {
+    type: 'string',
+    default: '70,20,10',
+    describe:
+      'Percent of the cues to train, validate and test on; imports are split apart, align splits cultures together',
+  },
   seed: { type: 'number', default: 42, describe: 'Of the split, the sub-lists and the numbers of words asked for' },
   prompts: {
     type: 'string',
