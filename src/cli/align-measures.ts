@@ -48,7 +48,7 @@ export interface Variant {
   readonly adapter: string | null;
   /** Said before every question. */
   readonly preamble: string | null;
-  /** The other culture whose adapter it is, of which lists alone are asked; null for the culture's own models. */
+  /** The other culture whose adapter it is, which is asked for lists and the survey alone; null for the culture's own models. */
   readonly of: string | null;
   /** Name of the training that it went on from. */
   readonly startedFrom?: string;
@@ -255,7 +255,7 @@ export async function askVariant(
               onProgress,
             }),
           );
-    const tries = foreign ? null : probes.survey(preamble);
+    const tries = probes.survey(preamble);
     const survey =
       tries &&
       (await part('survey', (onProgress) => askSurvey(weights, tries, culture, base, microBatchTokens, onProgress)));

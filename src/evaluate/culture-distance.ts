@@ -1,7 +1,7 @@
 import type { CueScore } from './association.js';
 import { jensenShannonDistance } from './distribution.js';
 import { bootstrapMean, bootstrapSeeds, type Estimate, type SeedEstimate } from './statistics.js';
-import type { SurveyAnswer, SurveyQuestion } from './survey.js';
+import { distancesTo, type SurveyAnswer, type SurveyQuestion } from './survey.js';
 
 /** The scores of one model's runs, one a seed, on the same cues. */
 export type ScoredRuns = readonly (readonly CueScore[])[];
@@ -68,4 +68,24 @@ export function peopleGap(questions: readonly SurveyQuestion[], a: string, b: st
     countries[a] && countries[b] ? [jensenShannonDistance(countries[a].shares, countries[b].shares)] : [],
   );
   return distances.length === 0 ? null : bootstrapMean(distances, seed);
+}
+
+/**
+ * By how much a culture's own adapter answers its survey nearer to its own country than another culture's adapter does, both
+ * asked the same questions in the same words: mean difference of the ordinal earth mover's distances over N − 1, above zero
+ * where the own one is nearer. Runs are paired in their order.
+ */
+export function surveyCrossGap(
+  questions: readonly SurveyQuestion[],
+  country: string,
+  own: AnsweredSurvey['answers'],
+  foreign: AnsweredSurvey['answers'],
+  seed = 42,
+): SeedEstimate {
+  const emds = (run: readonly SurveyAnswer[]) => distancesTo(questions, run, country).map(({ emd }) => emd);
+  const gaps = own.map((run, s) => {
+    const [near, far] = [emds(run), emds(foreign[s])];
+    return near.map((emd, i) => far[i] - emd);
+  });
+  return bootstrapSeeds(gaps, seed);
 }

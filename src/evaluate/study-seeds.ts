@@ -4,7 +4,7 @@ import { rewardOf, scoreRankings } from './ranking-summary.js';
 import { tokenRates } from './side-effects.js';
 import { bootstrapSeeds, type SeedEstimate } from './statistics.js';
 import type { StudyAnswers, StudyCultureAnswers, StudySettings } from './study.js';
-import { highTension, surveyDistance } from './survey.js';
+import { distancesTo, highTension } from './survey.js';
 
 /** What is told of a training over its seeds. Gains and changes are paired, over the untouched base. */
 export type SeedsMeasureName =
@@ -143,9 +143,7 @@ function surveyItems(
   if (!surveyed || !answers || !before) return [];
   const { questions, pair } = surveyed;
   const subsets = { all: [...questions.keys()], emd: highTension(questions, pair, count, 'emd') };
-  const [from, to] = [before, answers].map((own) =>
-    own.map(({ shares }, i) => surveyDistance(shares, questions[i].countries[pair[0]].shares).emd),
-  );
+  const [from, to] = [before, answers].map((own) => distancesTo(questions, own, pair[0]).map(({ emd }) => emd));
   return Object.entries(subsets).flatMap(([subset, places]): MeasuredItems[] => [
     ['survey_distance', subset, places.map((i) => to[i])],
     ['survey_toward', subset, places.map((i) => from[i] - to[i])],

@@ -28,7 +28,9 @@ function cells(estimate: Estimate | null | undefined, show: (value: number) => s
   return [show(estimate.mean), `[${show(estimate.low)}, ${show(estimate.high)}]`];
 }
 
-export function studyTables(study: Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'distances'>): StudyTable[] {
+type Told = Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'surveyMatrix' | 'distances'>;
+
+export function studyTables(study: Told): StudyTable[] {
   const tables = study.cultures.flatMap((culture) => [
     associationTable(culture, study.ks[0]),
     ...rankingTable(culture),
@@ -37,7 +39,8 @@ export function studyTables(study: Pick<StudyResult, 'ks' | 'cultures' | 'matrix
     ...sideEffectsTable(culture),
     ...seedsTable(culture, study.ks[0]),
   ]);
-  return study.cultures.length > 1 ? [...tables, matrixTable(study), distanceTable(study.distances)] : tables;
+  if (study.cultures.length < 2) return tables;
+  return [...tables, ...matrixTables(study), distanceTable(study.distances), ...surveyDistanceTable(study.distances)];
 }
 
 function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
@@ -231,40 +234,67 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
   ];
 }
 
-function matrixTable({ ks, cultures, matrix }: Pick<StudyResult, 'ks' | 'cultures' | 'matrix'>): StudyTable {
-  return {
-    title: 'Models by cultures',
-    note: `P@${ks[0]} own − other list in points, with its 95 % interval: rows are the base and each culture's last adapter, columns whose people and whose prompt.`,
-    head: ['model', ...cultures.flatMap(({ name }) => [name, '95 % interval'])],
-    rows: matrix.map(({ model, cells: own }) => [model, ...own.flatMap((estimate) => cells(estimate, points))]),
-  };
+function matrixTables({ ks, cultures, matrix, surveyMatrix }: Told): StudyTable[] {
+  const surveyed = cultures.flatMap(({ countries }, c) => (countries ? [c] : []));
+  const columns = 'rows are the base and each culture’s last adapter, columns whose people and whose prompt';
+  return [
+    {
+      title: 'Models by cultures: associations',
+      note: `P@${ks[0]} own − other list in points, with its 95 % interval: ${columns}.`,
+      head: ['model', ...cultures.flatMap(({ name }) => [name, '95 % interval'])],
+      rows: matrix.map(({ model, cells: own }) => [model, ...own.flatMap((estimate) => cells(estimate, points))]),
+    },
+    ...(surveyed.length > 0
+      ? [
+          {
+            title: 'Models by cultures: survey',
+            note: `Ordinal earth mover's distance over N − 1 to the column's own country, less is nearer, with its 95 % interval: ${columns}.`,
+            head: ['model', ...surveyed.flatMap((c) => [cultures[c].name, '95 % interval'])],
+            rows: surveyMatrix.map(({ model, cells: own }) => [
+              model,
+              ...surveyed.flatMap((c) => cells(own[c], three)),
+            ]),
+          },
+        ]
+      : []),
+  ];
 }
 
 function distanceTable(distances: readonly CultureDistance[]): StudyTable {
   return {
-    title: 'Whether adapters stay distinct',
-    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0. Survey: Jensen-Shannon distance of the two models’ answers, of the base before and of the adapters after, and of the people.',
-    head: [
-      'cultures',
-      'asked',
-      'cross gap',
-      '95 % interval',
-      'lists',
-      '95 % interval',
-      'survey before',
-      'after',
-      'people',
-    ],
-    rows: distances.flatMap(({ cultures, crossGap, lists, survey }) =>
+    title: 'Whether adapters stay distinct: associations',
+    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0.',
+    head: ['cultures', 'asked', 'cross gap', '95 % interval', 'lists', '95 % interval'],
+    rows: distances.flatMap(({ cultures, crossGap, lists }) =>
       cultures.map((asked, i) => [
         i === 0 ? cultures.join(' and ') : '',
         asked,
         ...cells(crossGap[i], points),
         ...cells(lists[i], three),
-        ...(i === 0
-          ? [survey.before, survey.after, survey.people].map((estimate) => cells(estimate, three)[0])
-          : ['', '', '']),
       ]),
     ),
   };
+}
+
+/** Of cultures with surveys. */
+function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[] {
+  const asked = distances.filter(({ survey }) => survey.crossGap.some((gap) => gap !== null));
+  if (asked.length === 0) return [];
+  return [
+    {
+      title: 'Whether adapters stay distinct: survey',
+      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people.',
+      head: ['cultures', 'asked', 'cross gap', '95 % interval', 'apart before', 'after', '95 % interval', 'people'],
+      rows: asked.flatMap(({ cultures, survey: { crossGap, before, after, people } }) =>
+        cultures.map((name, i) => [
+          i === 0 ? cultures.join(' and ') : '',
+          name,
+          ...cells(crossGap[i], (value) => signed(value, 3)),
+          ...(i === 0
+            ? [cells(before, three)[0], ...cells(after, three), cells(people, three)[0]]
+            : new Array<string>(4).fill('')),
+        ]),
+      ),
+    },
+  ];
 }

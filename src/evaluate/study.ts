@@ -1,7 +1,7 @@
 import type { SurveyPrompt } from '../text/survey-prompts.js';
 import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
 import { type CueScore, type HumanList, scoreAssociations } from './association.js';
-import { crossGap, listDistance, peopleGap, surveyGap } from './culture-distance.js';
+import { crossGap, listDistance, peopleGap, surveyCrossGap, surveyGap } from './culture-distance.js';
 import type { HumanRanking, RankingLanguage } from './ranking.js';
 import {
   type RankingGain,
@@ -20,6 +20,7 @@ import { type SeedsSummary, summarizeSeeds } from './study-seeds.js';
 import {
   type CountryPair,
   compareSurveys,
+  distancesTo,
   type SurveyAnswer,
   type SurveyChange,
   type SurveyQuestion,
@@ -119,11 +120,16 @@ export interface CultureDistance {
   readonly lists: readonly [Estimate, Estimate];
   /** Between answers to the survey: of the base, of the adapters, of the people; null where there is nothing in common. */
   readonly survey: {
+    /** By how much the one's adapter answers nearer to its own people than the other's does, in each culture with a survey. */
+    readonly crossGap: readonly [Estimate | null, Estimate | null];
     readonly before: Estimate | null;
     readonly after: Estimate | null;
     readonly people: Estimate | null;
   };
 }
+
+/** A row for the base and for each culture's last adapter; a cell for each culture that they were asked about. */
+export type CultureMatrix<Cell> = readonly { readonly model: string; readonly cells: readonly Cell[] }[];
 
 /** What reading a culture's norms, a lexicon or its survey counted and left out. */
 export interface StudyImport {
@@ -144,7 +150,9 @@ export interface StudyResult extends Common {
   readonly ks: readonly number[];
   readonly cultures: readonly StudyCultureResult[];
   /** P@K own − other list, at the first K, of the base and of each culture's last adapter on each culture's people. */
-  readonly matrix: readonly { readonly model: string; readonly cells: readonly Estimate[] }[];
+  readonly matrix: CultureMatrix<Estimate>;
+  /** Mean EMD over N − 1 of the same models to each culture's own country, asked its survey; null where it has none. */
+  readonly surveyMatrix: CultureMatrix<Estimate | null>;
   readonly distances: readonly CultureDistance[];
 }
 
@@ -157,7 +165,7 @@ export function titleOf({ name, seed }: Pick<StudyAnswers, 'name' | 'seed'>): st
 export function summarizeStudy(
   cultures: readonly StudyCultureAnswers[],
   settings: StudySettings,
-): Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'distances'> {
+): Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'surveyMatrix' | 'distances'> {
   const { ks, seed } = settings;
   const scores = cultures.map(({ human, models }) =>
     models.map(({ lists }) => scoreAssociations(human, lists, ks, seed)),
@@ -165,7 +173,13 @@ export function summarizeStudy(
   return {
     ks,
     cultures: cultures.map((culture, i) => summarizeCulture(culture, scores[i], settings)),
-    matrix: matrixOf(cultures, scores, seed),
+    matrix: crossed(cultures, (c, places) =>
+      bootstrapSeeds(
+        places.map((i) => scores[c][i].map(({ precision, otherPrecision }) => precision[0] - otherPrecision[0])),
+        seed,
+      ),
+    ),
+    surveyMatrix: crossed(cultures, (c, places) => ownDistance(cultures[c], places, seed)),
     distances: cultures.flatMap((_, i) =>
       cultures.slice(i + 1).map((_other, j) => distanceOf(cultures, scores, [i, i + 1 + j], settings)),
     ),
@@ -252,21 +266,31 @@ function lastOf({ models }: StudyCultureAnswers, culture: string): number[] {
   return [...models.keys()].filter((i) => models[i].of === culture && models[i].name === last);
 }
 
-function matrixOf(
+/** `cell` is given a culture's place, and places among the models that were asked about it. */
+function crossed<Cell>(
   cultures: readonly StudyCultureAnswers[],
-  scores: readonly (readonly (readonly CueScore[])[])[],
-  seed: number,
-): StudyResult['matrix'] {
-  const cell = (runs: readonly (readonly CueScore[])[]) =>
-    bootstrapSeeds(
-      runs.map((own) => own.map(({ precision, otherPrecision }) => precision[0] - otherPrecision[0])),
-      seed,
-    );
+  cell: (culture: number, places: readonly number[]) => Cell,
+): CultureMatrix<Cell> {
   const rows = cultures.map(({ name }) => ({
     model: name,
-    cells: cultures.map((culture, c) => cell(lastOf(culture, name).map((i) => scores[c][i]))),
+    cells: cultures.map((culture, c) => cell(c, lastOf(culture, name))),
   }));
-  return [{ model: 'base', cells: scores.map((own) => cell([own[0]])) }, ...rows];
+  return [{ model: 'base', cells: cultures.map((_, c) => cell(c, [0])) }, ...rows];
+}
+
+/** What the models at `places`, one a seed, answered to a culture's survey; null where they were not asked. */
+function surveyOf({ surveyed, models }: StudyCultureAnswers, places: readonly number[]) {
+  const answers = places.flatMap((at) => (models[at].survey ? [models[at].survey] : []));
+  return surveyed && answers.length > 0 ? { ...surveyed, answers } : null;
+}
+
+/** Mean distance of models to a culture's own country. */
+function ownDistance(culture: StudyCultureAnswers, places: readonly number[], seed: number): Estimate | null {
+  const asked = surveyOf(culture, places);
+  if (!asked) return null;
+  const { questions, pair, answers } = asked;
+  const emds = answers.map((run) => distancesTo(questions, run, pair[0]).map(({ emd }) => emd));
+  return bootstrapSeeds(emds, seed);
 }
 
 function distanceOf(
@@ -278,9 +302,9 @@ function distanceOf(
   const [a, b] = [cultures[i], cultures[j]];
   const of = (culture: number, name: string) => lastOf(cultures[culture], name).map((i) => scores[culture][i]);
   const length = Math.max(...ks);
-  const surveyOf = ({ surveyed, models }: StudyCultureAnswers, places: readonly number[]) => {
-    const answers = places.flatMap((at) => (models[at].survey ? [models[at].survey] : []));
-    return surveyed && answers.length > 0 ? { questions: surveyed.questions, answers } : null;
+  const gap = (culture: StudyCultureAnswers, foreign: StudyCultureAnswers): Estimate | null => {
+    const [own, other] = [culture, foreign].map(({ name }) => surveyOf(culture, lastOf(culture, name)));
+    return own && other && surveyCrossGap(own.questions, own.pair[0], own.answers, other.answers, seed);
   };
   const between = (first: readonly number[], second: readonly number[]): Estimate | null => {
     const [from, to] = [surveyOf(a, first), surveyOf(b, second)];
@@ -294,6 +318,7 @@ function distanceOf(
       listDistance(of(j, a.name), of(j, b.name), length, seed),
     ],
     survey: {
+      crossGap: [gap(a, b), gap(b, a)],
       before: between([0], [0]),
       after: between(lastOf(a, a.name), lastOf(b, b.name)),
       people: a.surveyed && b.surveyed && peopleGap(a.surveyed.questions, a.surveyed.pair[0], b.surveyed.pair[0], seed),

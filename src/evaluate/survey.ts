@@ -250,7 +250,8 @@ export function compareSurveys(
   };
 }
 
-function distancesTo(
+/** From a model's answers to a country's, by question. Throws InputError where that has none. */
+export function distancesTo(
   questions: readonly SurveyQuestion[],
   answers: readonly SurveyAnswer[],
   country: string,

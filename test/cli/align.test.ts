@@ -144,9 +144,17 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       ['us', 2],
       ['cn', 2],
     ]);
+    expect(result.surveyMatrix.map(({ cells }) => cells.map((cell) => cell?.n))).toEqual(new Array(3).fill([1, 1]));
+    expect(existsSync(out('evaluation', 'us', 'adapter-of-cn', 'survey.json'))).toBe(true);
+    expect(existsSync(out('evaluation', 'us', 'adapter-of-cn', 'rankings.json'))).toBe(false);
     expect(result.distances[0].survey.people).toMatchObject({ n: 1 });
     expect(result.distances[0].survey.after).toMatchObject({ n: 1 });
-    for (const part of ['us (en): associations', 'cn (zh): rankings', 'survey, distance to USA', 'Models by cultures'])
+    for (const part of [
+      'us (en): associations',
+      'cn (zh): rankings',
+      'survey, distance to USA',
+      'Models by cultures: survey',
+    ])
       expect(finished.stdout).toContain(part);
     expect(readFileSync(out('result.txt'), 'utf8')).toContain('associations in prompt');
     // Once, for all that the lexicon rates: of the 3 cues' words it holds none.
@@ -164,7 +172,16 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(finished.stdout).toContain('imported: lexicon.tsv: 6 rows, 4 words; dropped: 1 a word again, 1 no rating.');
     const survey = 'imported | 2 rows, 1 questions | 1 questions in other languages |';
     expect(['us', 'cn'].every((name) => report.includes(`| ${name} | ${survey}`))).toBe(true);
-    for (const title of ['Data', 'The study', 'Associations (zh)', 'Survey (en)', 'Side effects', 'sft-ppo'])
+    for (const title of [
+      'Data',
+      'The study',
+      'Models by cultures: survey',
+      'stay distinct: survey',
+      'Associations (zh)',
+      'Survey (en)',
+      'Side effects',
+      'sft-ppo',
+    ])
       expect(report).toContain(title);
   });
 

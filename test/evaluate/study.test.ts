@@ -205,7 +205,75 @@ describe('a study', () => {
     expect(pair).toEqual(['us', 'cn']);
     expect(gaps.map(({ mean }) => mean)).toEqual([1, 0.5]);
     expect(lists.map(({ mean }) => mean)).toEqual([1, 0.5]);
-    expect(survey).toEqual({ before: null, after: null, people: null });
+    expect(survey).toEqual({ crossGap: [null, null], before: null, after: null, people: null });
+    expect(study.surveyMatrix.map(({ cells }) => cells)).toEqual([
+      [null, null],
+      [null, null],
+      [null, null],
+    ]);
+  });
+
+  it('crosses models and cultures in the survey too, each asked its own questions', () => {
+    const question = (id: string, here: number[], there: number[]): SurveyQuestion => ({
+      ...{ id, language: 'en', question: id },
+      options: here.map((_, i) => ({ code: String(i), text: String(i) })),
+      countries: { USA: { shares: here, n: 1 }, CHN: { shares: there, n: 1 } },
+    });
+    const q1 = question('q1', [1, 0], [0, 1]);
+    const q2 = question('q2', [1, 0], [1, 0]);
+    /** Answers of one share of the first option a question. */
+    const answers = (...firsts: number[]) =>
+      firsts.map((p): SurveyAnswer => ({ shares: [p, 1 - p], mass: 1, orderEffect: 0, wordingEffect: 0 }));
+    const surveyed = (i: number, questions: SurveyQuestion[], pair: [string, string], asked: SurveyAnswer[][]) => ({
+      ...cultures[i],
+      surveyed: { questions, pair, prompts: [] },
+      models: cultures[i].models.map((own, m) => ({ ...own, survey: asked[m] })),
+    });
+    // Asked of the base, of the own adapter, of the other's. Americans answer q1 with the first option, Chinese with the second.
+    const us = surveyed(0, [q1, q2], ['USA', 'CHN'], [answers(0.5, 0.5), answers(0.8, 1), answers(0.4, 1)]);
+    const cn = surveyed(1, [q1], ['CHN', 'USA'], [answers(0.5), answers(0.1), answers(0.7)]);
+    const both = summarizeStudy([us, cn], settings);
+    const told = both.surveyMatrix.map(({ model: name, cells }) => [
+      name,
+      ...cells.map((cell) => cell?.mean.toFixed(6)),
+    ]);
+    expect(told).toEqual([
+      ['base', '0.500000', '0.500000'],
+      ['us', '0.100000', '0.700000'],
+      ['cn', '0.300000', '0.100000'],
+    ]);
+    expect(both.surveyMatrix[0].cells).toMatchObject([{ n: 2, low: 0.5, high: 0.5 }, { n: 1 }]);
+    // By question 0.6 − 0.2 and 0 − 0; 0.7 − 0.1.
+    const { crossGap: gaps, before, after } = both.distances[0].survey;
+    expect(gaps.map((gap) => gap?.mean.toFixed(6))).toEqual(['0.200000', '0.600000']);
+    expect(gaps[0]).toMatchObject({ low: 0, high: expect.closeTo(0.4, 12), n: 2 });
+    expect([before?.mean, after?.n]).toEqual([0, 1]);
+    const tables = studyTables(both).slice(-4);
+    expect(tables.map(({ title }) => title)).toEqual([
+      ...['Models by cultures: associations', 'Models by cultures: survey'],
+      ...['Whether adapters stay distinct: associations', 'Whether adapters stay distinct: survey'],
+    ]);
+    for (const { head, rows } of tables) for (const row of rows) expect(row).toHaveLength(head.length);
+    expect(tables[1].head).toEqual(['model', 'us', '95 % interval', 'cn', '95 % interval']);
+    expect(tables[1].rows[1]).toEqual(['us', '0.100', '[0.000, 0.200]', '0.700', '[0.700, 0.700]']);
+    expect(tables[3].rows[1].slice(0, 4)).toEqual(['', 'cn', '+0.600', '[+0.600, +0.600]']);
+
+    const alone = summarizeStudy([us, cultures[1]], settings);
+    expect(alone.surveyMatrix.map(({ cells }) => cells.map((cell) => cell?.n ?? null))).toEqual(
+      new Array(3).fill([2, null]),
+    );
+    const [, matrix, , distinct] = studyTables(alone).slice(-4);
+    expect(matrix.head).toEqual(['model', 'us', '95 % interval']);
+    expect(distinct.rows.map((row) => row.slice(1, 3))).toEqual([
+      ['us', '+0.200'],
+      ['cn', '–'],
+    ]);
+    const seeds = [us.models[2], us.models[2]].map((own, i) => ({ ...own, seed: i, survey: answers(0.4 + i / 5, 1) }));
+    const several = summarizeStudy([{ ...us, models: [...us.models.slice(0, 2), ...seeds] }, cn], settings);
+    expect(several.surveyMatrix[2].cells[0]).toMatchObject({
+      mean: expect.closeTo(0.25, 12),
+      seeds: [expect.closeTo(0.3, 12), expect.closeTo(0.2, 12)],
+    });
   });
 
   it('is told in tables of even rows, and in the form of evaluate', () => {
