@@ -40,11 +40,16 @@ export function associationRows(norms: Norms, options: AssociationRowOptions): A
 }
 
 function row(prompt: AssociationPrompt, cue: string, words: readonly string[], random: Random): AssociationRow {
-  const spread = Math.round(words.length * 0.1);
-  const n = Math.max(1, words.length - spread + random.below(2 * spread + 1));
+  const n = drawWanted(words.length, random);
   const answer = joinAssociates(prompt, words);
   if (prompt.form === 'text') return { prompt: fillQuestion(prompt, cue, n), completion: answer };
   return { messages: [...askMessages(prompt, cue, n), { role: 'assistant', content: answer }] };
+}
+
+/** How many words a question asks for that `length` would answer: drawn evenly within 10 % of that. */
+export function drawWanted(length: number, random: Random): number {
+  const spread = Math.round(length * 0.1);
+  return Math.max(1, length - spread + random.below(2 * spread + 1));
 }
 
 /** `count` of the words in their order. */

@@ -77,7 +77,7 @@ export async function runStudy(
   if (resume !== undefined && resume !== true && resume !== false)
     throw new UsageError('--resume of align takes no value: it goes on with the study in --output.');
   await checkJson(json, output);
-  await loadReward(recipe.ppo({}).reward);
+  await loadReward(recipe.ppo({}).reward, recipe.ppo({}));
   const model = await openModel(recipe.args);
   try {
     requireTokenizer(model);

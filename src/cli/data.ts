@@ -6,6 +6,7 @@ import { associationRows } from '../../datasets/association-rows.js';
 import { importAssociations } from '../../datasets/import-associations.js';
 import { sources } from '../../datasets/index.js';
 import { readLexicon } from '../../datasets/lexicon.js';
+import { listQuestions } from '../../datasets/list-questions.js';
 import { type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { rankingRows } from '../../datasets/ranking-rows.js';
@@ -58,9 +59,14 @@ export const dataOptions = {
   ranking: {
     type: 'number',
     default: 0,
-    describe: 'Also write questions to rank so many associates of a cue, for ppo, to ranking/; 0: none',
+    describe: 'Also write questions to rank so many associates of a cue, for ppo, to ranking/; 10 in ALIGN, 0: none',
   },
   'ranking-questions': { type: 'number', default: 1, describe: 'Such questions about each cue' },
+  lists: {
+    type: 'boolean',
+    default: false,
+    describe: 'Also write questions for associates with people’s lists, for ppo --reward coverage, to lists/',
+  },
   questions: { type: 'string', describe: 'Wording of a survey: JSONL of {id, language, question, options}' },
   ...jsonOption,
   ...configOption,
@@ -71,7 +77,7 @@ type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof dataOptions>> & {
 const kindOptions: Readonly<Record<Source['kind'], readonly string[]>> = {
   associations: [
     ...['country', 'native-language', 'responses', 'language', 'augment', 'max-associates', 'split', 'seed'],
-    ...['prompts', 'prompt-file', 'ranking', 'ranking-questions'],
+    ...['prompts', 'prompt-file', 'ranking', 'ranking-questions', 'lists'],
   ],
   lexicon: [],
   survey: ['country', 'questions'],
@@ -187,6 +193,8 @@ async function importNorms(
   const prompt = args.promptFile
     ? await readPromptFile(args.promptFile)
     : ownPrompt(args.prompts as 'instruct', language);
+  if (args.lists && prompt.form !== 'chat')
+    throw new UsageError('--lists asks in turns, as ppo does: give a --prompt-file of the form chat.');
   const percents = parseSplit(args.split);
   const filter = new ParticipantFilter(list(args.country), list(args.nativeLanguage));
   const positions = parsePositions(args.responses);
@@ -198,15 +206,19 @@ async function importNorms(
     args.seed,
   );
   const names = ['train', 'valid', 'test'];
+  const maxAssociates = args.maxAssociates || undefined;
   const rows = parts.map((part, i) =>
     associationRows(part, {
       prompt,
-      maxAssociates: args.maxAssociates || undefined,
+      maxAssociates,
       sublists: names[i] === 'train' ? args.augment : 0,
       seed: args.seed,
     }),
   );
   const ranking = args.ranking > 0 ? rankParts(parts, language, args) : null;
+  const lists = args.lists
+    ? parts.map((part) => listQuestions(part, { prompt, maxAssociates, seed: args.seed }))
+    : null;
   const { dropped, ...kept } = counts;
   return {
     card: {
@@ -221,7 +233,7 @@ async function importNorms(
         prompt,
         ...ranking?.choices,
       },
-      counts: { ...kept, ...ranking?.counts },
+      counts: { ...kept, ...ranking?.counts, ...(lists ? { 'list questions': lists.flat().length } : {}) },
       dropped: { ...dropped, ...ranking?.dropped },
       split: names.map((name, i) => ({ name, percent: percents[i], cues: parts[i].cues.length, rows: rows[i].length })),
     },
@@ -234,6 +246,7 @@ async function importNorms(
         name: `ranking/${names[i]}.jsonl`,
         chunks: jsonLines(questions),
       })),
+      ...(lists ?? []).map((questions, i) => ({ name: `lists/${names[i]}.jsonl`, chunks: jsonLines(questions) })),
     ],
   };
 }

@@ -2,14 +2,15 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { InputError, UsageError } from '../errors.js';
-import { moduleReward, type Reward, rewards } from '../evaluate/rewards.js';
+import { moduleReward, namedReward, type Reward, rewardNames } from '../evaluate/rewards.js';
 
 /** The reward of `--reward`: one by name, or the default export of the user's own ES module, which is run. */
-export async function loadReward(name: string): Promise<Reward> {
-  if (Object.hasOwn(rewards, name)) return rewards[name as keyof typeof rewards];
+export async function loadReward(name: string, settings: { coverageK: number }): Promise<Reward> {
+  const known = rewardNames.find((one) => one === name);
+  if (known) return namedReward(known, settings);
   if (!(await stat(name).catch(() => null))?.isFile()) {
     if (/[/\\.]/.test(name)) throw new InputError(`--reward ${name} is not a file.`);
-    throw new UsageError(`--reward ${name} is none of ${Object.keys(rewards).join(', ')}, nor a module's file.`);
+    throw new UsageError(`--reward ${name} is none of ${rewardNames.join(', ')}, nor a module's file.`);
   }
   let module: { default?: unknown };
   try {

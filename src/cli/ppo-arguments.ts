@@ -87,7 +87,14 @@ export function requirePpoArguments(args: PpoArguments): PpoRunArguments {
 export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>): void {
   const lora = args.initAdapter === undefined ? undefined : loraOptions.find((name) => given.has(name));
   if (lora) throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
-  for (const name of ['total-episodes', 'micro-batch-tokens', 'kv-cache-tokens', 'top-k', 'save-steps'] as const)
+  for (const name of [
+    'total-episodes',
+    'micro-batch-tokens',
+    'kv-cache-tokens',
+    'top-k',
+    'save-steps',
+    'coverage-k',
+  ] as const)
     checkWhole(name, args[name] as number, 0);
   for (const name of [
     'lora-r',
@@ -113,6 +120,8 @@ export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>
   if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
   for (const name of ['gamma', 'lam'] as const)
     if (!(args[name] >= 0 && args[name] <= 1)) throw new UsageError(`--${name} must be from 0 to 1.`);
+  if (args.coverageK > 0 && args.reward !== 'coverage')
+    throw new UsageError(`--coverage-k is of --reward coverage, not of ${args.reward}: leave it out.`);
   if (args.batchSize % args.numGenerations !== 0)
     throw new UsageError(
       `--batch-size ${args.batchSize} must be a multiple of --num-generations ${args.numGenerations}.`,

@@ -26,7 +26,12 @@ export const ppoOptions = {
     type: 'string',
     default: 'strict-rank',
     describe:
-      'rank: ALIGN’s published one; strict-rank: −1 for all but whole rankings; coverage: P@K of a list; or an ES module’s default function',
+      'rank: ALIGN’s published one; strict-rank: −1 for all but whole rankings; coverage: P@K of a list of associates; or an ES module’s default function',
+  },
+  'coverage-k': {
+    type: 'number',
+    default: 0,
+    describe: 'K of coverage: how many of the first K words people gave, over K; 0: as many as people gave',
   },
   'normalize-reward': {
     type: 'boolean',

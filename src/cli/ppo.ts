@@ -120,7 +120,7 @@ async function checkRun(
   const { initial, config, reference, referencePath } = await readPpoAdapters(args, model.config);
   const referenceDigest =
     referencePath === undefined ? null : await digestFile(join(referencePath, 'adapter_model.safetensors'));
-  const reward = await loadReward(args.reward);
+  const reward = await loadReward(args.reward, args);
   if (!resumed) await checkOutput(args.output);
   const data = await loadRankingData((await findData(args.data, undefined)).train, model);
   checkAnswerRoom(

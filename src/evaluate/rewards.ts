@@ -26,16 +26,26 @@ export interface Score {
 export type Reward = (sample: RewardSample) => Score | Promise<Score>;
 
 /** The rewards that `--reward` knows by name. */
-export const rewards: Readonly<Record<'rank' | 'strict-rank' | 'coverage', Reward>> = {
-  /** ALIGN's published one. */
-  rank: (sample) => scoreRanking(sample, rankingReward),
-  'strict-rank': (sample) => scoreRanking(sample, strictRankingReward),
-  /** P@K of a list of associates, K being the length of the human list. */
-  coverage: ({ answer, ranking, cue }) => {
-    const words = parseAssociates(answer, cue ?? undefined);
-    return { score: precisionAtK(words, ranking, ranking.length), parsed: words.length > 0 };
-  },
-};
+export const rewardNames = ['rank', 'strict-rank', 'coverage'] as const;
+export type RewardName = (typeof rewardNames)[number];
+
+/** `coverageK` is the K of coverage; 0: the length of each question's human list. */
+export function namedReward(name: RewardName, { coverageK }: { coverageK: number }): Reward {
+  switch (name) {
+    case 'rank': // ALIGN's published one
+      return (sample) => scoreRanking(sample, rankingReward);
+    case 'strict-rank':
+      return (sample) => scoreRanking(sample, strictRankingReward);
+    case 'coverage':
+      return (sample) => scoreList(sample, coverageK || sample.ranking.length);
+  }
+}
+
+/** P@K of a list of associates. */
+function scoreList({ answer, ranking, cue }: RewardSample, k: number): Score {
+  const words = parseAssociates(answer, cue ?? undefined);
+  return { score: precisionAtK(words, ranking, k), parsed: words.length > 0 };
+}
 
 function scoreRanking(sample: RewardSample, reward: typeof strictRankingReward): Score {
   const predicted = parseRanking(sample.answer, sample.language);

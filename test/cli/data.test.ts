@@ -98,6 +98,40 @@ describe('lexalign data', () => {
     await refuse(/--ranking must be a whole number/, '--language', 'en', '--ranking', '1.5');
   });
 
+  test('writes questions for lists beside, with all that people gave', async () => {
+    const output = newOutput();
+    const rows = Array.from({ length: 60 }, (_, i) => `cue${i % 10},word${i},${200 - i}`);
+    // Answers are read without quotes and stops around a word.
+    const norms = write('lists.csv', ['cue,response,count', ...rows, 'cue0,"""Word0.""",1', 'cue0,etc.,1'].join('\n'));
+    const asked = ['--language', 'en', '--prompts', 'instruct', '--lists', '--augment', '2', '--max-associates', '4'];
+    const run = await lexalign('data', 'generic', '--input', norms, '--output', output, ...asked);
+    expect(run.code, run.stderr).toBe(0);
+    expect(run.stdout).toContain('10 list questions');
+    const seen: string[] = [];
+    for (const part of ['train', 'valid', 'test']) {
+      const listed = readFileSync(join(output, `${part}.tsv`), 'utf8');
+      const questions = jsonl(join(output, 'lists', `${part}.jsonl`));
+      expect(questions.length).toBeGreaterThan(0);
+      const asked = new Set(jsonl(join(output, `${part}.jsonl`)).map(({ messages }) => messages[1].content));
+      for (const { messages, ranking, language, cue } of questions) {
+        seen.push(cue);
+        expect(language).toBe('en');
+        expect(messages).toHaveLength(2);
+        // Of four words asked for a tenth is none: the questions are those of the rows.
+        expect(asked).toContain(messages[1].content);
+        const own = Array.from({ length: 6 }, (_, i) => `word${10 * i + Number(cue.slice(3))}`);
+        expect(ranking).toEqual(cue === 'cue0' ? [...own, 'etc'] : own);
+        expect(listed).toContain(`${cue}\t${ranking[0]}\t`);
+      }
+    }
+    expect(seen.sort()).toEqual(Array.from({ length: 10 }, (_, i) => `cue${i}`));
+    const prompt = write('text.yaml', 'form: text\nquestion: "{cue}:"\n');
+    const text = ['--language', 'en', '--lists', '--prompt-file', prompt];
+    const refused = await lexalign('data', 'generic', '--input', norms, '--output', newOutput(), ...text);
+    expect(refused.stderr).toMatch(/--lists asks in turns.* give a --prompt-file of the form chat/);
+    expect(refused.code).toBe(2);
+  });
+
   test('what it writes it reads again', async () => {
     const output = newOutput();
     const norms = write('norms.tsv', 'cue\tresponse\tcount\nsea\t"""wave"""\t2\nsea\tship, boat\t1\nsky\tblue\t1\n');

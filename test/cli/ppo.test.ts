@@ -269,6 +269,50 @@ describe('lexalign ppo', () => {
     expect(together[0]['objective/scores']).toBeCloseTo(-run[0]['objective/scores'], 9);
   });
 
+  it('pays for lists by what people gave, on questions that `lexalign data --lists` makes', async () => {
+    const norms = join(import.meta.dirname, '../../datasets/mini-norms/en-us.tsv');
+    const split = ['--language', 'en', '--prompts', 'lexi-base', '--lists', '--split', '10,0,90'];
+    const made = await lexalign('data', 'generic', '--input', norms, '--output', at('norms'), ...split);
+    expect(made.code, made.stderr).toBe(0);
+    // P@3 counted by other means: lexi-base writes plain words between commas.
+    writeFileSync(
+      at('count.mjs'),
+      `globalThis.judged = [];
+      export default ({ answer, ranking, cue }) => {
+        const words = [];
+        for (const part of answer.split(',')) {
+          const word = part.trim().toLowerCase().replace(/\\.$/, '');
+          if (word && word !== cue && !words.includes(word)) words.push(word);
+        }
+        let hits = 0;
+        for (const word of words.slice(0, 3)) for (const other of ranking) if (word === other) hits++;
+        const score = hits / 3;
+        judged.push({ answer, score, parsed: words.length > 0 });
+        return { score, parsed: words.length > 0 };
+      };`,
+    );
+    const words = (run: string, ...reward: string[]) => [
+      ...['ppo', '--data', at('norms/lists'), '--output', at(run), '--batch-size', '12', '--total-episodes', '24'],
+      ...['--num-ppo-epochs', '1', '--response-length', '16', '--temperature', '0.5', '--reward', ...reward],
+    ];
+    const coverage = await lexalign(...words('coverage', 'coverage', '--coverage-k', '3'));
+    expect(coverage.code, coverage.stderr).toBe(0);
+    const counted = await lexalign(...words('counted', at('count.mjs')));
+    expect(counted.code, counted.stderr).toBe(0);
+    const { judged } = globalThis as unknown as { judged: { answer: string; score: number; parsed: boolean }[] };
+    expect(judged).toHaveLength(24);
+    // Scores that differ, and that were learnt from alike: the second rollout is the same too.
+    expect(new Set(judged.map(({ score }) => score)).size, JSON.stringify(judged)).toBeGreaterThan(1);
+    for (const [i, line] of metricsOf(at('coverage')).entries()) {
+      const own = judged.slice(12 * i, 12 * (i + 1));
+      expect(line['objective/scores']).toBeCloseTo(own.reduce((sum, { score }) => sum + score, 0) / 12, 12);
+      expect(line['objective/parse_failures']).toBe(own.filter(({ parsed }) => !parsed).length);
+    }
+    expect(timeless('coverage')).toEqual(timeless('counted'));
+    const adapters = ['coverage', 'counted'].map((run) => bytes(`${run}/adapter_model.safetensors`));
+    expect(adapters[0].equals(adapters[1])).toBe(true);
+  });
+
   it('says once that there is nothing to learn from where all answers score the same', async () => {
     writeFileSync(at('flat.mjs'), 'export default () => 0.1;');
     const words = common('flat').map((word) => (word === at('reward.mjs') ? at('flat.mjs') : word));
@@ -385,6 +429,7 @@ describe('ppo refuses, before the device, in one sentence', () => {
     ['--kl-coef', '-1'],
     ['--lora-r', '8'],
     ['--kv-cache-tokens', '-1'],
+    ['--coverage-k', '3'],
     ['--stop', ''],
   ])('%s %s', async (option, value) => {
     await refuse(2, new RegExp(option), option, value);

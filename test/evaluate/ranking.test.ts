@@ -1,13 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parseRanking, rankingReward, strictRankingReward } from '../../src/evaluate/ranking.js';
-import { moduleReward, type RewardSample, rewards } from '../../src/evaluate/rewards.js';
+import { moduleReward, namedReward, type RewardSample } from '../../src/evaluate/rewards.js';
 
 interface GoldenReward {
   readonly input: { predicted?: string[]; text?: string; human: string[]; language?: 'en' | 'zh' };
   readonly expected: number;
 }
 const golden: GoldenReward[] = JSON.parse(readFileSync(new URL('../fixtures/rewards.json', import.meta.url), 'utf8'));
+const rewards = {
+  rank: namedReward('rank', { coverageK: 0 }),
+  'strict-rank': namedReward('strict-rank', { coverageK: 0 }),
+};
 const sample = (answer: string, ranking: string[], language: 'en' | 'zh' = 'en'): RewardSample => ({
   answer,
   ranking,
@@ -87,12 +91,16 @@ describe('an answer', () => {
 });
 
 describe('other rewards', () => {
-  it('coverage is P@K against the human list', async () => {
-    expect(await rewards.coverage(sample('fur, moon, cue, cat', ['wolf', 'fur', 'moon', 'pack']))).toEqual({
-      score: 0.5,
-      parsed: true,
-    });
-    expect(await rewards.coverage(sample(' … ', ['wolf']))).toEqual({ score: 0, parsed: false });
+  it('coverage is P@K against the human list, of as many words as that has or as asked for', async () => {
+    const people = ['wolf', 'fur', 'moon', 'pack'];
+    const score = async (coverageK: number, answer: string, ranking = people) =>
+      namedReward('coverage', { coverageK })(sample(answer, ranking));
+    expect(await score(0, 'fur, moon, cue, cat')).toEqual({ score: 2 / 4, parsed: true });
+    // The cue is no word of the list, and what is said twice counts once.
+    expect(await score(3, 'cue, Fur, fur, cat, moon, wolf')).toEqual({ score: 2 / 3, parsed: true });
+    expect(await score(1, 'cat, fur')).toEqual({ score: 0, parsed: true });
+    expect(await score(5, 'fur, moon')).toEqual({ score: 2 / 5, parsed: true });
+    expect(await score(0, ' … ', ['wolf'])).toEqual({ score: 0, parsed: false });
   });
   it('a module may give a number, an object, or promises of them', async () => {
     const ask = (value: unknown) => moduleReward('mine.mjs', () => value)(sample('', []));

@@ -1,0 +1,35 @@
+import { rankedWord } from '../src/evaluate/ranking.js';
+import { createRandom } from '../src/random.js';
+import { type AssociationPrompt, askMessages, type Message } from '../src/text/prompts.js';
+import { drawWanted } from './association-rows.js';
+import type { Language, Norms } from './norms.js';
+
+/** A question for a list of associates, as `lexalign ppo --reward coverage` reads it. */
+export interface ListQuestion {
+  readonly messages: readonly Message[];
+  /** All that people gave, most frequent first, without quotes and stops around them, as answers are read. */
+  readonly ranking: readonly string[];
+  readonly language: Language;
+  readonly cue: string;
+}
+
+export interface ListQuestionOptions {
+  /** Of the form chat. */
+  readonly prompt: AssociationPrompt;
+  /** Ask for no more than about so many words; by default about as many as people gave. */
+  readonly maxAssociates?: number;
+  readonly seed: number;
+}
+
+/** One question a cue, asked as in `associationRows`. A cue without a word that can be answered is left out. */
+export function listQuestions(norms: Norms, options: ListQuestionOptions): ListQuestion[] {
+  const { prompt, maxAssociates = Number.POSITIVE_INFINITY, seed } = options;
+  const language = norms.language === 'zh' ? 'zh' : 'en';
+  const random = createRandom(seed);
+  return norms.cues.flatMap(({ cue, responses }) => {
+    const ranking = [...new Set(responses.map(({ word }) => rankedWord(word)))].filter((word) => word !== '');
+    if (ranking.length === 0) return [];
+    const wanted = drawWanted(Math.min(ranking.length, maxAssociates), random);
+    return [{ messages: askMessages(prompt, cue, wanted), ranking, language, cue }];
+  });
+}
