@@ -191,7 +191,7 @@ export class Program {
     this.#device.gpu.queue.submit([encoder.finish()]);
   }
 
-  /** Runs once with a timestamp around every dispatch; nanoseconds, in the order of `dispatches`. */
+  /** Runs once with timestamps around every dispatch; nanoseconds, in the order of `dispatches`. */
   async time(): Promise<number[]> {
     const { gpu } = this.#device;
     const perSet = 2048;
@@ -230,7 +230,7 @@ export class Program {
     const ticks = new BigUint64Array(await this.#device.read(resolved, 0, count * 16));
     this.#device.destroyBuffer(resolved);
     for (const set of sets) set.destroy();
-    return Array.from({ length: count }, (_, i) => Number(ticks[2 * i + 1] - ticks[2 * i]));
+    return durations(ticks);
   }
 
   /** Contents of a tensor after everything submitted so far; transient ones only if they were kept. */
@@ -242,6 +242,21 @@ export class Program {
   destroy(): void {
     this.#device.destroyBuffer(this.#uniforms);
   }
+}
+
+/**
+ * How long each dispatch took, from where it began and ended. Dawn's Vulkan takes the beginning when a pass is reached
+ * (TOP_OF_PIPE), on a GPU while the one before still runs: a dispatch counts from the end of the one before.
+ */
+export function durations(ticks: BigUint64Array): number[] {
+  let free = 0n;
+  return Array.from({ length: ticks.length / 2 }, (_, i) => {
+    const begin = ticks[2 * i] > free ? ticks[2 * i] : free;
+    const end = ticks[2 * i + 1];
+    if (end <= begin) return 0;
+    free = end;
+    return Number(end - begin);
+  });
 }
 
 function encode(pass: GPUComputePassEncoder, step: Step & { kind: 'dispatch' }): void {

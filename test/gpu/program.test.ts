@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BatchUniform } from '../../src/gpu/batch.js';
-import { BufferPool, type BufferPool as Pool, type Program, Recorder } from '../../src/gpu/program.js';
+import { BufferPool, durations, type BufferPool as Pool, type Program, Recorder } from '../../src/gpu/program.js';
 import { createTensor, type Tensor, upload } from '../../src/gpu/tensor.js';
 import type { OpContext } from '../../src/ops/context.js';
 import { gatherRows } from '../../src/ops/gather-rows.js';
@@ -94,6 +94,13 @@ describe('a program', () => {
     for (const time of times) expect(time).toBeGreaterThan(0);
     for (const time of times) expect(time).toBeLessThan(1e9);
     expect(gpu.device.allocatedBytes).toBe(before);
+  });
+
+  it('counts a dispatch from the end of the one before, where its beginning was taken while that still ran', () => {
+    const ticks = BigUint64Array.from([100n, 160n, 110n, 200n, 250n, 300n]);
+    expect(durations(ticks)).toEqual([60, 40, 50]);
+    // Nothing is left of one that ended before the one before it did.
+    expect(durations(BigUint64Array.from([100n, 160n, 120n, 150n, 130n, 170n]))).toEqual([60, 0, 10]);
   });
 
   it('raises an invalid dispatch as an error of the step, once', async () => {
