@@ -12,6 +12,11 @@ export interface MatmulShape {
   readonly k: number;
 }
 
+/** Bytes of the largest of a product's tensors, w unpacked. */
+export function largestTensor({ m, n, k }: MatmulShape, operand: 'f16' | 'f32', result = operand): number {
+  return Math.max(m * k * bytesOf[operand], n * k * bytesOf[operand], m * n * bytesOf[result]);
+}
+
 /** Times c = x·wᵀ ('nt') or x·w ('nn') of operand type, w plain or packed. */
 export async function benchMatmul(
   bench: BenchDevice,

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { type Ceilings, measureCeilings } from '../../bench/ceilings.js';
-import { benchMatmul, type MatmulShape } from '../../bench/kernels/matmul.js';
+import { benchMatmul, largestTensor, type MatmulShape } from '../../bench/kernels/matmul.js';
 import { benchOperation, operations } from '../../bench/kernels/operations.js';
 import { tfjsMatmul } from '../../bench/peer-tfjs.js';
 import { torchTimes } from '../../bench/peer-torch.js';
@@ -8,22 +8,21 @@ import { type LlamaShape, llamaConfig, modelShapes, randomCheckpoint } from '../
 import { benchRollout } from '../../bench/rollout.js';
 import { type BenchReport, type BenchRow, formatRows, withPeer, withShare } from '../../bench/rows.js';
 import { benchSft, matmulShapes } from '../../bench/sft.js';
-import { tuneMatmul } from '../../bench/tune.js';
-import { InputError, UsageError } from '../errors.js';
+import { UsageError } from '../errors.js';
 import type { Device } from '../gpu/device.js';
-import { LanguageModel, type Tier } from '../model/language-model.js';
+import { LanguageModel, operandOf, type Tier } from '../model/language-model.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import type { PackedLayout } from '../ops/dequantize.js';
-import { fewRows, type MatmulSettings } from '../ops/matmul-tile.js';
 import { benchPpoSteps } from './bench-ppo.js';
+import { tune } from './bench-tune.js';
 import { checkWhole } from './check-numbers.js';
 import { openAdapter } from './gpu.js';
-import { kernelSource, packageRoot } from './kernel-source.js';
+import { packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
+import { formatBytes } from './memory.js';
 import { modelOptions } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type OpenDevice, openDevice, quantised } from './session.js';
-import { writeTuning } from './tuning-cache.js';
 
 /** All of a transformer's linear layers, as adapters of 7-8B models usually have them. */
 const targets = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -108,7 +107,7 @@ export const benchCommand: Command = {
           : args.what === 'rollout'
             ? await rollout(open, request, args, ceilings)
             : args.tune
-              ? await tune(open, request)
+              ? await tuned(open, request)
               : await benchKernels(open, request, args, ceilings);
       const report: BenchReport = {
         device: open.describe,
@@ -231,6 +230,12 @@ async function benchKernels(
   if (only.has('matmul')) {
     for (const shape of products) {
       for (const tier of tiers) {
+        const bytes = largestTensor(shape, operandOf(tier));
+        if (bytes > open.device.maxBinding) {
+          const name = `matmul ${shape.m}x${shape.n}x${shape.k} in tier ${tier}`;
+          console.log(`${name}: left out, ${formatBytes(bytes)} are more than this device binds at once`);
+          continue;
+        }
         for (const form of ['nt', 'nn'] as const)
           rows.push(await benchMatmul(open, tier, form, shape, form === 'nn' ? tfjs : null, packed));
       }
@@ -262,41 +267,8 @@ async function benchKernels(
   return { rows: shared.map((row) => withPeer(row, torch.name, times)) };
 }
 
-async function tune(open: OpenDevice, request: Request): Promise<{ rows: BenchRow[] }> {
-  const { device, tier } = open;
-  const [matrix] = device.matrixUnits;
-  if (!matrix || (tier !== 'tensor' && !device.features.cpu))
-    throw new InputError(
-      '--tune: this device has no matrix units that pass the self-test, so there is nothing to tune.',
-    );
-  if (!device.features.timestamps) throw new InputError('--tune: this device has no timestamps to measure by.');
-  const { packed } = request;
-  const { products } = sweep(request, device.features.cpu);
-  const found = new Map<string, MatmulSettings>();
-  for (const { m, n, k } of products) {
-    // Few rows are those of decoding, which has no gradients.
-    for (const form of m <= fewRows ? (['nt'] as const) : (['nt', 'nn'] as const)) {
-      const tuned = await tuneMatmul(open, matrix, {
-        form,
-        m,
-        n,
-        k,
-        packed: packed && { format: packed, ordered: true },
-      });
-      const name = `${m}x${n}x${k} '${form}'${packed ? ` of ${packed}` : ''}`;
-      if (!tuned) {
-        console.log(`${name}: the default stays`);
-        continue;
-      }
-      found.set(tuned.class, tuned.settings);
-      const settings = typeof tuned.settings === 'string' ? tuned.settings : JSON.stringify(tuned.settings);
-      console.log(
-        `${name}: ${tuned.gain.toFixed(2)} times the default, ${tuned.gflops.toFixed(0)} GFLOP/s, ${tuned.tried} tried: ${settings}`,
-      );
-    }
-  }
-  const file = await writeTuning(device.info, kernelSource(), found);
-  console.log(`${found.size} settings kept in ${file}`);
+async function tuned(open: OpenDevice, request: Request): Promise<{ rows: BenchRow[] }> {
+  await tune(open, sweep(request, open.device.features.cpu).products, request.packed);
   return { rows: [] };
 }
 

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { largestTensor } from '../../bench/kernels/matmul.js';
 import { tuneMatmul } from '../../bench/tune.js';
 import { kernelSource } from '../../src/cli/kernel-source.js';
 import { KernelCache } from '../../src/gpu/kernels.js';
@@ -65,6 +66,16 @@ it('refuses what computes another result, and goes on over the neighbours', asyn
   expect(tuned?.settings).not.toBe('registers');
   if (tuned)
     expect(tensorTile(matrix, { ...shape, dtype: 'f16', rank: 16 }, tuned.settings as typeof tile)).not.toBeNull();
+});
+
+it('knows which products of a vocabulary pass what is bound at once', () => {
+  const most = 2 ** 31 - 256; // of Dawn on NVIDIA
+  const head = { m: 4096, n: 152064, k: 3584 };
+  expect(largestTensor(head, 'f16')).toBe(2 * 4096 * 152064);
+  expect(largestTensor(head, 'f16')).toBeLessThan(most);
+  expect(largestTensor(head, 'f16', 'f32')).toBeGreaterThan(most);
+  expect(largestTensor({ ...head, m: 16 }, 'f32')).toBe(4 * 152064 * 3584);
+  expect(largestTensor({ m: 8, n: 4, k: 16 }, 'f16')).toBe(2 * 8 * 16);
 });
 
 it('walks from settings to those that differ in one parameter, all of which a file may hold', () => {

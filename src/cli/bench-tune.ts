@@ -1,0 +1,57 @@
+import { largestTensor, type MatmulShape } from '../../bench/kernels/matmul.js';
+import { tuneMatmul } from '../../bench/tune.js';
+import { InputError } from '../errors.js';
+import type { PackedLayout } from '../ops/dequantize.js';
+import { fewRows } from '../ops/matmul-tile.js';
+import { kernelSource } from './kernel-source.js';
+import { formatBytes } from './memory.js';
+import type { OpenDevice } from './session.js';
+import { writeTuning } from './tuning-cache.js';
+
+/**
+ * Looks for faster settings of each product m × n × k of a layer, forward ('nt') and backward ('nn', where n and k change
+ * places), and keeps what it finds at once: a search that is cut short loses nothing.
+ */
+export async function tune(
+  open: OpenDevice,
+  products: readonly MatmulShape[],
+  packed: PackedLayout['format'] | null,
+): Promise<void> {
+  const { device, tier } = open;
+  const [matrix] = device.matrixUnits;
+  if (!matrix || (tier !== 'tensor' && !device.features.cpu))
+    throw new InputError(
+      '--tune: this device has no matrix units that pass the self-test, so there is nothing to tune.',
+    );
+  if (!device.features.timestamps) throw new InputError('--tune: this device has no timestamps to measure by.');
+  const source = kernelSource();
+  let kept = 0;
+  for (const forward of products) {
+    // Few rows are those of decoding, which has no gradients.
+    for (const form of forward.m <= fewRows ? (['nt'] as const) : (['nt', 'nn'] as const)) {
+      const shape = form === 'nt' ? forward : { m: forward.m, n: forward.k, k: forward.n };
+      const name = `${shape.m}x${shape.n}x${shape.k} '${form}'${packed ? ` of ${packed}` : ''}`;
+      const bytes = largestTensor(shape, 'f16', 'f32');
+      if (bytes > device.maxBinding) {
+        console.log(`${name}: left out, ${formatBytes(bytes)} are more than this device binds at once`);
+        continue;
+      }
+      const tuned = await tuneMatmul(open, matrix, {
+        ...shape,
+        form,
+        packed: packed && { format: packed, ordered: true },
+      });
+      if (!tuned) {
+        console.log(`${name}: the default stays`);
+        continue;
+      }
+      const file = await writeTuning(device.info, source, new Map([[tuned.class, tuned.settings]]));
+      if (kept++ === 0) console.log(`Settings are kept in ${file}.`);
+      const settings = typeof tuned.settings === 'string' ? tuned.settings : JSON.stringify(tuned.settings);
+      console.log(
+        `${name}: ${tuned.gain.toFixed(2)} times the default, ${tuned.gflops.toFixed(0)} GFLOP/s, ${tuned.tried} tried: ${settings}`,
+      );
+    }
+  }
+  console.log(`${kept} settings kept`);
+}
