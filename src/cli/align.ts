@@ -251,6 +251,8 @@ async function writeResults(
   };
   const common: Common = {
     model: model.directory,
+    quantize: recipe.args.quantize,
+    tier: open.tier,
     language: asked.map(({ language }) => language).join(', '),
     provenance,
   };

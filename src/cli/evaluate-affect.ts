@@ -5,6 +5,7 @@ import { InputError, UsageError } from '../errors.js';
 import { type AffectSummary, firstWords, type Lexicon, leastCoverage, summarizeAffect } from '../evaluate/affect.js';
 import { parseAssociates } from '../evaluate/association.js';
 import { alignColumns } from '../evaluate/report.js';
+import type { Base } from '../evaluate/result.js';
 import type { Estimate, SignedRankTest } from '../evaluate/statistics.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { askForLists } from './evaluate-association.js';
@@ -14,7 +15,7 @@ import { writeJson } from './output-file.js';
 
 /** People's associates of each cue and those of each run. */
 interface Lists {
-  readonly model: string;
+  readonly base: Base;
   readonly language: string;
   readonly cues: readonly string[];
   readonly human: readonly (readonly string[])[];
@@ -25,7 +26,7 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
   if (args.lexicon === undefined) throw new UsageError('evaluate affect needs --lexicon.');
   const files = args.lexicon.split(',');
   const { lexicon } = await readLexicons(files.map((file) => ({ file, source: wordNorms })));
-  const { runs, human, ...about } = await collectLists(args, given);
+  const { runs, human, base, ...about } = await collectLists(args, given);
   const dimensions = summarizeAffect(
     human,
     runs.map(({ lists }) => lists),
@@ -48,6 +49,7 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
   }
   await writeJson(args.json, {
     measure: 'affect',
+    ...base,
     ...about,
     seed: args.seed,
     lexicon_words: lexicon.size,
@@ -90,10 +92,10 @@ export async function readLexicons(
 /** Lists in the order of people's cues. Throws InputError where a run in `--answers` lacks a cue. */
 async function collectLists(args: EvaluateArguments, given: ReadonlySet<string>): Promise<Lists> {
   if (args.answers === undefined) {
-    const { norms, runs, model } = await askForLists({ ...args, k: args.k ?? String(firstWords) });
+    const { norms, runs, base } = await askForLists({ ...args, k: args.k ?? String(firstWords) });
     const cues = norms.cues.map(({ cue }) => cue);
     return {
-      model,
+      base,
       language: norms.language,
       cues,
       human: norms.cues.map(({ responses }) => responses.map(({ word }) => word)),
@@ -105,9 +107,9 @@ async function collectLists(args: EvaluateArguments, given: ReadonlySet<string>)
   }
   const again = ['norms', 'model', 'adapter', 'before', 'after', 'k'].find((option) => given.has(option));
   if (again) throw new UsageError(`--${again} means nothing with --answers, which hold the lists.`);
-  const { model, language, human, runs } = await readAssociationResult(args.answers);
+  const { model, quantize, tier, language, human, runs } = await readAssociationResult(args.answers);
   return {
-    model,
+    base: { model, quantize, tier },
     language,
     cues: human.map(({ cue }) => cue),
     human: human.map(({ words }) => words),

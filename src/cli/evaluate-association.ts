@@ -8,6 +8,7 @@ import { InputError, UsageError } from '../errors.js';
 import { scoreAssociations } from '../evaluate/association.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
 import { associationGains, formatComparisons, formatSummary, summarizeAssociations } from '../evaluate/report.js';
+import type { Base } from '../evaluate/result.js';
 import type { AssociationPrompt } from '../text/prompts.js';
 import { chooseAssociationPrompt, isLexiBase } from './association-prompt.js';
 import type { EvaluateArguments } from './evaluate.js';
@@ -22,7 +23,7 @@ const shownWords = 50;
 /** Lists of associates as each run gives them. */
 export interface AskedLists {
   readonly norms: Norms;
-  readonly model: string;
+  readonly base: Base;
   readonly prompt: AssociationPrompt;
   readonly maxNewTokens: number;
   readonly ks: readonly number[];
@@ -30,7 +31,7 @@ export interface AskedLists {
 }
 
 export async function evaluateAssociation(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
-  const { norms, model, prompt, maxNewTokens, ks, runs } = await askForLists(args);
+  const { norms, base, prompt, maxNewTokens, ks, runs } = await askForLists(args);
   const scored = runs.map(({ name, directory, texts }) => ({
     name,
     adapter: directory,
@@ -53,7 +54,7 @@ export async function evaluateAssociation(args: EvaluateArguments, given: Readon
   }
   await writeJson(args.json, {
     measure: 'association',
-    model,
+    ...base,
     norms: args.norms,
     language: norms.language,
     prompt,
@@ -98,7 +99,7 @@ export async function askForLists(args: EvaluateArguments): Promise<AskedLists> 
       `The longest prompt's ${longest} tokens and ${maxNewTokens} new ones`,
       'lower --max-new-tokens',
     );
-    const asked = await measureRuns(args, model, runs, positions, async (loaded, weights, run) => {
+    const { measured, base } = await measureRuns(args, model, runs, positions, async (loaded, weights, run) => {
       const progress = createProgress();
       const texts = await decodeAssociations(loaded, weights, tokenizer, prompt, cues, {
         words: most,
@@ -113,7 +114,7 @@ export async function askForLists(args: EvaluateArguments): Promise<AskedLists> 
       progress.end();
       return { ...run, texts };
     });
-    return { norms, model: model.directory, prompt, maxNewTokens, ks, runs: asked };
+    return { norms, base, prompt, maxNewTokens, ks, runs: measured };
   } finally {
     await model.checkpoint.close();
   }

@@ -23,16 +23,22 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
     const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0);
     const what = `The longest question's ${longest} tokens and ${maxNewTokens} new ones`;
     checkPositions(model, longest + maxNewTokens, what, 'lower --max-new-tokens');
-    const answers = await measureRuns(args, model, runs, longest + maxNewTokens, (loaded, weights, run) => {
-      const progress = createProgress();
-      return decodeAnswers(loaded, weights, tokenizer, prompts, {
-        maxNewTokens,
-        batchSize: args.batchSize,
-        deterministic: args.deterministic,
-        stop: args.stop,
-        onProgress: (share) => progress.update(share, `${run.name}: ${questions.length} questions`),
-      }).finally(progress.end);
-    });
+    const { measured: answers, base } = await measureRuns(
+      args,
+      model,
+      runs,
+      longest + maxNewTokens,
+      (loaded, weights, run) => {
+        const progress = createProgress();
+        return decodeAnswers(loaded, weights, tokenizer, prompts, {
+          maxNewTokens,
+          batchSize: args.batchSize,
+          deterministic: args.deterministic,
+          stop: args.stop,
+          onProgress: (share) => progress.update(share, `${run.name}: ${questions.length} questions`),
+        }).finally(progress.end);
+      },
+    );
     const scores = answers.map((own) => scoreRankings(questions, own));
     // A question without a cue is taken for one of its own.
     const cues = questions.map(({ cue }, i) => cue ?? i);
@@ -51,7 +57,7 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
     }
     await writeJson(args.json, {
       measure: 'ranking',
-      model: model.directory,
+      ...base,
       language: [...new Set(questions.map(({ language }) => language))].join(', '),
       questions: args.questions,
       max_new_tokens: maxNewTokens,

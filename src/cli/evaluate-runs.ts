@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError, UsageError } from '../errors.js';
-import type { Provenance } from '../evaluate/result.js';
+import type { Base, Provenance } from '../evaluate/result.js';
 import type { Adapter } from '../formats/adapter.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
@@ -29,25 +29,25 @@ export function chooseRuns({ adapter, before, after }: EvaluateArguments): Run[]
   return [run('before', before), run('after', after)];
 }
 
-/** Checks every adapter, then opens the device once and measures each run in turn. */
+/** Checks every adapter, then opens the device once and measures each run in turn; gives also what they ran on. */
 export async function measureRuns<T>(
   args: EvaluateArguments,
   model: OpenModel,
   runs: readonly Run[],
   maxPositions: number,
   measure: (loaded: LanguageModel, adapter: AdapterWeights | null, run: Run) => Promise<T>,
-): Promise<T[]> {
+): Promise<{ readonly measured: T[]; readonly base: Base }> {
   const adapters: (Adapter | null)[] = [];
   for (const { directory } of runs) adapters.push(await openAdapterDirectory(directory ?? undefined, model));
   return withLoadedModel(args, model, null, maxPositions, async (loaded) => {
-    const results: T[] = [];
+    const measured: T[] = [];
     for (const [i, run] of runs.entries()) {
       const adapter = adapters[i];
       const weights = adapter && (await loaded.addAdapter(adapter, { trainable: false }));
-      results.push(await measure(loaded, weights, run));
+      measured.push(await measure(loaded, weights, run));
       weights?.destroy();
     }
-    return results;
+    return { measured, base: { model: model.directory, quantize: args.quantize, tier: loaded.tier } };
   });
 }
 

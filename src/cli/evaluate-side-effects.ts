@@ -36,7 +36,7 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
     const tokenizer = requireTokenizer(model);
     const probes = prepareSideEffects(texts, instructions, model);
     checkPositions(model, probes.positions, 'An instruction and its answer', 'take a model with more');
-    const measured = await measureRuns(args, model, runs, probes.positions, (loaded, weights, run) => {
+    const { measured, base } = await measureRuns(args, model, runs, probes.positions, (loaded, weights, run) => {
       const progress = createProgress();
       const onProgress = (share: number) => progress.update(share, `${run.name}: ${instructions.length} instructions`);
       return measureSideEffects(loaded, weights, tokenizer, probes, { ...args, onProgress }).finally(progress.end);
@@ -60,7 +60,7 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
     }
     await writeJson(args.json, {
       measure: 'side-effects',
-      model: model.directory,
+      ...base,
       language: args.language ?? 'en, zh',
       text: args.text ?? null,
       seed: args.seed,

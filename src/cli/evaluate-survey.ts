@@ -43,7 +43,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
     const examples = surveyExamples(tries, requireTokenizer(model), model.config.vocabSize);
     const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
     checkPositions(model, longest, 'The longest question and its options', 'leave that question out');
-    const scored = await measureRuns(args, model, runs, longest, async (loaded, weights, run) => {
+    const { measured: scored, base } = await measureRuns(args, model, runs, longest, async (loaded, weights, run) => {
       const programs = new LossPrograms(loaded, { adapter: weights, backward: false });
       const progress = createProgress();
       try {
@@ -79,7 +79,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
     }
     await writeJson(args.json, {
       measure: 'survey',
-      model: model.directory,
+      ...base,
       survey: args.survey,
       language,
       countries: pair,

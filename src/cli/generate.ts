@@ -1,6 +1,7 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { countPromptPlaces } from '../batch/prompt-places.js';
 import { InputError, UsageError } from '../errors.js';
+import type { Base } from '../evaluate/result.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine, type RolloutOptions } from '../model/rollout.js';
 import { checkCacheRoom } from '../model/rollout-program.js';
@@ -142,7 +143,8 @@ async function answer(
       stdout.write(`${asText ? text : ids.join(' ')}\n`);
     }
   }
-  await writeJson(args.json, { model: model.directory, adapter: args.adapter ?? null, results });
+  const base: Base = { model: model.directory, quantize: args.quantize, tier: loaded.tier };
+  await writeJson(args.json, { ...base, adapter: args.adapter ?? null, results });
 }
 
 /** Numbers that make no sense. */

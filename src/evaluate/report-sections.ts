@@ -2,7 +2,14 @@ import { normalizeWord } from './association.js';
 import { describeCounts, describeDropped } from './report.js';
 import { histogram, surveyCharts } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
-import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult, SurveyResult } from './result.js';
+import type {
+  AffectResult,
+  AssociationResult,
+  Base,
+  RankingResult,
+  SideEffectsResult,
+  SurveyResult,
+} from './result.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
@@ -19,6 +26,11 @@ const signed = (value: number, digits: number) =>
 const interval = ({ low, high }: Estimate, show: (value: number) => string) => `${show(low)} to ${show(high)}`;
 const pValue = ({ p }: SignedRankTest) => (p < 0.001 ? '<0.001' : p.toFixed(3));
 
+/** Which weights answered; results of before `quantize` was recorded lack it. */
+function describeBase({ model, quantize = 'none' }: Pick<Base, 'model'> & Partial<Base>): string {
+  return quantize === 'none' ? model : `${model} in ${quantize}`;
+}
+
 /** P@K as table and curves, Spearman, and answers side by side. */
 export function associationSection({
   language,
@@ -27,7 +39,7 @@ export function associationSection({
   human,
   runs,
   gains,
-  model,
+  ...base
 }: AssociationResult): ReportSection {
   const rows = runs.flatMap(({ name, precision, spearman, refused, empty, repeated, n }) => [
     ...precision.flatMap(({ k, own, other }) => [
@@ -93,7 +105,7 @@ export function associationSection({
     blocks: [
       {
         kind: 'text',
-        text: `${human.length} cues of ${norms}, asked of ${model}. "Other list" is P@K against another cue's list.`,
+        text: `${human.length} cues of ${norms}, asked of ${describeBase(base)}. "Other list" is P@K against another cue's list.`,
       },
       { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
       ...(change.length > 0
@@ -168,7 +180,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
 
 /** Distances to two countries, the movement, and the answers to the questions of high tension. */
 export function surveySection(result: SurveyResult): ReportSection {
-  const { language, countries, questions, runs, change, model } = result;
+  const { language, countries, questions, runs, change } = result;
   const subsets: readonly [SurveySubset, string][] = [
     ['all', 'all questions'],
     ['emd', 'high tension'],
@@ -210,7 +222,7 @@ export function surveySection(result: SurveyResult): ReportSection {
     blocks: [
       {
         kind: 'text',
-        text: `${questions.length} questions asked of ${model}, options in every rotation and format. Options: the share of a model's probability that they hold at all; order: how much of the shares their order and labels move. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+        text: `${questions.length} questions asked of ${describeBase(result)}, options in every rotation and format. Options: the share of a model's probability that they hold at all; order: how much of the shares their order and labels move. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
       },
       table(
         [
@@ -235,7 +247,7 @@ export function surveySection(result: SurveyResult): ReportSection {
 }
 
 /** Form and order of rankings, and the gain of the last model over the first. */
-export function rankingSection({ language, questions, runs, gain, model }: RankingResult): ReportSection {
+export function rankingSection({ language, questions, runs, gain, ...base }: RankingResult): ReportSection {
   const three = (value: number) => value.toFixed(3);
   const change = (value: number) => signed(value, 3);
   const rows = runs.flatMap(({ name, parsed, whole, spearman, reward }) => [
@@ -257,14 +269,14 @@ export function rankingSection({ language, questions, runs, gain, model }: Ranki
     blocks: [
       {
         kind: 'text',
-        text: `Questions of ${questions}, asked of ${model}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; reward: that, −1 for what is not whole. n: cues.`,
+        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; reward: that, −1 for what is not whole. n: cues.`,
       },
       table(['model', 'measure', 'mean', '95 % interval', 'n'], rows),
     ],
   };
 }
 
-export function sideEffectsSection({ language, runs, change, model }: SideEffectsResult): ReportSection {
+export function sideEffectsSection({ language, runs, change, ...base }: SideEffectsResult): ReportSection {
   const two = (value: number) => value.toFixed(2);
   const rows = runs.flatMap(({ name, perplexity, followed }) => [
     [name, 'perplexity', two(perplexity.mean), interval(perplexity, two), String(perplexity.n)],
@@ -281,7 +293,7 @@ export function sideEffectsSection({ language, runs, change, model }: SideEffect
   return {
     title: `Side effects (${language})`,
     blocks: [
-      { kind: 'text', text: `General text and simple instructions, ${model}.` },
+      { kind: 'text', text: `General text and simple instructions, ${describeBase(base)}.` },
       table(['model', 'measure', 'value', '95 % interval', 'n'], rows),
     ],
   };
@@ -349,7 +361,7 @@ export function studySection(study: StudyResult): ReportSection {
     blocks: [
       {
         kind: 'text',
-        text: `${study.cultures.map(({ name }) => name).join(', ')}; ${study.model} on ${study.device}.`,
+        text: `${study.cultures.map(({ name }) => name).join(', ')}; ${describeBase(study)} on ${study.device}.`,
       },
       ...studyTables(study).flatMap(({ title, note, head, rows }): ReportBlock[] => [
         { kind: 'text', text: `${title}. ${note}` },

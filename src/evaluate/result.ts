@@ -14,8 +14,17 @@ export interface Provenance {
   readonly files: readonly { readonly file: string; readonly sha256: string }[];
 }
 
-export interface Common {
+/** Which weights answered, and how they were computed with. */
+export interface Base {
+  /** Directory. */
   readonly model: string;
+  /** What `--quantize` made of its weights; none: they are as they lie there. */
+  readonly quantize: string;
+  /** Of the kernels: tensor, f16 or f32. */
+  readonly tier: string;
+}
+
+export interface Common extends Base {
   readonly language: string;
   readonly provenance: Provenance;
 }

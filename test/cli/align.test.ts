@@ -137,6 +137,8 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       `npx lexalign align --config ${at('recipe.yaml')} --output ${out()} --model ${at('lexi-base')} ` +
         `--stages 'sft, sft-ppo' --ranking-share 0.25 --few-shot 2 --test-cues 3`,
     );
+    expect(result).toMatchObject({ quantize: 'none', tier: expect.stringMatching(/^(?:tensor|f16|f32)$/) });
+    expect(json(out('evaluation', 'us', 'survey.json'))).toMatchObject({ quantize: 'none', tier: result.tier });
     expect(result.cultures[0].affect?.map(({ dimension }) => dimension)).toEqual(['valence', 'rare']);
     expect(result.cultures[1].affect).toBeNull();
     expect(result.matrix.map(({ model, cells }) => [model, cells.length])).toEqual([

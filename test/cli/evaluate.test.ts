@@ -39,6 +39,8 @@ describe('lexalign evaluate association', () => {
     expect(base.cues).toEqual(scores.map((score, i) => ({ ...score, text: texts[i] })));
     expect(base).toMatchObject({ name: 'base', adapter: null, n: 8 });
     expect(result.gains).toBeNull();
+    expect(result).toMatchObject({ model: expect.stringMatching(/lexi-base$/), quantize: 'none' });
+    expect(['f16', 'f32', 'tensor']).toContain(result.tier);
     expect(result.human[0]).toEqual({ cue: 'red', words: cues[0].responses.map(({ word }) => word) });
     expect(result.provenance.command).toContain(`npx lexalign evaluate association --norms ${norms} --language en`);
     expect(result.provenance.files).toContainEqual({ file: norms, sha256: await digestFile(norms) });

@@ -56,6 +56,14 @@ describe('lexalign generate', () => {
     );
   });
 
+  it('says in its JSON which weights answered, in which tier', async () => {
+    const asked = ['--no-chat', '--prompt', 'red', '--max-new-tokens', '1', '--quantize', 'int4', '--tier', 'f32'];
+    const run = await runCli('generate', ...asked, '--json', '-');
+    expect(run.code, run.stderr).toBe(0);
+    const { results: _, ...told } = JSON.parse(run.stdout);
+    expect(told).toEqual({ model: lexiBase, adapter: null, quantize: 'int4', tier: 'f32' });
+  });
+
   it('continues ids of a model without a tokenizer, with its adapter', async () => {
     const ids = golden.logits.ids;
     const run = await runCli(

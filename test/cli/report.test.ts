@@ -33,6 +33,8 @@ const texts = {
 };
 const common = (measure: string) => ({
   model: 'models/lexi-base',
+  quantize: 'nf4',
+  tier: 'f32',
   language: 'en',
   provenance: {
     command: `npx lexalign evaluate ${measure} --seed 1`,
@@ -177,6 +179,7 @@ describe('lexalign report', () => {
     ]);
     // P@1: blood of three answers before, fire and ship after.
     expect(text).toMatch(/\| before \| P@1, % \| 33\.3 \|/);
+    expect(text).toContain('3 cues of norms.tsv, asked of models/lexi-base in nf4.');
     expect(text).toMatch(/\| after \| P@1, % \| 66\.7 \|/);
     expect(text).toMatch(/\| P@1, points \| \+33\.3 \|/);
     expect(text).toMatch(/\| after \| refusals; answers without a word; words given again \| 1; 0; 1 \|/);

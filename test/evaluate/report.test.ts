@@ -93,7 +93,14 @@ test('a dimension that rates no word has a line in the place of a chart', () => 
   ]);
   const lists = [['blood'], ['x']];
   const { blocks } = affectSection({
-    ...{ measure: 'affect', model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } },
+    ...{
+      measure: 'affect',
+      model: 'm',
+      quantize: 'none',
+      tier: 'f32',
+      language: 'en',
+      provenance: { command: '', created: '', files: [] },
+    },
     cues: ['red', 'sea'],
     run_names: [{ name: 'base', adapter: null }],
     dimensions: summarizeAffect(lists, [lists], { dimensions, size: 2 }),
@@ -122,7 +129,14 @@ function chartsOf(count: number, highTension: number) {
   const { subsets, summaries } = compareSurveys(questions, [answers], pair, { highTension, seed: 42 });
   const { emd, sorted } = subsets;
   const blocks = surveyCharts({
-    ...{ measure: 'survey', model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } },
+    ...{
+      measure: 'survey',
+      model: 'm',
+      quantize: 'none',
+      tier: 'f32',
+      language: 'en',
+      provenance: { command: '', created: '', files: [] },
+    },
     ...{ countries: pair, prompts: [], questions, high_tension: { emd, sorted }, change: null },
     runs: [{ name: 'base', adapter: null, answers, summaries: summaries[0] }],
   });

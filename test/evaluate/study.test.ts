@@ -284,7 +284,10 @@ describe('a study', () => {
     ]);
     for (const { head, rows } of tables) for (const row of rows) expect(row).toHaveLength(head.length);
     expect(tables[0].rows[1].slice(0, 4)).toEqual(['sft', '100.0', '+100.0', '+50.0']);
-    const common = { model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } };
+    const common = {
+      ...{ model: 'm', quantize: 'none', tier: 'f32', language: 'en' },
+      provenance: { command: '', created: '', files: [] },
+    };
     const [association, ...others] = cultureResults(cultures[0], study.cultures[0], common, settings);
     expect(others).toEqual([]);
     expect(association).toMatchObject({
@@ -359,7 +362,10 @@ describe('a study of several seeds', () => {
     const table = studyTables(study).find(({ title }) => title === 'us (en): over seeds 1, 2');
     expect(table?.rows[0]).toEqual(['SFT of us', 'P@1, %', '75.0', '[0.0, 100.0]', '50.0', '100.0', '2']);
     for (const row of table?.rows ?? []) expect(row).toHaveLength(table?.head.length ?? 0);
-    const common = { model: 'm', language: 'en', provenance: { command: '', created: '', files: [] } };
+    const common = {
+      ...{ model: 'm', quantize: 'none', tier: 'f32', language: 'en' },
+      provenance: { command: '', created: '', files: [] },
+    };
     const [association, effects] = cultureResults(culture('us', us), study.cultures[0], common, settings);
     expect(association).toMatchObject({ gains: null, runs: [{}, {}, { name: 'SFT of us, seed 2' }] });
     expect(effects).toMatchObject({ measure: 'side-effects', change: null });
