@@ -107,7 +107,8 @@ export function explainNoAdapter(wish: string, gpus: readonly string[] = visible
   if (gpus.length)
     return (
       `The system has a GPU, ${gpus.join(', ')}, but ${backend} does not offer it: install the vendor's ${backend} ` +
-      'driver (in a container, pass it through), or add --device cpu to compute on the CPU.'
+      'driver (in a container, pass it through; where its .json lies in no usual place, VK_DRIVER_FILES names it), or ' +
+      'add --device cpu to compute on the CPU.'
     );
   if (wish === 'gpu')
     return `--device gpu: ${backend} offers no GPU; install its driver, or use --device cpu to compute on the CPU.`;
