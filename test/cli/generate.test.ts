@@ -160,4 +160,11 @@ describe('lexalign generate', () => {
   ])('exits %i: %s', async (code, sentence, args) => {
     await expectRefusal(['generate', ...args], code, sentence);
   });
+
+  it('ends its process with the code of a refusal', async () => {
+    const { code, stdout, stderr } = await runCli('generate', '--prompts', join(directory, 'nowhere'));
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/^lexalign: .*nowhere.*\n$/);
+    expect((await runCli('generate')).code).toBe(2);
+  });
 });

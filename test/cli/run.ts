@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { nodeExecutable } from '../../src/cli/software-driver.js';
+import { lexalign } from './sft-helpers.js';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -28,9 +29,9 @@ export function runCli(...args: readonly string[]): Promise<CliResult> {
   });
 }
 
-/** Runs a command that must be refused before any device is opened, in one sentence. */
+/** Runs a command in this process that must be refused before any device is opened, in one sentence. */
 export async function expectRefusal(args: readonly string[], code: 1 | 2, sentence: RegExp): Promise<void> {
-  const result = await runCli(...args);
+  const result = await lexalign(...args);
   expect(result.stderr).toMatch(sentence);
   expect(
     result.stderr
@@ -38,6 +39,6 @@ export async function expectRefusal(args: readonly string[], code: 1 | 2, senten
       .split('\n')
       .filter((line) => line.startsWith('lexalign: ')),
   ).toHaveLength(1);
-  expect(result.stderr).not.toMatch(/Device:|^\s+at /m);
+  expect(`${result.stdout}${result.stderr}`).not.toMatch(/Device:|^\s+at /m);
   expect(result.code).toBe(code);
 }
