@@ -78,7 +78,8 @@ export function describeTime(speed: Speed | null, work: Work | null): string[] {
   return [...lines, `Time: ${total}${rate} (${speed.basis}).`];
 }
 
-function formatSeconds(seconds: number): string {
+/** A duration as people say it. */
+export function formatSeconds(seconds: number): string {
   if (seconds < 90) return `${seconds.toPrecision(2)} s`;
   return seconds < 5400 ? `${(seconds / 60).toPrecision(2)} minutes` : `${(seconds / 3600).toPrecision(2)} hours`;
 }

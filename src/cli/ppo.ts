@@ -182,6 +182,7 @@ async function train(
     reference: run.referenceDigest,
     device: recordDevice(open),
     versions: versions(),
+    total_steps: total,
     data: recordData([data]),
     memory: { ...plan.run.bytes, ...plan.ppo, total: plan.total, microBatchTokens: settings.microBatchTokens },
   };

@@ -1,6 +1,7 @@
 import { alignCommand } from './align.js';
 import { benchCommand } from './bench.js';
 import { checkAdapterCommand } from './check-adapter.js';
+import { dashboardCommand } from './dashboard.js';
 import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
@@ -27,6 +28,7 @@ export const commands: readonly Command[] = [
   generateCommand,
   scoreCommand,
   evaluateCommand,
+  dashboardCommand,
   reportCommand,
   quantizeCommand,
   exportCommand,

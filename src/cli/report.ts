@@ -209,9 +209,10 @@ function howMade(parts: readonly Part[]): ReportSection {
 }
 
 /** Chart.js, as one script for a page. */
-async function readChartLibrary(): Promise<string> {
+export async function readChartLibrary(): Promise<string> {
   const main = createRequire(import.meta.url).resolve('chart.js');
-  return (await readFileInside(dirname(main), 'chart.umd.min.js', maxJson)).toString('utf8');
+  const text = (await readFileInside(dirname(main), 'chart.umd.min.js', maxJson)).toString('utf8');
+  return text.replace(/\/\/# sourceMappingURL=.*$/m, '');
 }
 
 async function isFile(path: string): Promise<boolean> {

@@ -230,6 +230,7 @@ async function train(
     model: model.directory,
     device: recordDevice(open),
     versions: versions(),
+    total_steps: total,
     data: recordData([run.train, run.valid]),
     memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens, recomputedLayers: plan.recompute },
   };

@@ -33,6 +33,8 @@ export interface ChartSeries {
   readonly name: string;
   /** What people answer, not a model. */
   readonly people?: boolean;
+  /** Of a model: which of the looks it has, of six colours, then the same in two other strokes; by default its place. */
+  readonly look?: number;
   /** One a value of x; null for a gap. */
   readonly values: readonly (number | null)[];
   /** Bounds of an interval around a line. */

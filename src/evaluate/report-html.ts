@@ -27,7 +27,7 @@ export function toHtml({ title, created, sections }: ReportDocument, chartLibrar
 <p class="made">Made ${escapeHtml(created)} by lexalign.</p>
 ${body.join('\n')}
 </main>
-<script>${inScript(chartLibrary.replace(/\/\/# sourceMappingURL=.*$/m, ''))}</script>
+<script>${inScript(chartLibrary)}</script>
 <script type="application/json" id="charts">${JSON.stringify(charts).replaceAll('<', '\\u003c')}</script>
 <script>${inScript(pageScript)}</script>
 </body>
@@ -68,6 +68,6 @@ function escapeHtml(text: string): string {
 }
 
 /** Script text that cannot end its element. */
-function inScript(text: string): string {
+export function inScript(text: string): string {
   return text.replace(/<\/script/gi, '<\\/script');
 }

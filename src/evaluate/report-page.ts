@@ -26,12 +26,9 @@ figcaption { font-weight: 600; margin-bottom: .4rem; }
 pre { background: var(--panel); padding: .75rem; overflow-x: auto; font-size: .85rem; }
 `;
 
-/** Draws the charts of the page by Chart.js, and again where the system turns light or dark. */
-export const pageScript = `
-(() => {
-  const charts = JSON.parse(document.getElementById('charts').textContent);
-  const canvases = [...document.querySelectorAll('canvas')];
-  let drawn = [];
+/** `chartConfig` makes of a `Chart` (report-document.ts) what Chart.js takes, in the colours of the page. */
+export const chartScript = `
+const chartConfig = (() => {
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   /** Stripes of a colour, rising (turn 1) or falling (turn 2). */
   const hatch = (color, turn) => {
@@ -59,21 +56,21 @@ export const pageScript = `
   const datasets = ({ type, series, x }, colors, text) => {
     const bars = type === 'bar';
     const counts = { people: 0, models: 0 };
-    return series.flatMap(({ name, people, values, low, high }) => {
-      const look = people ? peopleLook(counts.people++, text) : modelLook(counts.models++, bars, colors);
+    return series.flatMap(({ name, people, look: own, values, low, high }) => {
+      const look = people ? peopleLook(counts.people++, text) : modelLook(own ?? counts.models++, bars, colors);
+      const dots = values.filter((value) => value !== null).length <= 40;
       const points = (list) => bars ? list : list.map((y, at) => ({ x: x.values[at], y }));
-      const line = { label: name, data: points(values), ...look, borderWidth: bars ? 1.5 : 2, pointRadius: values.length > 40 ? 0 : 3,
+      const line = { label: name, data: points(values), ...look, borderWidth: bars ? 1.5 : 2, pointRadius: dots ? 3 : 0,
         pointBackgroundColor: look.borderColor, spanGaps: true };
       if (!low || !high) return [line];
       const bound = { borderWidth: 0, pointRadius: 0, backgroundColor: look.borderColor + '22', band: true };
       return [line, { ...bound, label: name + ' low', data: points(low) }, { ...bound, label: name + ' high', data: points(high), fill: '-1' }];
     });
   };
-  const draw = () => {
-    for (const chart of drawn) chart.destroy();
+  return (chart) => {
     const [text, faint, line] = ['--text', '--faint', '--line'].map(variable);
     const colors = variable('--series').split(',').map((color) => color.trim());
-    drawn = charts.map((chart, i) => new Chart(canvases[i], {
+    return {
       type: chart.type,
       data: { labels: chart.type === 'bar' ? chart.x.values : undefined, datasets: datasets(chart, colors, text) },
       options: {
@@ -90,7 +87,20 @@ export const pageScript = `
             ticks: { color: faint }, grid: { color: line }, border: { display: false } },
         },
       },
-    }));
+    };
+  };
+})();
+`;
+
+/** Draws the charts of the report by Chart.js, and again where the system turns light or dark. */
+export const pageScript = `${chartScript}
+(() => {
+  const charts = JSON.parse(document.getElementById('charts').textContent);
+  const canvases = [...document.querySelectorAll('canvas')];
+  let drawn = [];
+  const draw = () => {
+    for (const chart of drawn) chart.destroy();
+    drawn = charts.map((chart, i) => new Chart(canvases[i], chartConfig(chart)));
   };
   draw();
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);

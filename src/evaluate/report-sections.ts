@@ -303,7 +303,7 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
 export type Metrics = readonly Readonly<Record<string, unknown>>[];
 
 /** Curves of a training run: what of these its metrics hold. */
-const curves: readonly { readonly title: string; readonly y: string; readonly keys: readonly string[] }[] = [
+export const curves: readonly { readonly title: string; readonly y: string; readonly keys: readonly string[] }[] = [
   { title: 'loss', y: 'loss', keys: ['loss', 'eval_loss'] },
   { title: 'learning rate', y: 'rate', keys: ['learning_rate'] },
   { title: 'score of the rollouts', y: 'score', keys: ['objective/scores', 'eval/scores'] },

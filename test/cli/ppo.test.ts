@@ -79,7 +79,11 @@ describe('lexalign ppo', () => {
     expect(json('run/adapter_config.json')).toMatchObject({ r: 4, target_modules: ['q_proj', 'v_proj'] });
     expect(bytes('run/adapter_model.safetensors').equals(bytes('sft/adapter_model.safetensors'))).toBe(false);
     const run = json('run/run.json');
-    expect(run).toMatchObject({ command: 'ppo', result: { outcome: 'finished', steps: 3, episodes: 18 } });
+    expect(run).toMatchObject({
+      command: 'ppo',
+      total_steps: 3,
+      result: { outcome: 'finished', steps: 3, episodes: 18 },
+    });
     expect(run.result.device_bytes).toBeLessThanOrEqual(run.result.planned_bytes);
     const checkpoint = at('run/checkpoints/step-000002');
     expect(readdirSync(join(checkpoint, 'critic')).sort()).toEqual([
