@@ -4,9 +4,9 @@ import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
 import { type AffectSummary, firstWords, type Lexicon, leastCoverage, summarizeAffect } from '../evaluate/affect.js';
 import { parseAssociates } from '../evaluate/association.js';
-import { alignColumns } from '../evaluate/report.js';
+import { alignColumns, pValue } from '../evaluate/report.js';
 import type { Base } from '../evaluate/result.js';
-import type { Estimate, SignedRankTest } from '../evaluate/statistics.js';
+import type { Estimate } from '../evaluate/statistics.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { askForLists } from './evaluate-association.js';
 import { provenance, type Run } from './evaluate-runs.js';
@@ -129,17 +129,17 @@ function formatAffect(dimensions: readonly AffectSummary[], names: readonly stri
   const rows: string[][] = [['', '', 'coverage', 'mean', '95 % interval', 'to people', 'p', 'n']];
   const interval = ({ low, high }: Estimate) => `[${low.toFixed(2)}, ${high.toFixed(2)}]`;
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-  const p = ({ p: value }: SignedRankTest) => (value < 0.001 ? '<0.001' : value.toFixed(3));
   for (const { dimension, human, runs, change } of dimensions) {
     const { mean, n } = human.mean;
     rows.push([dimension, 'people', percent(human.coverage), mean.toFixed(2), interval(human.mean), '', '', String(n)]);
     runs.forEach(({ coverage, mean: own, distance, test }, i) => {
-      const cells = [percent(coverage), own.mean.toFixed(2), interval(own), distance.mean.toFixed(2), p(test)];
+      const cells = [percent(coverage), own.mean.toFixed(2), interval(own), distance.mean.toFixed(2), pValue(test)];
       rows.push(['', names[i], ...cells, String(own.n)]);
     });
     if (change) {
-      const { nearer, nearerTest } = change;
-      rows.push(['', 'nearer by', '', nearer.mean.toFixed(2), interval(nearer), '', p(nearerTest), String(nearer.n)]);
+      const { nearer } = change;
+      const cells = [nearer.mean.toFixed(2), interval(nearer), '', pValue(nearer.test), String(nearer.n)];
+      rows.push(['', 'nearer by', '', ...cells]);
     }
   }
   return alignColumns(rows, 2);

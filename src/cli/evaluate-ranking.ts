@@ -1,8 +1,8 @@
 import { UsageError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { type RankingSummary, rankingGain, scoreRankings, summarizeRankings } from '../evaluate/ranking-summary.js';
-import { alignColumns } from '../evaluate/report.js';
-import type { Estimate } from '../evaluate/statistics.js';
+import { alignColumns, pValue } from '../evaluate/report.js';
+import type { Estimate, Gain } from '../evaluate/statistics.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
@@ -46,7 +46,7 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
     const gain = scores.length < 2 ? null : rankingGain(scores[0], scores[scores.length - 1], args.seed, cues);
     if (args.json !== '-') {
       console.log(`${questions.length} questions of ${args.questions}, about ${new Set(cues).size} cues:`);
-      const rows = [['', '', 'mean', '95 % interval', 'cues']];
+      const rows = [['', '', 'mean', '95 % interval', 'p', 'cues']];
       summaries.forEach((summary, i) => {
         rows.push(...describe(runs[i].name, summary));
       });
@@ -82,11 +82,17 @@ function describe(name: string, { parsed, whole, spearman, reward }: RankingSumm
   return [
     row(name, 'read', parsed, percent),
     row('', 'whole', whole, percent),
-    spearman ? row('', 'Spearman', spearman, three) : ['', 'Spearman', 'no whole ranking', '', '0'],
+    spearman ? row('', 'Spearman', spearman, three) : ['', 'Spearman', 'no whole ranking', '', '', '0'],
     row('', 'reward', reward, three),
   ];
 }
 
-function row(name: string, what: string, { mean, low, high, n }: Estimate, show: (value: number) => string): string[] {
-  return [name, what, show(mean), `[${show(low)}, ${show(high)}]`, String(n)];
+function row(
+  name: string,
+  what: string,
+  { mean, low, high, n, test }: Estimate & Partial<Gain>,
+  show: (value: number) => string,
+): string[] {
+  const p = test ? pValue(test) : '';
+  return [name, what, show(mean), `[${show(low)}, ${show(high)}]`, p, String(n)];
 }

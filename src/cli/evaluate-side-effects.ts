@@ -2,7 +2,7 @@ import { type GeneralText, loadInstructions, loadTexts, readTexts } from '../../
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
-import { alignColumns } from '../evaluate/report.js';
+import { alignColumns, pValue } from '../evaluate/report.js';
 import {
   follows,
   type Instruction,
@@ -10,7 +10,7 @@ import {
   summarizeSideEffects,
   type TextScore,
 } from '../evaluate/side-effects.js';
-import type { Estimate } from '../evaluate/statistics.js';
+import type { Estimate, Gain } from '../evaluate/statistics.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { LossPrograms } from '../model/loss-program.js';
@@ -44,9 +44,11 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
     const summaries = measured.map((own) => summarizeSideEffects(own.texts, own.followed, args.seed));
     const change = measured.length < 2 ? null : sideEffectChange(measured[0], measured[measured.length - 1], args.seed);
     if (args.json !== '-') {
-      const rows: string[][] = [['', '', 'value', '95 % interval', 'n']];
-      const add = (name: string, what: string, { mean, low, high, n }: Estimate, show: (value: number) => string) =>
-        rows.push([name, what, show(mean), `[${show(low)}, ${show(high)}]`, String(n)]);
+      const rows: string[][] = [['', '', 'value', '95 % interval', 'p', 'n']];
+      const add = (name: string, what: string, own: Estimate & Partial<Gain>, show: (value: number) => string) => {
+        const { mean, low, high, n, test } = own;
+        rows.push([name, what, show(mean), `[${show(low)}, ${show(high)}]`, test ? pValue(test) : '', String(n)]);
+      };
       const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
       summaries.forEach(({ perplexity, followed }, i) => {
         add(runs[i].name, 'perplexity', perplexity, (value) => value.toFixed(2));

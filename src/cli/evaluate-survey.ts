@@ -1,7 +1,7 @@
 import { fold, requireKnown } from '../../datasets/participants.js';
 import { readSurvey } from '../../datasets/survey-file.js';
 import { InputError, UsageError } from '../errors.js';
-import { alignColumns } from '../evaluate/report.js';
+import { alignColumns, pValue } from '../evaluate/report.js';
 import { type ScoredSurvey, scoreSurvey, surveyExamples, surveyTries } from '../evaluate/score-survey.js';
 import type { Estimate } from '../evaluate/statistics.js';
 import {
@@ -200,7 +200,7 @@ function formatSurvey(
         String(n),
       ]);
     });
-    for (const { country, emd, test } of change?.[subset].toward ?? []) {
+    for (const { country, emd } of change?.[subset].toward ?? []) {
       rows.push([
         '',
         `toward ${country}`,
@@ -208,7 +208,7 @@ function formatSurvey(
         '',
         show(emd.mean),
         interval(emd),
-        `p ${test.p < 0.001 ? '<0.001' : show(test.p)}`,
+        `p ${pValue(emd.test)}`,
         String(emd.n),
       ]);
     }

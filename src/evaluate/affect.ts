@@ -3,6 +3,7 @@ import {
   bootstrapGain,
   bootstrapMean,
   type Estimate,
+  type Gain,
   quantile,
   type SignedRankTest,
   wilcoxonSignedRank,
@@ -66,11 +67,9 @@ export interface AffectSummary {
   readonly runs: readonly AffectRun[];
   /** From the first run to the last, over the cues that both and people have a median for; null with one run. */
   readonly change: {
-    readonly mean: Estimate;
-    readonly test: SignedRankTest;
+    readonly mean: Gain;
     /** By how much the distance to people shrank. */
-    readonly nearer: Estimate;
-    readonly nearerTest: SignedRankTest;
+    readonly nearer: Gain;
   } | null;
 }
 
@@ -129,9 +128,7 @@ function change(
       triples.map(([, , last]) => last),
       seed,
     ),
-    test: wilcoxonSignedRank(triples.map(([, first, last]) => last - first)),
     nearer: bootstrapGain(to, from, seed),
-    nearerTest: wilcoxonSignedRank(from.map((distance, i) => distance - to[i])),
   };
 }
 

@@ -1,6 +1,13 @@
 import type { CueScore } from './association.js';
 import { jensenShannonDistance } from './distribution.js';
-import { bootstrapMean, bootstrapSeeds, type Estimate, type SeedEstimate } from './statistics.js';
+import {
+  bootstrapMean,
+  bootstrapSeeds,
+  type Estimate,
+  type SeedEstimate,
+  type SeedGain,
+  seedGain,
+} from './statistics.js';
 import { distancesTo, type SurveyAnswer, type SurveyQuestion } from './survey.js';
 
 /** The scores of one model's runs, one a seed, on the same cues. */
@@ -11,9 +18,9 @@ export type ScoredRuns = readonly (readonly CueScore[])[];
  * the same words: mean difference of P@K own − other list. About zero where the adapters are not distinct. Each is given as
  * its runs, one a seed, paired in their order.
  */
-export function crossGap(own: ScoredRuns, foreign: ScoredRuns, k: number, seed = 42): SeedEstimate {
+export function crossGap(own: ScoredRuns, foreign: ScoredRuns, k: number, seed = 42): SeedGain {
   const above = ({ precision, otherPrecision }: CueScore) => precision[k] - otherPrecision[k];
-  return bootstrapSeeds(
+  return seedGain(
     own.map((run, s) => run.map((score, i) => above(score) - above(foreign[s][i]))),
     seed,
   );
@@ -81,11 +88,11 @@ export function surveyCrossGap(
   own: AnsweredSurvey['answers'],
   foreign: AnsweredSurvey['answers'],
   seed = 42,
-): SeedEstimate {
+): SeedGain {
   const emds = (run: readonly SurveyAnswer[]) => distancesTo(questions, run, country).map(({ emd }) => emd);
   const gaps = own.map((run, s) => {
     const [near, far] = [emds(run), emds(foreign[s])];
     return near.map((emd, i) => far[i] - emd);
   });
-  return bootstrapSeeds(gaps, seed);
+  return seedGain(gaps, seed);
 }

@@ -1,5 +1,5 @@
 import { type HumanRanking, parseRanking, type RankingLanguage, wholeRanking } from './ranking.js';
-import { bootstrapMean, type Estimate, mean } from './statistics.js';
+import { bootstrapMean, type Estimate, type Gain, mean, pairedGain } from './statistics.js';
 
 /** What one answer to a ranking question is worth. */
 export interface RankingScore {
@@ -50,9 +50,9 @@ export function summarizeRankings(
 
 /** Gains of one model over another on the same questions. */
 export interface RankingGain {
-  readonly reward: Estimate;
+  readonly reward: Gain;
   /** Over the questions that both rank whole; null without any. */
-  readonly spearman: Estimate | null;
+  readonly spearman: Gain | null;
 }
 
 /** `cues` as for `summarizeRankings`. */
@@ -62,7 +62,7 @@ export function rankingGain(
   seed = 42,
   cues: readonly unknown[] = [...before.keys()],
 ): RankingGain {
-  const over = (values: readonly (number | null)[]) => bootstrapMean(meanByCue(cues, values), seed);
+  const over = (values: readonly (number | null)[]) => pairedGain(meanByCue(cues, values), seed);
   const spearman = over(spearmanGains(before, after));
   return {
     reward: over(after.map((score, i) => rewardOf(score) - rewardOf(before[i]))),

@@ -1,5 +1,5 @@
 import { normalizeWord } from './association.js';
-import { describeCounts, describeDropped } from './report.js';
+import { describeCounts, describeDropped, pValue } from './report.js';
 import { histogram, surveyCharts } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
 import type {
@@ -10,7 +10,7 @@ import type {
   SideEffectsResult,
   SurveyResult,
 } from './result.js';
-import type { Estimate, SignedRankTest } from './statistics.js';
+import type { Estimate, Gain } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
 import { massPercent, type SurveySubset } from './survey.js';
@@ -24,7 +24,6 @@ const fixed = (value: number, digits: number) => (Number.isFinite(value) ? value
 const signed = (value: number, digits: number) =>
   `${value > 0 ? '+' : ''}${fixed(value, digits)}`.replace(/^-(0\.?0*)$/, '$1');
 const interval = ({ low, high }: Estimate, show: (value: number) => string) => `${show(low)} to ${show(high)}`;
-const pValue = ({ p }: SignedRankTest) => (p < 0.001 ? '<0.001' : p.toFixed(3));
 
 /** Which weights answered; results of before `quantize` was recorded lack it. */
 function describeBase({ model, quantize = 'none' }: Pick<Base, 'model'> & Partial<Base>): string {
@@ -69,13 +68,14 @@ export function associationSection({
       : []),
   ]);
   const points = (share: number) => signed(100 * share, 1);
-  const change = (gains ?? []).map(({ k, own, aboveOther, test }) => [
+  const change = (gains ?? []).map(({ k, own, aboveOther }) => [
     `P@${k}, points`,
     points(own.mean),
     interval(own, points),
-    pValue(test),
+    pValue(own.test),
     points(aboveOther.mean),
     interval(aboveOther, points),
+    pValue(aboveOther.test),
     String(own.n),
   ]);
   const curves: Chart = {
@@ -109,7 +109,7 @@ export function associationSection({
       },
       { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
       ...(change.length > 0
-        ? [table(['gain', 'own list', '95 % interval', 'p', 'own − other', '95 % interval', 'n'], change)]
+        ? [table(['gain', 'own list', '95 % interval', 'p', 'own − other', '95 % interval', 'p', 'n'], change)]
         : []),
       { kind: 'chart', chart: curves },
       { kind: 'text', text: `What people and models answer to the first cues; what stands out is on people's list.` },
@@ -151,7 +151,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
             signed(change.nearer.mean, 2),
             interval(change.nearer, (v) => signed(v, 2)),
             '',
-            pValue(change.nearerTest),
+            pValue(change.nearer.test),
             String(change.nearer.n),
           ],
         ]
@@ -206,14 +206,15 @@ export function surveySection(result: SurveyResult): ReportSection {
     }),
   );
   const moved = subsets.flatMap(([subset, title]) =>
-    (change?.[subset].toward ?? []).map(({ country, emd, js, test }) => [
+    (change?.[subset].toward ?? []).map(({ country, emd, js }) => [
       title,
       country,
       signed(emd.mean, 3),
       interval(emd, (v) => signed(v, 3)),
+      pValue(emd.test),
       signed(js.mean, 3),
       interval(js, (v) => signed(v, 3)),
-      pValue(test),
+      pValue(js.test),
       String(emd.n),
     ]),
   );
@@ -239,7 +240,7 @@ export function surveySection(result: SurveyResult): ReportSection {
         rows,
       ),
       ...(moved.length > 0
-        ? [table(['questions', 'moved toward', 'EMD', '95 % interval', 'JS', '95 % interval', 'p', 'n'], moved)]
+        ? [table(['questions', 'moved toward', 'EMD', '95 % interval', 'p', 'JS', '95 % interval', 'p', 'n'], moved)]
         : []),
       ...surveyCharts(result),
     ],
@@ -251,18 +252,18 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
   const three = (value: number) => value.toFixed(3);
   const change = (value: number) => signed(value, 3);
   const rows = runs.flatMap(({ name, parsed, whole, spearman, reward }) => [
-    [name, 'read, %', percent(parsed.mean), interval(parsed, percent), String(parsed.n)],
-    [name, 'whole, %', percent(whole.mean), interval(whole, percent), String(whole.n)],
+    [name, 'read, %', percent(parsed.mean), interval(parsed, percent), '', String(parsed.n)],
+    [name, 'whole, %', percent(whole.mean), interval(whole, percent), '', String(whole.n)],
     spearman
-      ? [name, 'Spearman', three(spearman.mean), interval(spearman, three), String(spearman.n)]
-      : [name, 'Spearman', 'no whole ranking', '', '0'],
-    [name, 'reward', three(reward.mean), interval(reward, three), String(reward.n)],
+      ? [name, 'Spearman', three(spearman.mean), interval(spearman, three), '', String(spearman.n)]
+      : [name, 'Spearman', 'no whole ranking', '', '', '0'],
+    [name, 'reward', three(reward.mean), interval(reward, three), '', String(reward.n)],
   ]);
   if (gain) {
-    const { spearman, reward } = gain;
-    if (spearman)
-      rows.push(['gain', 'Spearman', change(spearman.mean), interval(spearman, change), String(spearman.n)]);
-    rows.push(['gain', 'reward', change(reward.mean), interval(reward, change), String(reward.n)]);
+    const row = (what: string, own: Gain) =>
+      rows.push(['gain', what, change(own.mean), interval(own, change), pValue(own.test), String(own.n)]);
+    if (gain.spearman) row('Spearman', gain.spearman);
+    row('reward', gain.reward);
   }
   return {
     title: `Rankings (${language})`,
@@ -271,7 +272,7 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
         kind: 'text',
         text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; reward: that, −1 for what is not whole. n: cues.`,
       },
-      table(['model', 'measure', 'mean', '95 % interval', 'n'], rows),
+      table(['model', 'measure', 'mean', '95 % interval', 'p', 'n'], rows),
     ],
   };
 }
@@ -279,22 +280,21 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
 export function sideEffectsSection({ language, runs, change, ...base }: SideEffectsResult): ReportSection {
   const two = (value: number) => value.toFixed(2);
   const rows = runs.flatMap(({ name, perplexity, followed }) => [
-    [name, 'perplexity', two(perplexity.mean), interval(perplexity, two), String(perplexity.n)],
-    [name, 'instructions followed, %', percent(followed.mean), interval(followed, percent), String(followed.n)],
+    [name, 'perplexity', two(perplexity.mean), interval(perplexity, two), '', String(perplexity.n)],
+    [name, 'instructions followed, %', percent(followed.mean), interval(followed, percent), '', String(followed.n)],
   ]);
   const points = (share: number) => signed(100 * share, 1);
   if (change) {
-    const { perplexityFactor: factor, followed } = change;
-    rows.push(
-      ['change', 'perplexity, times', factor.mean.toFixed(3), interval(factor, (v) => v.toFixed(3)), String(factor.n)],
-      ['change', 'instructions, points', points(followed.mean), interval(followed, points), String(followed.n)],
-    );
+    const row = (what: string, own: Gain, show: (value: number) => string) =>
+      rows.push(['change', what, show(own.mean), interval(own, show), pValue(own.test), String(own.n)]);
+    row('perplexity, times', change.perplexityFactor, (value) => value.toFixed(3));
+    row('instructions, points', change.followed, points);
   }
   return {
     title: `Side effects (${language})`,
     blocks: [
       { kind: 'text', text: `General text and simple instructions, ${describeBase(base)}.` },
-      table(['model', 'measure', 'value', '95 % interval', 'n'], rows),
+      table(['model', 'measure', 'value', '95 % interval', 'p', 'n'], rows),
     ],
   };
 }

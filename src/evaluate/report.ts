@@ -1,5 +1,5 @@
 import type { CueScore } from './association.js';
-import { bootstrapGain, bootstrapMean, type Estimate, type SignedRankTest, wilcoxonSignedRank } from './statistics.js';
+import { bootstrapGain, bootstrapMean, type Estimate, type Gain, type SignedRankTest } from './statistics.js';
 
 /** What one model makes of a set of cues. P@K in shares of 1. */
 export interface AssociationSummary {
@@ -20,13 +20,11 @@ export interface AssociationSummary {
 export interface AssociationGain {
   readonly k: number;
   /** P@K against the own list. */
-  readonly own: Estimate;
+  readonly own: Gain;
   /** P@K against another cue's list. */
-  readonly other: Estimate;
+  readonly other: Gain;
   /** P@K own − P@K other: what is left when word frequency is taken away. */
-  readonly aboveOther: Estimate;
-  /** Whether P@K against the own list changed. */
-  readonly test: SignedRankTest;
+  readonly aboveOther: Gain;
 }
 
 /** Means with bootstrap 95 % intervals over cues; `ks` as given to `scoreAssociations`. */
@@ -69,7 +67,6 @@ export function associationGains(
     own: gain(({ precision }) => precision[i]),
     other: gain(({ otherPrecision }) => otherPrecision[i]),
     aboveOther: gain(({ precision, otherPrecision }) => precision[i] - otherPrecision[i]),
-    test: wilcoxonSignedRank(adapter.map(({ precision }, cue) => precision[i] - base[cue].precision[i])),
   }));
 }
 
@@ -130,6 +127,11 @@ export function describeCounts(counts: Readonly<Record<string, number>>): string
 /** What an import left out and why, in words. */
 export function describeDropped(dropped: Readonly<Record<string, number>>): string {
   return describeCounts(Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0))) || 'nothing';
+}
+
+/** The p of a test, for a table. */
+export function pValue({ p }: SignedRankTest): string {
+  return p < 0.001 ? '<0.001' : p.toFixed(3);
 }
 
 /** Lines of equally wide columns, the first `left` of them flush left, the others right. */

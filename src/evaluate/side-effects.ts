@@ -1,4 +1,4 @@
-import { bootstrapGain, bootstrapMean, type Estimate } from './statistics.js';
+import { bootstrapGain, bootstrapMean, type Estimate, type Gain } from './statistics.js';
 
 /** One thing that an answer must fulfil. */
 export type Check =
@@ -75,15 +75,15 @@ export function summarizeSideEffects(
   };
 }
 
-/** From a first run to a last: by which factor perplexity grew, and the change of the share that is followed. */
+/** From a first run to a last: by which factor perplexity grew (its test is of the logarithms), and the change of the share that is followed. */
 export function sideEffectChange(
   before: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] },
   after: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] },
   seed = 42,
-): { readonly perplexityFactor: Estimate; readonly followed: Estimate } {
-  const { mean, low, high, n } = bootstrapGain(tokenRates(before.texts), tokenRates(after.texts), seed);
+): { readonly perplexityFactor: Gain; readonly followed: Gain } {
+  const { mean, low, high, ...rest } = bootstrapGain(tokenRates(before.texts), tokenRates(after.texts), seed);
   return {
-    perplexityFactor: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), n },
+    perplexityFactor: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), ...rest },
     followed: bootstrapGain(before.followed.map(Number), after.followed.map(Number), seed),
   };
 }

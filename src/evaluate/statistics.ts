@@ -31,15 +31,26 @@ export function bootstrapMean(values: readonly number[], seed = 42, resamples = 
   return { mean: mean(values), low: quantile(means, 0.025), high: quantile(means, 0.975), n };
 }
 
-/** The mean gain `after[i] − before[i]` and its interval: whole pairs are drawn, so what a cue has by itself cancels. */
+/** A mean of paired differences. */
+export interface Gain extends Estimate {
+  /** Whether they lie around zero. */
+  readonly test: SignedRankTest;
+}
+
+/** The mean of paired differences with its interval, whole pairs drawn, so what a cue has by itself cancels; and its test. */
+export function pairedGain(differences: readonly number[], seed = 42, resamples = 10_000): Gain {
+  return { ...bootstrapMean(differences, seed, resamples), test: wilcoxonSignedRank(differences) };
+}
+
+/** The gain `after[i] − before[i]`. */
 export function bootstrapGain(
   before: readonly number[],
   after: readonly number[],
   seed = 42,
   resamples = 10_000,
-): Estimate {
+): Gain {
   if (before.length !== after.length) throw new RangeError('a paired bootstrap needs two series of one length');
-  return bootstrapMean(
+  return pairedGain(
     after.map((value, i) => value - before[i]),
     seed,
     resamples,
@@ -83,6 +94,17 @@ export function bootstrapSeeds(
   }
   means.sort();
   return { mean: mean(known), low: quantile(means, 0.025), high: quantile(means, 0.975), n, seeds };
+}
+
+/** A mean over runs of one training of paired differences, on the same items. */
+export interface SeedGain extends SeedEstimate {
+  /** Whether they lie around zero; null of several runs, whose differences on one item are not independent of each other. */
+  readonly test: SignedRankTest | null;
+}
+
+/** `bootstrapSeeds` of paired differences, and their test where there is one run. */
+export function seedGain(runs: readonly (readonly number[])[], seed = 42): SeedGain {
+  return { ...bootstrapSeeds(runs, seed), test: runs.length === 1 ? wilcoxonSignedRank(runs[0]) : null };
 }
 
 /** Mean over runs, each counted so many times, of their means over the drawn items; null where these have no value. */
@@ -160,6 +182,12 @@ export interface SignedRankTest {
   readonly effect: number;
 }
 
+/**
+ * Differences below this share of the largest are zero, and so close ones equal: 0.6 − 0.4 and 0.4 − 0.2 differ in their last
+ * bit, which must not break a tie (R's wilcox.test has digits.rank for it).
+ */
+const equalTo = 1e-9;
+
 /** Differences up to which the distribution of the statistic is counted out. */
 const exactUpTo = 100;
 
@@ -170,7 +198,8 @@ const exactUpTo = 100;
  * continuity (Hollander and Wolfe 1999, section 3.1).
  */
 export function wilcoxonSignedRank(differences: readonly number[]): SignedRankTest {
-  const kept = differences.filter((difference) => difference !== 0);
+  const unit = equalTo * differences.reduce((most, difference) => Math.max(most, Math.abs(difference)), 0);
+  const kept = differences.map((difference) => Math.round(difference / unit)).filter((units) => Math.abs(units) > 0);
   const n = kept.length;
   if (n === 0) return { n, statistic: 0, p: 1, effect: 0 };
   const ranks = averageRanks(kept.map(Math.abs));

@@ -1,4 +1,5 @@
-import type { Estimate } from './statistics.js';
+import { pValue } from './report.js';
+import type { Estimate, SignedRankTest } from './statistics.js';
 import { type CultureDistance, type StudyCultureResult, type StudyResult, type StudyStep, titleOf } from './study.js';
 import type { SeedsMeasureName } from './study-seeds.js';
 import { massPercent } from './survey.js';
@@ -30,6 +31,14 @@ function cells(estimate: Estimate | null | undefined, show: (value: number) => s
 
 type Told = Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'surveyMatrix' | 'distances'>;
 
+/** The same with p; of means over several seeds, and of nothing, there is none. */
+function gainCells(
+  gain: (Estimate & { readonly test: SignedRankTest | null }) | null | undefined,
+  show: (value: number) => string,
+): [string, string, string] {
+  return [...cells(gain, show), gain && gain.n > 0 && gain.test ? pValue(gain.test) : none];
+}
+
 export function studyTables(study: Told): StudyTable[] {
   const tables = study.cultures.flatMap((culture) => [
     associationTable(culture, study.ks[0]),
@@ -46,8 +55,20 @@ export function studyTables(study: Told): StudyTable[] {
 function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
   return {
     title: `${name} (${language}): associations of ${cues} held-out cues`,
-    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points. Refused: answers that decline; empty: those without a word; repeated: words given again, not counted.`,
-    head: ['model', `P@${k}`, 'own − other', 'gain', '95 % interval', 'Spearman', 'n', 'refused', 'empty', 'repeated'],
+    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points, with p of Wilcoxon’s signed-rank test over cues; of means over seeds there is none. Refused: answers that decline; empty: those without a word; repeated: words given again, not counted.`,
+    head: [
+      'model',
+      `P@${k}`,
+      'own − other',
+      'gain',
+      '95 % interval',
+      'p',
+      'Spearman',
+      'n',
+      'refused',
+      'empty',
+      'repeated',
+    ],
     rows: [
       ...variants.map(({ association, gains, ...model }) => {
         const [{ own, other }] = association.precision;
@@ -55,7 +76,7 @@ function associationTable({ name, language, cues, variants, steps }: StudyCultur
           titleOf(model),
           percent(own.mean),
           points(own.mean - other.mean),
-          ...cells(gains?.[0].aboveOther, points),
+          ...gainCells(gains?.[0].aboveOther, points),
           cells(association.spearman, three)[0],
           String(association.spearman?.n ?? 0),
           ...[association.refused, association.empty, association.repeated].map(String),
@@ -65,7 +86,7 @@ function associationTable({ name, language, cues, variants, steps }: StudyCultur
         titleOfStep(step),
         none,
         none,
-        ...cells(step.aboveOther[0], points),
+        ...gainCells(step.aboveOther[0], points),
         ...new Array<string>(5).fill(none),
       ]),
     ],
@@ -86,8 +107,8 @@ function rankingTable({ name, language, variants, steps }: StudyCultureResult): 
   return [
     {
       title: `${name} (${language}): rankings, one question a held-out cue (n = ${ranked[0].ranking.parsed.n})`,
-      note: 'Read: answers with a ranking; whole: every word once and no other; Spearman over whole rankings alone; reward: Spearman, −1 for what is not whole; its gain over the base or another model, paired.',
-      head: ['model', 'read, %', 'whole, %', 'Spearman', '95 % interval', 'n', 'reward', 'gain', '95 % interval'],
+      note: 'Read: answers with a ranking; whole: every word once and no other; Spearman over whole rankings alone; reward: Spearman, −1 for what is not whole; its gain over the base or another model, paired, with p of Wilcoxon’s test over cues; of means over seeds there is none.',
+      head: ['model', 'read, %', 'whole, %', 'Spearman', '95 % interval', 'n', 'reward', 'gain', '95 % interval', 'p'],
       rows: [
         ...ranked.map(({ model, ranking, rankingGain }) => [
           model,
@@ -96,9 +117,9 @@ function rankingTable({ name, language, variants, steps }: StudyCultureResult): 
           ...cells(ranking.spearman, three),
           String(ranking.spearman?.n ?? 0),
           three(ranking.reward.mean),
-          ...cells(rankingGain?.reward, rate),
+          ...gainCells(rankingGain?.reward, rate),
         ]),
-        ...steps.map((step) => [titleOfStep(step), ...new Array(6).fill(none), ...cells(step.reward, rate)]),
+        ...steps.map((step) => [titleOfStep(step), ...new Array(6).fill(none), ...gainCells(step.reward, rate)]),
       ],
     },
   ];
@@ -129,7 +150,7 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
           percent(coverage),
           cells(mean, two)[0],
           ...cells(distance, two),
-          test.p < 0.001 ? '<0.001' : three(test.p),
+          pValue(test),
           String(mean.n),
         ]),
       ]),
@@ -144,16 +165,16 @@ function surveyTable({ name, language, variants, countries }: StudyCultureResult
   return [
     {
       title: `${name} (${language}): survey, distance to ${own} and ${other}`,
-      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired; options: share of a model's probability that they hold at all; order: how much of the shares their order and labels move.`,
+      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired, with p of Wilcoxon’s test over questions; options: share of a model's probability that they hold at all; order: how much of the shares their order and labels move.`,
       head: [
-        ...['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval'],
+        ...['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval', 'p'],
         ...['options, %', 'order, %', 'n'],
       ],
       rows: (['all', 'emd'] as const).flatMap((subset) =>
         variants.flatMap(({ survey, surveyChange, ...model }) => {
           if (!survey) return [];
           const { countries: distances, closer, order_effect, n } = survey[subset];
-          const toward = cells(surveyChange?.[subset].toward[0].emd, (value) => signed(value, 3));
+          const toward = gainCells(surveyChange?.[subset].toward[0].emd, (value) => signed(value, 3));
           const both = `${closer.emd.first} / ${closer.emd.second}`;
           return [
             [
@@ -181,14 +202,14 @@ function sideEffectsTable({ name, language, variants }: StudyCultureResult): Stu
   return [
     {
       title: `${name} (${language}): side effects`,
-      note: 'Perplexity on general text, and by which factor it grew; simple instructions followed, in percent.',
-      head: ['model', 'perplexity', 'times', '95 % interval', 'followed, %', 'change', '95 % interval'],
+      note: 'Perplexity on general text, and by which factor it grew; simple instructions followed, in percent; changes against the base, paired, with p of Wilcoxon’s test over texts and over instructions.',
+      head: ['model', 'perplexity', 'times', '95 % interval', 'p', 'followed, %', 'change', '95 % interval', 'p'],
       rows: measured.map(({ model, own, change }) => [
         model,
         own.perplexity.mean.toFixed(2),
-        ...cells(change?.perplexityFactor, three),
+        ...gainCells(change?.perplexityFactor, three),
         percent(own.followed.mean),
-        ...cells(change?.followed, points),
+        ...gainCells(change?.followed, points),
       ]),
     },
   ];
@@ -217,7 +238,7 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
   return [
     {
       title: `${name} (${language}): over seeds ${seeds[0].seeds.join(', ')}`,
-      note: 'Mean over seeds, its interval by a hierarchical bootstrap of seeds, then of cues, questions or texts, the same of all seeds; least and greatest mean of a seed. Gains over the base, paired. With few seeds an interval says little of others.',
+      note: 'Mean over seeds, its interval by a hierarchical bootstrap of seeds, then of cues, questions or texts, the same of all seeds; least and greatest mean of a seed. Gains over the base, paired, without p: answers of several seeds to one item are not independent. With few seeds an interval says little of others.',
       head: ['model', 'measure', 'mean', '95 % interval', 'least', 'greatest', 'n'],
       rows: seeds.flatMap(({ name: model, measures }) =>
         measures.flatMap(({ measure, of, estimate }) => {
@@ -263,13 +284,13 @@ function matrixTables({ ks, cultures, matrix, surveyMatrix }: Told): StudyTable[
 function distanceTable(distances: readonly CultureDistance[]): StudyTable {
   return {
     title: 'Whether adapters stay distinct: associations',
-    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0.',
-    head: ['cultures', 'asked', 'cross gap', '95 % interval', 'lists', '95 % interval'],
+    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does, paired, with p of Wilcoxon’s test over cues where there is one seed. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0.',
+    head: ['cultures', 'asked', 'cross gap', '95 % interval', 'p', 'lists', '95 % interval'],
     rows: distances.flatMap(({ cultures, crossGap, lists }) =>
       cultures.map((asked, i) => [
         i === 0 ? cultures.join(' and ') : '',
         asked,
-        ...cells(crossGap[i], points),
+        ...gainCells(crossGap[i], points),
         ...cells(lists[i], three),
       ]),
     ),
@@ -283,13 +304,23 @@ function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[
   return [
     {
       title: 'Whether adapters stay distinct: survey',
-      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people.',
-      head: ['cultures', 'asked', 'cross gap', '95 % interval', 'apart before', 'after', '95 % interval', 'people'],
+      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people.',
+      head: [
+        'cultures',
+        'asked',
+        'cross gap',
+        '95 % interval',
+        'p',
+        'apart before',
+        'after',
+        '95 % interval',
+        'people',
+      ],
       rows: asked.flatMap(({ cultures, survey: { crossGap, before, after, people } }) =>
         cultures.map((name, i) => [
           i === 0 ? cultures.join(' and ') : '',
           name,
-          ...cells(crossGap[i], (value) => signed(value, 3)),
+          ...gainCells(crossGap[i], (value) => signed(value, 3)),
           ...(i === 0
             ? [cells(before, three)[0], ...cells(after, three), cells(people, three)[0]]
             : new Array<string>(4).fill('')),

@@ -15,7 +15,7 @@ import {
 import { type AssociationGain, type AssociationSummary, associationGains, summarizeAssociations } from './report.js';
 import type { Common } from './result.js';
 import { type SideEffects, sideEffectChange, summarizeSideEffects, type TextScore } from './side-effects.js';
-import { bootstrapSeeds, type Estimate, type SeedEstimate } from './statistics.js';
+import { bootstrapSeeds, type Estimate, type SeedGain, seedGain } from './statistics.js';
 import { type SeedsSummary, summarizeSeeds } from './study-seeds.js';
 import {
   type CountryPair,
@@ -92,9 +92,9 @@ export interface StudyStep {
   readonly name: string;
   readonly startedFrom: string;
   /** P@K own − other list, for each K. */
-  readonly aboveOther: readonly SeedEstimate[];
+  readonly aboveOther: readonly SeedGain[];
   /** Of rankings; null where they are not asked. */
-  readonly reward: SeedEstimate | null;
+  readonly reward: SeedGain | null;
 }
 
 export interface StudyCultureResult {
@@ -115,13 +115,13 @@ export interface StudyCultureResult {
 export interface CultureDistance {
   readonly cultures: readonly [string, string];
   /** By how much the one's adapter meets its own people better than the other's does, in each culture. */
-  readonly crossGap: readonly [Estimate, Estimate];
+  readonly crossGap: readonly [SeedGain, SeedGain];
   /** Between the two adapters' lists for the same cues, in each culture. Before training it is 0: one base answered. */
   readonly lists: readonly [Estimate, Estimate];
   /** Between answers to the survey: of the base, of the adapters, of the people; null where there is nothing in common. */
   readonly survey: {
     /** By how much the one's adapter answers nearer to its own people than the other's does, in each culture with a survey. */
-    readonly crossGap: readonly [Estimate | null, Estimate | null];
+    readonly crossGap: readonly [SeedGain | null, SeedGain | null];
     readonly before: Estimate | null;
     readonly after: Estimate | null;
     readonly people: Estimate | null;
@@ -254,8 +254,8 @@ function summarizeSteps(
     return {
       name,
       startedFrom: models[pairs[0][0]].name,
-      aboveOther: ks.map((_, k) => bootstrapSeeds(gains(k), seed)),
-      reward: rewards.length > 0 ? bootstrapSeeds(rewards, seed) : null,
+      aboveOther: ks.map((_, k) => seedGain(gains(k), seed)),
+      reward: rewards.length > 0 ? seedGain(rewards, seed) : null,
     };
   });
 }
@@ -302,7 +302,7 @@ function distanceOf(
   const [a, b] = [cultures[i], cultures[j]];
   const of = (culture: number, name: string) => lastOf(cultures[culture], name).map((i) => scores[culture][i]);
   const length = Math.max(...ks);
-  const gap = (culture: StudyCultureAnswers, foreign: StudyCultureAnswers): Estimate | null => {
+  const gap = (culture: StudyCultureAnswers, foreign: StudyCultureAnswers): SeedGain | null => {
     const [own, other] = [culture, foreign].map(({ name }) => surveyOf(culture, lastOf(culture, name)));
     return own && other && surveyCrossGap(own.questions, own.pair[0], own.answers, other.answers, seed);
   };

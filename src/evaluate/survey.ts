@@ -8,14 +8,7 @@ import {
   tension,
   tensionOfSortedShares,
 } from './distribution.js';
-import {
-  bootstrapGain,
-  bootstrapMean,
-  type Estimate,
-  mean,
-  type SignedRankTest,
-  wilcoxonSignedRank,
-} from './statistics.js';
+import { bootstrapGain, bootstrapMean, type Estimate, type Gain, mean } from './statistics.js';
 
 /** An answer that a question offers. */
 export interface SurveyOption {
@@ -187,10 +180,8 @@ export interface SurveyChange {
   /** By how much the distance to a country shrank: above zero the model moved toward it. */
   readonly toward: readonly {
     readonly country: string;
-    readonly emd: Estimate;
-    readonly js: Estimate;
-    /** Of the shrinking of the EMD. */
-    readonly test: SignedRankTest;
+    readonly emd: Gain;
+    readonly js: Gain;
   }[];
 }
 
@@ -212,8 +203,7 @@ export function surveyChange(
           from.map((own) => own[by]),
           seed,
         );
-      const test = wilcoxonSignedRank(from.map(({ emd }, i) => emd - to[i].emd));
-      return { country, emd: gain('emd'), js: gain('js'), test };
+      return { country, emd: gain('emd'), js: gain('js') };
     }),
   };
 }

@@ -152,7 +152,7 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
       expect(a[by].low).toBeGreaterThan(0);
       expect(b[by].high).toBeLessThan(0);
     }
-    expect(a.test.p).toBeLessThan(0.05);
+    expect(a.emd.test.p).toBeLessThan(0.05);
     expect(runs[1].summaries.all.closer.emd.first).toBeGreaterThan(runs[0].summaries.all.closer.emd.first);
     expect(runs[1].summaries.all.mass.mean).toBeGreaterThan(runs[0].summaries.all.mass.mean);
     expect(high_tension.emd).toHaveLength(4);

@@ -43,7 +43,7 @@ test('runs are compared with people over the cues that both have a median for', 
   expect(second.distance).toMatchObject({ mean: 7 / 4, n: 4 });
   // Three cues have all of them: distances 8, 8, 0 → 0, 6, 1
   expect(summary.change?.nearer).toMatchObject({ mean: (8 + 2 - 1) / 3, n: 3 });
-  expect(summary.change?.nearerTest).toMatchObject({ n: 3, statistic: 1 });
+  expect(summary.change?.nearer.test).toMatchObject({ n: 3, statistic: 1 });
   expect(summary.change?.mean).toMatchObject({ mean: (8 - 2 + 1) / 3, n: 3 });
   const [alone] = summarizeAffect(human, [before], { dimensions: new Map([['valence', valence]]), size: 4 });
   expect(alone.change).toBeNull();

@@ -36,13 +36,18 @@ test('a summary counts cues, and correlations by themselves', () => {
 });
 
 test('gains take what another list would give away', () => {
-  const [{ own, aboveOther, test: signed }] = associationGains(base, adapter, [5]);
+  const [{ own, other, aboveOther }] = associationGains(base, adapter, [5]);
   // All four cues gain: 2 of 16 signs.
-  expect(signed).toMatchObject({ n: 4, p: 2 / 16 });
+  expect(own.test).toMatchObject({ n: 4, p: 2 / 16 });
   expect(own.mean).toBeCloseTo(0.4, 12);
   expect(own.low).toBeCloseTo(0.4, 12);
   expect(aboveOther.mean).toBeCloseTo(0.35, 12);
   expect(aboveOther.low).toBeLessThan(0.35);
+  // 0.4, 0.2, 0.4 and 0.4, all gains; of the other list one cue alone has another value.
+  expect([aboveOther.test, other.test]).toMatchObject([
+    { n: 4, statistic: 0, p: 2 / 16 },
+    { n: 1, p: 1 },
+  ]);
 });
 
 test('the table lines up', () => {

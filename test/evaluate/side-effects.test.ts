@@ -70,4 +70,9 @@ test('perplexity is over all tokens, its factor paired by text', () => {
   const { perplexityFactor, followed: change } = sideEffectChange(before, after);
   expect(perplexityFactor.mean).toBeCloseTo(2, 12);
   expect(change.mean).toBe(0.5);
+  // Both texts rise, whatever their length: 2 of the 4 signs.
+  expect([perplexityFactor.test, change.test]).toMatchObject([
+    { n: 2, p: 0.5, effect: 1 },
+    { n: 1, p: 1 },
+  ]);
 });

@@ -4,7 +4,9 @@ import {
   bootstrapGain,
   bootstrapMean,
   bootstrapSeeds,
+  pairedGain,
   quantile,
+  seedGain,
   spearman,
   wilcoxonSignedRank,
 } from '../../src/evaluate/statistics.js';
@@ -46,7 +48,7 @@ test('the bootstrap interval is that of the normal approximation for a mild samp
 test('a paired gain is free of what cues have by themselves', () => {
   const before = Array.from({ length: 60 }, (_, i) => (i * 37) % 11);
   const after = before.map((value) => value + 1);
-  expect(bootstrapGain(before, after)).toEqual({ mean: 1, low: 1, high: 1, n: 60 });
+  expect(bootstrapGain(before, after)).toMatchObject({ mean: 1, low: 1, high: 1, n: 60, test: { n: 60, effect: 1 } });
   expect(() => bootstrapGain([1], [1, 2])).toThrow(RangeError);
 });
 
@@ -91,6 +93,22 @@ test('many differences: the normal approximation joins the exact test', () => {
   expect(wilcoxonSignedRank(split).p).toBeCloseTo(0.067889, 5);
   // Far out, 120 of 120: z = −√120 = −10.954, two-sided p = 6.3e-28.
   expect(wilcoxonSignedRank(split.map(Math.abs)).p / 6.33e-28).toBeCloseTo(1, 1);
+});
+
+test('what floats add to a difference is neither a difference nor a rank', () => {
+  // 0.19999999999999996, 0.2, −0.20000000000000007 and −5.6e-17: three ties, of rank 2 each, and a zero.
+  const differences = [0.6 - 0.4, 0.4 - 0.2, 0.6 - 0.8, 0.6 - 0.2 - 0.4];
+  expect(new Set(differences.map(Math.abs)).size).toBe(4);
+  expect(wilcoxonSignedRank(differences)).toEqual({ n: 3, statistic: 2, p: 1, effect: (4 - 2) / 6 });
+  expect(wilcoxonSignedRank([0, 0])).toMatchObject({ n: 0, p: 1 });
+  expect(wilcoxonSignedRank([1e-300, 2e-300, -3e-300])).toMatchObject({ n: 3, statistic: 3 });
+});
+
+test('a gain of one run has a test, a mean over several has none', () => {
+  const run = [0.5, 0.25, 0, 0.125];
+  expect(pairedGain(run)).toEqual({ ...bootstrapMean(run), test: wilcoxonSignedRank(run) });
+  expect(seedGain([run])).toEqual({ ...bootstrapSeeds([run]), test: { n: 3, statistic: 0, p: 2 / 8, effect: 1 } });
+  expect(seedGain([run, run])).toEqual({ ...bootstrapSeeds([run, run]), test: null });
 });
 
 describe('the hierarchical bootstrap', () => {

@@ -42,6 +42,7 @@ describe('rankings', () => {
     const before = scoreRankings(questions, ['', ranks('c', 'b', 'a'), ranks('b', 'a', 'c'), '']);
     const gain = rankingGain(before, scoreRankings(questions, answers));
     expect(gain.reward.mean).toBeCloseTo((2 + 0 - 1.5 + 0) / 4, 12);
+    expect(gain.reward.test).toMatchObject({ n: 2, statistic: 1, p: 1 });
     expect(gain.spearman).toMatchObject({ mean: 0, n: 1 });
     expect(
       rankingGain(scoreRankings(questions, ['', '', '', '']), scoreRankings(questions, answers)).spearman,
@@ -189,8 +190,18 @@ describe('a study', () => {
     expect(step.reward).toMatchObject({ mean: -0.5, low: -0.5, high: -0.5, n: 2 });
     const [association, ranking] = studyTables(stepped);
     const blank = ['–', '–', '–', '–', '–'];
-    expect(association.rows.at(-1)).toEqual(['sft-ppo over sft', '–', '–', '-50.0', '[-100.0, 0.0]', ...blank]);
-    expect(ranking.rows.at(-1)?.slice(-2)).toEqual(['-0.500', '[-0.500, -0.500]']);
+    expect(association.rows.at(-1)).toEqual([
+      'sft-ppo over sft',
+      '–',
+      '–',
+      '-50.0',
+      '[-100.0, 0.0]',
+      '1.000',
+      ...blank,
+    ]);
+    // Two cues that fall alike: 2 of the 4 signs.
+    expect(ranking.rows.at(-1)?.slice(-3)).toEqual(['-0.500', '[-0.500, -0.500]', '0.500']);
+    expect(ranking.rows.map((row) => row.at(-1))).toEqual(['–', '1.000', '1.000', '0.500']);
     for (const { head, rows } of [association, ranking]) for (const row of rows) expect(row).toHaveLength(head.length);
     expect(study.cultures[0].steps).toEqual([]);
   });
@@ -256,7 +267,7 @@ describe('a study', () => {
     for (const { head, rows } of tables) for (const row of rows) expect(row).toHaveLength(head.length);
     expect(tables[1].head).toEqual(['model', 'us', '95 % interval', 'cn', '95 % interval']);
     expect(tables[1].rows[1]).toEqual(['us', '0.100', '[0.000, 0.200]', '0.700', '[0.700, 0.700]']);
-    expect(tables[3].rows[1].slice(0, 4)).toEqual(['', 'cn', '+0.600', '[+0.600, +0.600]']);
+    expect(tables[3].rows[1].slice(0, 5)).toEqual(['', 'cn', '+0.600', '[+0.600, +0.600]', '1.000']);
 
     const alone = summarizeStudy([us, cultures[1]], settings);
     expect(alone.surveyMatrix.map(({ cells }) => cells.map((cell) => cell?.n ?? null))).toEqual(
@@ -348,7 +359,16 @@ describe('a study of several seeds', () => {
     const models = [...us.slice(0, 3), further(1, ['blood', 'y']), further(2, ['blood', 'wave'])];
     const { cultures } = summarizeStudy([culture('us', models)], settings);
     expect(cultures[0].steps).toMatchObject([{ aboveOther: [{ mean: 0, seeds: [-0.5, 0.5] }], reward: null }]);
-    expect(studyTables({ ...study, cultures })[0].rows.at(-1)?.[0]).toBe('PPO of us over SFT of us, all seeds');
+    expect(cultures[0].steps[0].aboveOther[0].test).toBeNull();
+    const [{ head, rows }] = studyTables({ ...study, cultures });
+    const p = head.indexOf('p');
+    // Of each seed over the base, and of no mean over seeds: seed 1 finds two words more, seed 2 one.
+    expect(rows.map((row) => [row[0], row[p]]).slice(0, 3)).toEqual([
+      ['base', '–'],
+      ['SFT of us, seed 1', '0.500'],
+      ['SFT of us, seed 2', '1.000'],
+    ]);
+    expect([rows.at(-1)?.[0], rows.at(-1)?.[p]]).toEqual(['PPO of us over SFT of us, all seeds', '–']);
   });
 
   it('takes all seeds into models by cultures and into the distances', () => {
@@ -361,14 +381,24 @@ describe('a study of several seeds', () => {
   it('has a table of means, intervals and spread, and no gain of one seed in the place of all', () => {
     const table = studyTables(study).find(({ title }) => title === 'us (en): over seeds 1, 2');
     expect(table?.rows[0]).toEqual(['SFT of us', 'P@1, %', '75.0', '[0.0, 100.0]', '50.0', '100.0', '2']);
+    const effects = studyTables(study).find(({ title }) => title === 'us (en): side effects');
+    // Both texts change alike, or one alone; of two instructions seed 2 follows one more.
+    expect(effects?.head).toEqual([
+      ...['model', 'perplexity', 'times', '95 % interval', 'p', 'followed, %', 'change', '95 % interval', 'p'],
+    ]);
+    expect(effects?.rows.map((row) => [row[4], row[8]])).toEqual([
+      ['–', '–'],
+      ['1.000', '1.000'],
+      ['0.500', '1.000'],
+    ]);
     for (const row of table?.rows ?? []) expect(row).toHaveLength(table?.head.length ?? 0);
     const common = {
       ...{ model: 'm', quantize: 'none', tier: 'f32', language: 'en' },
       provenance: { command: '', created: '', files: [] },
     };
-    const [association, effects] = cultureResults(culture('us', us), study.cultures[0], common, settings);
+    const [association, sideEffects] = cultureResults(culture('us', us), study.cultures[0], common, settings);
     expect(association).toMatchObject({ gains: null, runs: [{}, {}, { name: 'SFT of us, seed 2' }] });
-    expect(effects).toMatchObject({ measure: 'side-effects', change: null });
+    expect(sideEffects).toMatchObject({ measure: 'side-effects', change: null });
   });
 
   it('leaves a seed without any value out of the spread, also of a result that was read', () => {

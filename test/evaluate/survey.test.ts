@@ -207,9 +207,8 @@ test('a change is what the distance to each country shrank by', () => {
   );
   expect(toward[0]).toMatchObject({ country: 'Here', emd: { mean: 0.25, low: 0.25, n: 8 } });
   expect(toward[1]).toMatchObject({ country: 'There', emd: { mean: -0.25, high: -0.25, n: 8 } });
-  expect(toward[0].test.p).toBe(2 / 256);
+  expect(toward[0].emd.test.p).toBe(2 / 256);
   expect(surveyChange(questions, before, before, ['Here', 'There']).toward[0]).toMatchObject({
-    emd: { mean: 0, low: 0, high: 0 },
-    test: { p: 1 },
+    emd: { mean: 0, low: 0, high: 0, test: { n: 0, p: 1 } },
   });
 });
