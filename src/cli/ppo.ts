@@ -138,7 +138,8 @@ async function checkRun(
     const snapshot = await readPpoCheckpoint(path, modules, model.config.hiddenSize);
     resume = { run: resumed, state, snapshot };
     const total = countRollouts(ppoSettings(args, { data, model, microBatchTokens: 0, recompute: 0 }));
-    if (state.step >= total)
+    // One that broke off behind its last checkpoint has its adapter yet to write.
+    if (state.step >= total && resumed.record.finished !== undefined)
       throw new InputError(
         `--resume: the run has made its ${total} rollouts: raise --total-episodes or --num-train-epochs to go on.`,
       );

@@ -168,7 +168,8 @@ async function checkRun(
     best: null,
   };
   const { total } = countSteps(train.examples.length, settingsOf(args, { microBatchTokens: 0, recompute: 0 }));
-  if (resume && resume.state.step >= total)
+  // One that broke off behind its last checkpoint has its adapter yet to write.
+  if (resume && resume.state.step >= total && resume.run.record.finished !== undefined)
     throw new InputError(
       `--resume: the run has made its ${total} steps: raise --max-steps or --num-train-epochs to go on.`,
     );

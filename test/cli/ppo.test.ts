@@ -242,6 +242,21 @@ describe('lexalign ppo', () => {
     expect(timeless('cut')).toEqual(timeless('run'));
   });
 
+  it('that broke off behind its last checkpoint only writes what is missing', async () => {
+    cpSync(at('run'), at('broken-off'), { recursive: true });
+    rmSync(at('broken-off/adapter_model.safetensors'));
+    const { finished: _, result: __, ...record } = json('run/run.json');
+    writeFileSync(at('broken-off/run.json'), JSON.stringify(record));
+    const { code, stderr } = await lexalign('ppo', '--resume', '--output', at('broken-off'));
+    expect(code, stderr).toBe(0);
+    const file = 'adapter_model.safetensors';
+    expect(bytes(`broken-off/${file}`).equals(bytes(`run/${file}`))).toBe(true);
+    expect(metricsOf(at('broken-off'))).toEqual(metricsOf(at('run')));
+    expect(json('broken-off/run.json').result).toMatchObject({ outcome: 'finished', steps: 3, episodes: 18 });
+    const again = await lexalign('ppo', '--resume', '--output', at('broken-off'));
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/the run has made its 3 rollouts: raise/) });
+  });
+
   it('whose reward throws ends with all it had learnt, and goes on once that is mended', async () => {
     Object.assign(globalThis, { failRewards: true });
     const failed = await lexalign(...common('failed'), '--total-episodes', '6');

@@ -65,6 +65,20 @@ function cut(run: string): void {
 }
 
 describe('sft --resume', () => {
+  it('only writes what is missing of a run that broke off behind its last checkpoint', async () => {
+    cpSync(at('whole'), at('broken-off'), { recursive: true });
+    rmSync(at('broken-off/adapter_model.safetensors'));
+    const { finished: _, result, ...record } = json('whole/run.json');
+    writeFileSync(at('broken-off/run.json'), JSON.stringify(record));
+    const { code, stderr } = await lexalign('sft', '--resume', '--output', at('broken-off'));
+    expect(code, stderr).toBe(0);
+    const file = 'adapter_model.safetensors';
+    expect(bytes(`broken-off/${file}`).equals(bytes(`whole/${file}`))).toBe(true);
+    expect(metricsOf(at('broken-off'))).toEqual(metricsOf(at('whole')));
+    const { device_bytes: __, ...kept } = result;
+    expect(json('broken-off/run.json').result).toMatchObject(kept);
+  });
+
   it('goes on from the newest checkpoint to the same bytes, under the settings of the run', async () => {
     cut('cut');
     const { code, stdout, stderr } = await lexalign('sft', '--resume', '--output', at('cut'), '--tier', 'auto');
