@@ -186,7 +186,7 @@ async function importNorms(
   checkSeed(args.seed);
   checkWhole('augment', args.augment, 0);
   checkWhole('max-associates', args.maxAssociates, 0);
-  checkWhole('ranking', args.ranking, 0);
+  if (args.ranking !== 0) checkWhole('ranking', args.ranking, 2); // of one word there is no order
   checkWhole('ranking-questions', args.rankingQuestions, 1);
   const language = args.language ?? source.language;
   if (language === null) throw new UsageError(`${source.name} needs --language, such as en or zh.`);

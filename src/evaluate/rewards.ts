@@ -60,7 +60,7 @@ export function moduleReward(name: string, call: (sample: RewardSample) => unkno
   return async (sample) => {
     let value: unknown;
     try {
-      value = await call(sample);
+      value = await call(structuredClone(sample)); // its own, to sort as it likes
     } catch (error) {
       throw new Error(`${name} threw: ${error instanceof Error ? error.message : error}`);
     }

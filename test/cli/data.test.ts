@@ -95,7 +95,8 @@ describe('lexalign data', () => {
       expect(result.stderr).toMatch(sentence);
     };
     await refuse(/--ranking 7: no cue has so many associates: lower it/, '--language', 'en', '--ranking', '7');
-    await refuse(/--ranking must be a whole number/, '--language', 'en', '--ranking', '1.5');
+    for (const none of ['1.5', '1', '-2'])
+      await refuse(/--ranking must be a whole number of at least 2/, '--language', 'en', '--ranking', none);
   });
 
   test('writes questions for lists beside, with all that people gave', async () => {

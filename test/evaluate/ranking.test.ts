@@ -108,6 +108,10 @@ describe('other rewards', () => {
     expect(await ask(Promise.resolve({ score: -2, parsed: false }))).toEqual({ score: -2, parsed: false });
     for (const value of [Number.NaN, '1', undefined, null, {}, { score: 1, parsed: 'no' }])
       await expect(ask(value)).rejects.toThrow(/^mine\.mjs gave /);
+    const people = ['wolf', 'fur'];
+    const sorting = moduleReward('mine.mjs', ({ ranking }) => (ranking as string[]).sort().indexOf('wolf'));
+    expect(await sorting(sample('', people))).toEqual({ score: 1, parsed: true });
+    expect(people).toEqual(['wolf', 'fur']); // the next answer's too
     const throwing = moduleReward('mine.mjs', () => {
       throw new TypeError('oops');
     });
