@@ -126,6 +126,11 @@ export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>
     throw new UsageError(
       `--batch-size ${args.batchSize} must be a multiple of --num-generations ${args.numGenerations}.`,
     );
+  // A rollout changes the coefficient by up to a fifth × answers / horizon of itself: by all of it, and it is none.
+  if (args.klTarget > 0 && args.klHorizon <= args.batchSize / 5)
+    throw new UsageError(
+      `--kl-horizon ${args.klHorizon} must be above ${args.batchSize / 5}, a fifth of --batch-size: the KL coefficient would not stay above 0.`,
+    );
   if (args.numMiniBatches > args.batchSize)
     throw new UsageError(`--num-mini-batches ${args.numMiniBatches} is more than --batch-size ${args.batchSize}.`);
   checkStop(args.stop);

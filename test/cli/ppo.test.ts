@@ -429,6 +429,11 @@ describe('ppo refuses, before the device, in one sentence', () => {
     await refuse(1, /places in the KV cache, more than the 9 that --kv-cache-tokens allows/, '--kv-cache-tokens', '9');
   });
 
+  it('a horizon of the KL coefficient that would turn it negative', async () => {
+    const words = ['--kl-target', '6', '--kl-horizon', '1'];
+    await refuse(2, /--kl-horizon 1 must be above 1\.2, a fifth of --batch-size/, ...words);
+  });
+
   it('rewards that are none', async () => {
     await refuse(2, /--reward ranks is none of rank, strict-rank, coverage, nor a module's file/, '--reward', 'ranks');
     await refuse(1, /--reward .*nowhere\.mjs is not a file/, '--reward', at('nowhere.mjs'));
