@@ -65,9 +65,15 @@ export async function main(argv: readonly string[]): Promise<number> {
       },
       handler: async (args) => {
         checkTypes(args, command.options);
-        code =
-          (command.computes ? await runOnSoftwareDriver(argv, args.device as string | undefined) : null) ??
-          (await command.run(args, new Set([...fromFile, ...namedOptions(argv, Object.keys(command.options))])));
+        const { log } = console;
+        if (args.json === '-') console.log = console.error; // standard output is the result's alone
+        try {
+          code =
+            (command.computes ? await runOnSoftwareDriver(argv, args.device as string | undefined) : null) ??
+            (await command.run(args, new Set([...fromFile, ...namedOptions(argv, Object.keys(command.options))])));
+        } finally {
+          console.log = log;
+        }
       },
     });
   }
