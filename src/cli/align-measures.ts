@@ -112,7 +112,7 @@ export function variantsOf(culture: StudyCulture, all: readonly StudyCulture[], 
       .flatMap((other) =>
         recipe.seeds.map((seed) => ({
           ...plain,
-          id: `adapter-of-${other.name}${several ? `.seed-${seed}` : ''}`,
+          id: `adapter-of-${other.name}.${trainingId(recipe, { stage: last, seed })}`,
           name: `${stageNames[last]} of ${other.name}`,
           seed: several ? seed : null,
           adapter: adapterPath(recipe, other, { stage: last, seed }),

@@ -62,6 +62,8 @@ interface Study {
   readonly model: OpenModel;
   readonly cultures: readonly StudyCulture[];
   readonly probes: readonly CultureProbes[];
+  /** All files that it reads, with their SHA-256, but for the model's and the recipe. */
+  readonly files: readonly { readonly file: string; readonly sha256: string }[];
 }
 
 /**
@@ -84,7 +86,10 @@ export async function runStudy(
     const cultures = await readCultures(recipe, model);
     const probes: CultureProbes[] = [];
     for (const culture of cultures) probes.push(await prepareProbes(culture, recipe, model));
-    const study = { recipe, command, model, cultures, probes };
+    const { text } = recipe.evaluate;
+    const files = cultures.flatMap((culture) => culture.files);
+    if (text !== undefined) files.push({ file: text, sha256: await digestFile(text) });
+    const study = { recipe, command, model, cultures, probes, files };
     const began = await claimOutput(study, resume === true);
     let positions = probes.reduce((most, own) => Math.max(most, own.positions), 0);
     try {
@@ -110,11 +115,9 @@ export async function runStudy(
 }
 
 /** A new directory (then true), or the one of the same study; study.json says of which. */
-async function claimOutput({ recipe, model, cultures }: Study, resume: boolean): Promise<boolean> {
+async function claimOutput({ recipe, model, files: read }: Study, resume: boolean): Promise<boolean> {
   const { output } = recipe.args;
-  const files = Object.fromEntries(
-    cultures.flatMap((culture) => culture.files.map(({ file, sha256 }) => [file, sha256])),
-  );
+  const files = Object.fromEntries(read.map(({ file, sha256 }) => [file, sha256]));
   const base = await recordBase(model); // while its files are open: every run records what base it was
   const identity = JSON.parse(JSON.stringify({ ...recipe.identity, base, files })) as Record<string, unknown>;
   if (resume && (await hasFile(output, 'study.json'))) {
@@ -233,7 +236,7 @@ function studyAnswers(variant: Variant, answers: Answers, culture: StudyCulture)
 /** Writes result.json, and the measures as `evaluate --json` does; gives the result, and what a report is made of. */
 async function writeResults(
   asked: readonly StudyCultureAnswers[],
-  { recipe, command, model, cultures }: Study,
+  { recipe, command, model, cultures, files: read }: Study,
   open: OpenDevice,
 ): Promise<{ readonly result: StudyResult; readonly reported: readonly string[] }> {
   const { output, config } = recipe.args;
@@ -243,7 +246,7 @@ async function writeResults(
     seed: recipe.evaluate.seed,
   };
   const summary = summarizeStudy(asked, settings);
-  const files = [{ file: config, sha256: await digestFile(config) }, ...cultures.flatMap((culture) => culture.files)];
+  const files = [{ file: config, sha256: await digestFile(config) }, ...read];
   const provenance = {
     command,
     created: new Date().toISOString(),

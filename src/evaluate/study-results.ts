@@ -1,8 +1,15 @@
 import { scoreAssociations } from './association.js';
+import { rankingGain, scoreRankings } from './ranking-summary.js';
 import { associationGains } from './report.js';
-import type { AffectResult, AssociationResult, Common, SideEffectsResult, SurveyResult } from './result.js';
+import type { Common, EvaluationResult } from './result.js';
 import { sideEffectChange } from './side-effects.js';
-import { type StudyCultureAnswers, type StudyCultureResult, type StudySettings, titleOf } from './study.js';
+import {
+  type StudyCultureAnswers,
+  type StudyCultureResult,
+  type StudyResult,
+  type StudySettings,
+  titleOf,
+} from './study.js';
 import { compareSurveys } from './survey.js';
 
 /** Of a human list the words that go into a result. */
@@ -17,12 +24,13 @@ export function cultureResults(
   summary: StudyCultureResult,
   common: Common,
   { ks, highTension, seed }: StudySettings,
-): (AssociationResult | AffectResult | SurveyResult | SideEffectsResult)[] {
-  const { name, human, surveyed } = culture;
+): Exclude<EvaluationResult, StudyResult>[] {
+  const { name, human, questions, surveyed } = culture;
   const models = culture.models.filter(({ of }) => of === null || of === name);
   const several = models.some(({ seed: trained }) => trained !== null);
   const scores = models.map(({ lists }) => scoreAssociations(human, lists, ks, seed));
-  const association: AssociationResult = {
+  const results: Exclude<EvaluationResult, StudyResult>[] = [];
+  results.push({
     ...common,
     measure: 'association',
     norms: name,
@@ -35,8 +43,24 @@ export function cultureResults(
       cues: scores[i].map((score, cue) => ({ ...score, text: lists[cue] })),
     })),
     gains: several ? null : associationGains(scores[0], scores[scores.length - 1], ks, seed),
-  };
-  const results: (AssociationResult | AffectResult | SurveyResult | SideEffectsResult)[] = [association];
+  });
+  const ranked = models.flatMap(({ rankings, ...model }, i) => {
+    const own = summary.variants[i].ranking;
+    return rankings && own ? [{ ...model, rankings, own, scores: scoreRankings(questions, rankings) }] : [];
+  });
+  if (ranked.length > 0)
+    results.push({
+      ...common,
+      measure: 'ranking',
+      questions: `the test cues of ${name}`,
+      runs: ranked.map(({ adapter, rankings, own, scores: each, ...model }) => ({
+        name: titleOf(model),
+        adapter,
+        ...own,
+        answers: each.map((score, i) => ({ cue: questions[i].cue, ...score, text: rankings[i] })),
+      })),
+      gain: several ? null : rankingGain(ranked[0].scores, ranked[ranked.length - 1].scores, seed),
+    });
   if (summary.affect)
     results.push({
       ...common,

@@ -59,7 +59,7 @@ export interface StudyCultureAnswers {
   readonly name: string;
   readonly language: string;
   readonly human: readonly HumanList[];
-  readonly questions: readonly (HumanRanking & { readonly language: RankingLanguage })[];
+  readonly questions: readonly (HumanRanking & { readonly cue: string; readonly language: RankingLanguage })[];
   readonly lexicon: Lexicon | null;
   readonly surveyed: AskedSurvey | null;
   readonly models: readonly StudyAnswers[];

@@ -147,8 +147,8 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       ['cn', 2],
     ]);
     expect(result.surveyMatrix.map(({ cells }) => cells.map((cell) => cell?.n))).toEqual(new Array(3).fill([1, 1]));
-    expect(existsSync(out('evaluation', 'us', 'adapter-of-cn', 'survey.json'))).toBe(true);
-    expect(existsSync(out('evaluation', 'us', 'adapter-of-cn', 'rankings.json'))).toBe(false);
+    expect(existsSync(out('evaluation', 'us', 'adapter-of-cn.sft-ppo', 'survey.json'))).toBe(true);
+    expect(existsSync(out('evaluation', 'us', 'adapter-of-cn.sft-ppo', 'rankings.json'))).toBe(false);
     expect(result.distances[0].survey.people).toMatchObject({ n: 1 });
     expect(result.distances[0].survey.after).toMatchObject({ n: 1 });
     for (const part of [
@@ -174,7 +174,15 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(finished.stdout).toContain('imported: lexicon.tsv: 6 rows, 4 words; dropped: 1 a word again, 1 no rating.');
     const survey = 'imported | 2 rows, 1 questions | 1 questions in other languages |';
     expect(['us', 'cn'].every((name) => report.includes(`| ${name} | ${survey}`))).toBe(true);
+    const ranking = json(out('evaluation', 'us', 'ranking.json'));
+    expect(ranking).toMatchObject({ measure: 'ranking', questions: 'the test cues of us', gain: { reward: { n: 3 } } });
+    expect(ranking.runs.map(({ name }: { name: string }) => name)).toEqual(
+      result.cultures[0].variants.map(({ name }) => name),
+    );
+    const texts: string[] = json(out('evaluation', 'us', 'sft-ppo', 'rankings.json'));
+    expect(ranking.runs[4].answers.map(({ text }: { text: string }) => text)).toEqual(texts);
     for (const title of [
+      'Rankings (en)',
       'Data',
       'The study',
       'Models by cultures: survey',
@@ -209,6 +217,15 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(readdirSync(out('adapters')).sort()).toEqual(['cn.sft', 'cn.sft-ppo', 'us.sft', 'us.sft-ppo']);
 
     writeFileSync(at('recipe.yaml'), recipe);
+    const general = readFileSync(at('texts.txt'));
+    writeFileSync(at('texts.txt'), 'Another text.\n\nAnd one more.\n');
+    const reworded = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+    writeFileSync(at('texts.txt'), general);
+    expect([reworded.code, reworded.stderr]).toEqual([
+      1,
+      expect.stringContaining(`files.${at('texts.txt')} has changed`),
+    ]);
+
     const weights = readFileSync(at('lexi-base', 'model.safetensors'));
     const swapped = Buffer.from(weights);
     swapped[swapped.length - 1] ^= 1;
@@ -292,6 +309,12 @@ evaluate: {k: "2", max_new_tokens: 4, stop: [e, a], deterministic: true}
     expect(lists).toEqual(whole.map((answer) => answer.split(/[ea]/)[0]));
     expect(rankings.join('')).not.toMatch(/[ea]/);
     expect(json(alone('study.json')).evaluate).toMatchObject({ stop: ['e', 'a'], deterministic: true });
+
+    const piped = await lexalign('align', '--config', at('alone.yaml'), '--resume', '--json', '-');
+    expect(piped.code, piped.stderr).toBe(0);
+    expect(JSON.parse(piped.stdout).cultures).toEqual(json(alone('result.json')).cultures);
+    expect(piped.stderr).toContain('── us: ppo: complete');
+
     writeFileSync(at('alone.yaml'), text.replace('[e, a]', '[e]'));
     const other = await lexalign('align', '--config', at('alone.yaml'), '--resume');
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('evaluate.stop.1 has changed')]);

@@ -11,6 +11,7 @@ const ranks = (...words: string[]) => `Final Ranking:\n${words.map((word, i) => 
 const questions = Array.from({ length: 4 }, () => ({
   ranking: ['a', 'b', 'c'],
   counts: null,
+  cue: 'letter',
   language: 'en' as const,
 }));
 
@@ -299,8 +300,18 @@ describe('a study', () => {
       ...{ model: 'm', quantize: 'none', tier: 'f32', language: 'en' },
       provenance: { command: '', created: '', files: [] },
     };
-    const [association, ...others] = cultureResults(cultures[0], study.cultures[0], common, settings);
+    const [association, ranking, ...others] = cultureResults(cultures[0], study.cultures[0], common, settings);
     expect(others).toEqual([]);
+    expect(ranking).toMatchObject({ measure: 'ranking', runs: [{ name: 'base' }, { name: 'sft' }] });
+    if (ranking.measure !== 'ranking') throw new Error(ranking.measure);
+    const { rankingGain } = study.cultures[0].variants[1];
+    expect(ranking.gain).toEqual(rankingGain);
+    expect(ranking.runs[1].answers[1]).toEqual({
+      cue: 'letter',
+      parsed: true,
+      spearman: -0.5,
+      text: ranks('c', 'a', 'b'),
+    });
     expect(association).toMatchObject({
       measure: 'association',
       norms: 'us',
