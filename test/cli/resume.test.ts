@@ -105,7 +105,11 @@ describe('sft --resume', () => {
     expect(code, stderr).toBe(0);
     expect(metricsOf(at('longer')).filter((line) => 'loss' in line)).toHaveLength(5);
     await lexalign(...common('longer'), '--resume', '--max-steps', '7');
-    expect(json('longer/run.json')).toMatchObject({ arguments: { max_steps: 7 }, resumed: [{ step: 3 }, { step: 5 }] });
+    expect(json('longer/run.json')).toMatchObject({
+      total_steps: 7,
+      arguments: { max_steps: 7 },
+      resumed: [{ step: 3 }, { step: 5 }],
+    });
     const done = await lexalign('sft', '--output', at('longer'), '--resume');
     expect(done).toMatchObject({ code: 1, stderr: expect.stringMatching(/has made its 7 steps: raise --max-steps/) });
   });
