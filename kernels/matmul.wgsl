@@ -45,13 +45,18 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
         ws[k * ${BN / 4}u + q] = value;
       }
 #else
-      for (var e = li; e < ${BN * 4}u; e += 256u) {
-        let n = e / 4u;
+      // Four columns by four of k, turned in registers: where a driver writes one component of a vec4 by an index that it
+      // does not know, it may write all four (D3D12), over what a neighbour writes.
+      for (var e = li; e < ${BN}u; e += 256u) {
+        let q = e / 4u;
         let k = e % 4u;
-        var value = vec4f(0.0);
-        if (quad0 + n / 4u < quads && k0 + k < depth) { value = vec4f(${s == 0 ? 'w' : 'v'}[(${s == 0 ? '' : 'p.cColumn + '}quad0 * 4u + n) * depth + k0 + k]); }
+        let inside = quad0 + q < quads && k0 + k < depth;
 #for i in 0..4
-        ws[(k * 4u + ${i}u) * ${BN / 4}u + n / 4u][n % 4u] = value[${i}];
+        var from${i} = vec4f(0.0);
+        if (inside) { from${i} = vec4f(${s == 0 ? 'w' : 'v'}[(${s == 0 ? '' : 'p.cColumn + '}(quad0 + q) * 4u + ${i}u) * depth + k0 + k]); }
+#endfor
+#for i in 0..4
+        ws[(k * 4u + ${i}u) * ${BN / 4}u + q] = vec4f(from0[${i}], from1[${i}], from2[${i}], from3[${i}]);
 #endfor
       }
 #endif

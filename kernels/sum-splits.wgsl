@@ -1,8 +1,8 @@
 // y = Σ_z sums[z], the parts of a product whose sum was split over workgroups. TYPE of y; ACCUMULATE: y += …;
-// LIVE: only live rows, of p.rowQuads each, by COUNT.
+// LIVE: only live rows, of p.rowQuads each, by COUNT from p.firstRow. Row 0 of the sums is row p.yRow of y.
 @group(0) @binding(0) var<storage, read> sums: array<vec4f>;              // [splits, quads]
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<${TYPE}>>;   // [quads]
-struct Params { quads: u32, splits: u32, rowQuads: u32 }
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<${TYPE}>>;   // [rows, rowQuads]
+struct Params { quads: u32, splits: u32, rowQuads: u32, firstRow: u32, yRow: u32 }
 @group(1) @binding(0) var<uniform> p: Params;
 #if LIVE
 #include "batch.wgsl"
@@ -12,8 +12,14 @@ struct Params { quads: u32, splits: u32, rowQuads: u32 }
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
   let i = folded(wg) * 64u + li;
-  if (i >= ${LIVE ? 'min(p.quads, ' + COUNT + ' * p.rowQuads)' : 'p.quads'}) { return; }
-  var sum = ${ACCUMULATE ? 'vec4f(y[i])' : 'vec4f(0.0)'};
+#if LIVE
+  let live = ${COUNT} - min(${COUNT}, p.firstRow);
+  if (i >= min(p.quads, live * p.rowQuads)) { return; }
+#else
+  if (i >= p.quads) { return; }
+#endif
+  let at = p.yRow * p.rowQuads + i;
+  var sum = ${ACCUMULATE ? 'vec4f(y[at])' : 'vec4f(0.0)'};
   for (var z = 0u; z < p.splits; z++) { sum += sums[z * p.quads + i]; }
-  y[i] = vec4<${TYPE}>(sum);
+  y[at] = vec4<${TYPE}>(sum);
 }

@@ -72,14 +72,15 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
     unpackedMatmul(ctx, args, w);
     return;
   }
-  const parts = args.splits === undefined ? partsOf(args, tile, m, rows) : 1;
+  const parts = args.splits === undefined ? partsOf(args, tile, rows) : 1;
   if (parts === 1) {
     record(ctx, { ...args, m }, tile);
     return;
   }
   const sums = ctx.recorder.tensor('matmul_sums', 'f32', [parts, m, n]);
-  record(ctx, { ...args, m, c: sums, splits: parts, accumulate: false }, tile);
-  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, accumulate: args.accumulate, count: args.count });
+  record(ctx, { ...args, m, c: sums, cRow: 0, splits: parts, accumulate: false }, tile);
+  const { accumulate, count, firstRow, cRow } = args;
+  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, accumulate, count, firstRow, yRow: cRow });
 }
 
 /** A part of w's rows is a part of c's columns in 'nt', and of the sum in 'nn', where c is rounded once a part. */
@@ -175,10 +176,10 @@ const [enoughWorkgroups, leastOfK] = [256, 256];
  * matrices, and all of decoding. 1 where the kernel or the call cannot split, or where the parts would be more to write
  * and read than the operands.
  */
-function partsOf(args: MatmulArgs, tile: Tile, m: number, rows: number): number {
-  const { firstRow, cRow, cColumn, n, k, form } = args;
-  const whole = !firstRow && !cRow && cColumn === undefined && m === args.c.shape[0];
-  if (tile.kernel !== 'matmul-tensor' || form[0] === 't' || tile.defines.STAGES === 0 || !whole) return 1;
+function partsOf(args: MatmulArgs, tile: Tile, rows: number): number {
+  const { cColumn, n, k, form } = args;
+  const apart = cColumn === undefined && !(args.residual && args.cRow);
+  if (tile.kernel !== 'matmul-tensor' || form[0] === 't' || tile.defines.STAGES === 0 || !apart) return 1;
   const tiles = Math.ceil(rows / tile.rows) * Math.ceil(n / tile.columns);
   const worth = ((rows + n) * k) / (4 * rows * n); // halves of operands against two times a float of each part
   const parts = Math.floor(Math.min(enoughWorkgroups / tiles, k / leastOfK, worth));

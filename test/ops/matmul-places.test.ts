@@ -87,6 +87,25 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
     expect(relativeError(await op.read(backward), matmulNN(operand, w, m, wide, wide))).toBeLessThan(1e-5);
   });
 
+  it('adds a long sum of some rows to those of a taller matrix, and nothing else', async () => {
+    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    const [tall, first, m, live, n, k] = [90, 40, 40, 70, 64, 1024];
+    const [x, w, before] = [m * k, k * n, tall * n].map((size, i) => rounded('f16', randomNormal(size, i)));
+    const op = new OpRun(gpu, 'f16', forms[form]());
+    const c = op.input('c', 'f32', [tall, n], before);
+    matmul(op.ctx, {
+      ...{ label: 'test', form: 'nn', c, n, k, m, firstRow: first, cRow: first, accumulate: true, count: 'batch.rows' },
+      x: op.input('x', 'f16', [m, k], x),
+      w: op.input('w', 'f16', [k, n], w),
+    });
+    expect(op.kernels.has('sum-splits')).toBe(form === 'matrices');
+    await op.run({ rows: live });
+    const expected = before.slice();
+    const product = matmulNN(x, w, m, k, n);
+    for (let i = 0; i < (live - first) * n; i++) expected[first * n + i] += product[i];
+    expect(relativeError(await op.read(c), expected)).toBeLessThan(1e-5);
+  });
+
   it('with tileRows, gives a row the same bits whatever the others are and wherever it stands', async () => {
     if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
     // Long sums of few columns: on matrix units their parts are added up apart.
