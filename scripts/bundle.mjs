@@ -73,6 +73,7 @@ await orFail(async () => {
       cpSync(resolve(root, from), join(stage, to), { recursive: true, dereference: true });
     for (const path of ['bin', 'dist', 'kernels', 'datasets/mini-norms', 'models/lexi-base', 'recipes']) copy(path);
     for (const file of ['package.json', 'LICENSE', 'README.md', 'bench/peer-torch.py']) copy(file);
+    copy('bench/measure.sh', 'measure.sh');
     for (const path of productionPackages()) copy(path);
     const platforms = join(stage, 'node_modules/webgpu/dist');
     for (const name of readdirSync(platforms)) {

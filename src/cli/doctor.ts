@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { adapterKind } from '../gpu/adapter.js';
 import { Device } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
-import { candidates, checkCandidate, type TierCheck } from '../model/self-test.js';
+import { candidates, checkCandidate, nameCandidate, type TierCheck } from '../model/self-test.js';
 import { deviceWish, explainNoAdapter, listAdapterNames, type OpenAdapter, openAdapter } from './gpu.js';
 import { kernelSource } from './kernel-source.js';
 import type { Command } from './main.js';
@@ -57,40 +57,17 @@ function describeAdapter(adapter: GPUAdapter) {
   };
 }
 
-/** Self-tests of every tier that the adapter offers, and how long each took, compilation included. */
-async function checkTiers(opened: OpenAdapter): Promise<(TierCheck & { milliseconds: number })[]> {
-  const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
-  const kernels = new KernelCache(device, kernelSource());
-  const checks = [];
-  for (const candidate of candidates(device)) {
-    const started = performance.now();
-    const check = await checkCandidate(device, kernels, candidate);
-    checks.push({ ...check, milliseconds: Math.round(performance.now() - started) });
-  }
-  await device.close();
-  return checks;
-}
+/** A tier's self-test, and how long it took, compilation included. */
+type CheckedTier = TierCheck & { readonly milliseconds: number };
 
-async function examine(device: string | undefined) {
+/** What is known before anything is computed. */
+async function examine(opened: OpenAdapter | null, wish: string) {
   const problems: string[] = [];
   const gpus = visibleGpus();
-  let adapter: ReturnType<typeof describeAdapter> | null = null;
-  let tiers: Awaited<ReturnType<typeof checkTiers>> = [];
-  const wish = deviceWish(device);
-  const opened = await openAdapter({ wish }).catch((error: Error) => {
-    problems.push(error.message);
-    return null;
-  });
-  if (opened) {
-    adapter = describeAdapter(opened.adapter);
-    if (!adapter.features.includes('shader-f16'))
-      problems.push('The adapter has no 16-bit floats (shader-f16): only the f32 tier runs; update its driver.');
-    if (opened.kind === 'cpu' && gpus.length && wish !== 'cpu') problems.push(explainNoAdapter('auto', gpus));
-    tiers = await checkTiers(opened);
-    for (const { name, ok, detail } of tiers)
-      if (!ok) problems.push(`The tier ${name} fails its self-test: ${detail}.`);
-    opened.release();
-  }
+  const adapter = opened && describeAdapter(opened.adapter);
+  if (adapter && !adapter.features.includes('shader-f16'))
+    problems.push('The adapter has no 16-bit floats (shader-f16): only the f32 tier runs; update its driver.');
+  if (opened?.kind === 'cpu' && gpus.length && wish !== 'cpu') problems.push(explainNoAdapter('auto', gpus));
   return {
     node: process.version,
     webgpu: webgpuVersion(),
@@ -102,14 +79,33 @@ async function examine(device: string | undefined) {
     adapters: await listAdapterNames(),
     device: opened?.describe ?? null,
     adapter,
-    tiers,
     problems,
   };
 }
 
-type Report = Awaited<ReturnType<typeof examine>>;
+/** Self-tests of every tier that the adapter offers; `begin` and `end` hear of each. */
+async function checkTiers(
+  opened: OpenAdapter,
+  begin: (name: string) => void,
+  end: (check: CheckedTier) => void,
+): Promise<CheckedTier[]> {
+  const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
+  const kernels = new KernelCache(device, kernelSource());
+  const checks = [];
+  for (const candidate of candidates(device)) {
+    begin(nameCandidate(candidate));
+    const started = performance.now();
+    const check = await checkCandidate(device, kernels, candidate);
+    checks.push({ ...check, milliseconds: Math.round(performance.now() - started) });
+    end(checks[checks.length - 1]);
+  }
+  await device.close();
+  return checks;
+}
 
-function formatReport(report: Report): string {
+const column = (name: string) => `${name.padEnd(16)} `;
+
+function formatExamined(report: Awaited<ReturnType<typeof examine>>): string[] {
   const lines: [string, string][] = [
     ['node', `${report.node}, webgpu ${report.webgpu}, ${report.system}`],
     ['GPUs seen', report.visibleGpus.join(', ') || (process.platform === 'linux' ? 'none' : 'asked of the adapter')],
@@ -143,23 +139,43 @@ ${adapter.limits.maxComputeInvocationsPerWorkgroup} invocations`,
       ['bindings', `${adapter.limits.maxStorageBuffersPerShaderStage} storage buffers a shader`],
     );
   }
-  for (const { name, ok, detail, milliseconds } of report.tiers)
-    lines.push([`tier ${name}`, `${ok ? 'ok' : 'FAILS'}: ${detail} (${milliseconds} ms)`]);
-  const table = lines.map(([name, value]) => `${name.padEnd(16)} ${value}`);
-  const verdict = report.device ?? 'No device can be used.';
-  return [...table, '', verdict, ...report.problems.filter((problem) => problem !== verdict)].join('\n');
+  return lines.map(([name, value]) => column(name) + value);
 }
 
 /**
- * Prints what this machine offers: versions, adapters, features, limits, what is missing and the mend.
+ * Prints what this machine offers: versions, adapters, features, limits, what is missing and the mend. A tier is named
+ * before its test: a driver that crashes in it takes this process along.
  * @returns the exit code: 0 when a tier of the device computes rightly, else 1
  */
 async function doctor(device: string | undefined, json: string | undefined): Promise<number> {
   await checkJson(json);
-  const report = await examine(device);
-  if (json !== '-') console.log(formatReport(report));
-  await writeJson(json, report);
-  return report.tiers.some(({ ok }) => ok) ? 0 : 1;
+  const print = (text: string) => json !== '-' && process.stdout.write(text);
+  const wish = deviceWish(device);
+  let refusal: string | null = null;
+  const opened = await openAdapter({ wish }).catch((error: Error) => {
+    refusal = error.message;
+    return null;
+  });
+  const report = await examine(opened, wish);
+  for (const line of formatExamined(report)) print(`${line}\n`);
+  let tiers: CheckedTier[] = [];
+  if (opened) {
+    tiers = await checkTiers(
+      opened,
+      (name) => print(column(`tier ${name}`)),
+      ({ ok, detail, milliseconds }) => print(`${ok ? 'ok' : 'FAILS'}: ${detail} (${milliseconds} ms)\n`),
+    );
+    opened.release();
+  }
+  const failed = tiers.filter(({ ok }) => !ok);
+  const problems = [
+    ...(refusal ? [refusal] : []),
+    ...report.problems,
+    ...failed.map(({ name, detail }) => `The tier ${name} fails its self-test: ${detail}.`),
+  ];
+  print(`\n${[report.device ?? 'No device can be used.', ...problems].join('\n')}\n`);
+  await writeJson(json, { ...report, tiers, problems });
+  return tiers.some(({ ok }) => ok) ? 0 : 1;
 }
 
 export const doctorCommand: Command = {

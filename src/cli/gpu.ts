@@ -1,8 +1,9 @@
+import { delimiter } from 'node:path';
 import { create, globals } from 'webgpu';
 import { InputError } from '../errors.js';
 import { type AdapterKind, adapterKind, chooseAdapter } from '../gpu/adapter.js';
 import { hasVulkanLoader, needsRelaunch, relaunch, runsUnderLoader } from './software-driver.js';
-import { visibleGpus } from './system-gpus.js';
+import { unlistedDrivers, visibleGpus } from './system-gpus.js';
 
 export interface AdapterOptions {
   /** auto, gpu, cpu, or a part of an adapter's name; by default LEXALIGN_DEVICE, else auto. */
@@ -37,8 +38,15 @@ async function withInstance<T>(options: { name?: string }, use: (gpu: GPU) => Pr
   }
 }
 
+/** Tells the Vulkan loader, which reads the environment, of drivers in places that it does not search. */
+function nameDrivers({ env } = process): void {
+  const found = process.platform === 'linux' ? unlistedDrivers() : [];
+  if (found.length && !env.VK_DRIVER_FILES && !env.VK_ICD_FILENAMES) env.VK_ADD_DRIVER_FILES ??= found.join(delimiter);
+}
+
 function createInstance(options: { debug?: boolean; name?: string }): GPU {
   Object.assign(globalThis, globals);
+  nameDrivers();
   const enabled = [
     'allow_unsafe_apis',
     'vulkan_enable_f16_on_nvidia',

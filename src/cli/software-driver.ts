@@ -130,13 +130,18 @@ export function hasVulkanLoader(): boolean {
     ...['/usr/lib', '/usr/lib64', '/lib', '/lib64', '/usr/local/lib', '/usr/local/lib64'],
     ...['x86_64', 'aarch64'].map((machine) => `/usr/lib/${machine}-linux-gnu`),
   ];
-  return directories.some((directory) => {
+  const holds = (look: () => boolean) => {
     try {
-      return readdirSync(directory).some((name) => name.startsWith('libvulkan.so'));
+      return look();
     } catch {
       return false;
     }
-  });
+  };
+  return (
+    directories.some((directory) =>
+      holds(() => readdirSync(directory).some((name) => name.startsWith('libvulkan.so'))),
+    ) || holds(() => readFileSync('/etc/ld.so.cache').includes('libvulkan.so.1'))
+  );
 }
 
 /**

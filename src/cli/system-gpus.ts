@@ -32,3 +32,15 @@ export function visibleGpus(root = '/'): string[] {
   }
   return found;
 }
+
+/** Where drivers keep the file that names them, of places that the Vulkan loader does not search: Google's installer for containers. */
+const driverPlaces = ['usr/local/nvidia/share/vulkan/icd.d'];
+
+/** Vulkan drivers that the system has but its loader would not find. Linux only. */
+export function unlistedDrivers(root = '/'): string[] {
+  return driverPlaces.flatMap((place) =>
+    list(join(root, place))
+      .filter((name) => name.endsWith('.json'))
+      .map((name) => join(root, place, name)),
+  );
+}

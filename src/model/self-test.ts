@@ -17,7 +17,7 @@ export interface Candidate {
 
 /** Result of checking a candidate's kernels on this device. */
 export interface TierCheck extends Candidate {
-  /** "f16", "tensor on matrices of 16x16x16 of f16". */
+  /** As `nameCandidate` has it. */
   readonly name: string;
   readonly ok: boolean;
   readonly detail: string;
@@ -28,6 +28,11 @@ export interface TierCheck extends Candidate {
  * first. Attention's probabilities and results are rounded to f16.
  */
 const tolerance = { matmul: 1e-5, attention: 5e-3 };
+
+/** "f16", "tensor on matrices of 16x16x16 of f16". */
+export function nameCandidate({ tier, matrix }: Candidate): string {
+  return matrix ? `tensor on matrices of ${nameMatrix(matrix)}` : tier;
+}
 
 /** What the device offers, best first. */
 export function candidates(device: Device): Candidate[] {
@@ -44,23 +49,52 @@ export function offeredTiers(device: Device): Tier[] {
   return [...new Set(candidates(device).map(({ tier }) => tier))];
 }
 
+/** One product of the self-test: rows, columns, length of the sum, rank of the adapter folded in. */
+interface Product {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly rank: number;
+}
+
+// More than one tile each way, none whole.
+const small: Product = { m: 24, n: 72, k: 40, rank: 0 };
+const few: Product = { ...small, m: 3 };
+/** Tokens and head_dim of attention. */
+const attentions: readonly (readonly [number, number])[] = [[21, 64]];
+/** Several blocks, of the head_dim of 7-8B models. */
+const thoroughAttention = [130, 128] as const;
+/** Fills the tiles that GPUs have by default, several steps of k, and an adapter's. */
+const whole: Product = { m: 250, n: 264, k: 160, rank: 16 };
+
 /**
  * Computes small products in every form, and attention forward and backward, as a candidate does, and compares them
- * with the host's: drivers with broken subgroup matrices, subgroups or f16 exist.
+ * with the host's: drivers with broken subgroup matrices, subgroups or f16 exist. With `thorough`, by default on GPUs, also
+ * a product and attention of the size that fills a tile, which CPU drivers take long to compile.
  */
-export async function checkCandidate(device: Device, kernels: KernelCache, candidate: Candidate): Promise<TierCheck> {
-  const { tier, matrix } = candidate;
-  const name = matrix ? `tensor on matrices of ${nameMatrix(matrix)}` : tier;
+export async function checkCandidate(
+  device: Device,
+  kernels: KernelCache,
+  candidate: Candidate,
+  thorough = !device.features.cpu,
+): Promise<TierCheck> {
+  const name = nameCandidate(candidate);
+  const { matrix } = candidate;
   const check = new Check(device, kernels, candidate);
   try {
     // Each row: what, how far off, and what is allowed.
     const parts: [string, number, number][] = [];
     for (const form of matrix ? (['nt', 'nn', 'tn'] as const) : (['nt', 'nn'] as const)) {
-      parts.push([`matmul '${form}'`, await matmulError(check, form, 24), tolerance.matmul]);
+      parts.push([`matmul '${form}'`, await matmulError(check, form, small), tolerance.matmul]);
+      if (thorough && form !== 'tn')
+        parts.push([`whole tile of matmul '${form}'`, await matmulError(check, form, whole), tolerance.matmul]);
     }
-    parts.push(['matmul of few rows', await matmulError(check, 'nt', 3), tolerance.matmul]);
-    const errors = await attentionErrors(check);
-    for (const [what, error] of Object.entries(errors)) parts.push([`attention ${what}`, error, tolerance.attention]);
+    parts.push(['matmul of few rows', await matmulError(check, 'nt', few), tolerance.matmul]);
+    for (const [rows, dim] of thorough ? [...attentions, thoroughAttention] : attentions) {
+      const errors = await attentionErrors(check, rows, dim);
+      for (const [what, error] of Object.entries(errors))
+        parts.push([`attention ${what} at head_dim ${dim}`, error, tolerance.attention]);
+    }
     const wrong = parts.find(([, error, limit]) => !(error < limit));
     if (wrong) return { ...candidate, name, ok: false, detail: `${wrong[0]} is off by ${wrong[1].toExponential(1)}` };
     return { ...candidate, name, ok: true, detail: 'matmul and attention equal the CPU’s' };
@@ -133,14 +167,20 @@ class Check {
   }
 }
 
-/** Largest difference of a small product from the host's, over the largest element. */
-async function matmulError(check: Check, form: 'nt' | 'nn' | 'tn', m: number): Promise<number> {
-  // More than one tile each way, none whole; the last rows are not live.
-  const [n, k] = [72, 40];
+/** Largest difference of a product from the host's, over the largest element. */
+async function matmulError(check: Check, form: 'nt' | 'nn' | 'tn', { m, n, k, rank }: Product): Promise<number> {
+  // The last row is not live.
   const live = form === 'tn' ? m : m - 1;
   const { operand } = check.ctx;
   const x = eighths(m * k, 1);
   const w = eighths(n * k, 2);
+  const u = eighths(m * rank, 7);
+  const v = eighths(n * rank, 8);
+  const lora = {
+    u: check.tensor('u', operand, [m, rank], u),
+    v: check.tensor('v', operand, form === 'nt' ? [n, rank] : [rank, n], v),
+    rank,
+  };
   const c = check.tensor('c', 'f32', [m, n]);
   matmul(check.ctx, {
     label: 'self_test',
@@ -150,6 +190,7 @@ async function matmulError(check: Check, form: 'nt' | 'nn' | 'tn', m: number): P
     c,
     n,
     k,
+    lora: rank > 0 ? lora : undefined,
     count: 'batch.rows',
   });
   await check.run(form === 'tn' ? k : live);
@@ -160,14 +201,15 @@ async function matmulError(check: Check, form: 'nt' | 'nn' | 'tn', m: number): P
         const a = form === 'tn' ? x[i * m + row] : x[row * k + i];
         expected[row * n + column] += a * (form === 'nt' ? w[column * k + i] : w[i * n + column]);
       }
+      for (let i = 0; i < rank; i++)
+        expected[row * n + column] += u[row * rank + i] * (form === 'nt' ? v[column * rank + i] : v[i * n + column]);
     }
   }
   return differs(await check.read(c), expected);
 }
 
 /** Likewise of attention over one chain of tokens, forward and backward. */
-async function attentionErrors(check: Check): Promise<Record<string, number>> {
-  const [rows, dim] = [21, 64];
+async function attentionErrors(check: Check, rows: number, dim: number): Promise<Record<string, number>> {
   const { operand } = check.ctx;
   const block = attentionBlock(check.ctx, dim);
   const shape = { heads: 1, kvHeads: 1, headDim: dim, window: null };

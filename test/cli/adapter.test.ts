@@ -7,7 +7,7 @@ import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { findDebianMirror } from '../../src/cli/apt-sources.js';
 import { deviceWish, explainNoAdapter, listAdapterNames, openAdapter } from '../../src/cli/gpu.js';
 import { driverCommand, installedDriver, needsRelaunch, nodeExecutable } from '../../src/cli/software-driver.js';
-import { visibleGpus } from '../../src/cli/system-gpus.js';
+import { unlistedDrivers, visibleGpus } from '../../src/cli/system-gpus.js';
 import { adapterKind, chooseAdapter } from '../../src/gpu/adapter.js';
 
 const info = (fields: Partial<GPUAdapterInfo>) =>
@@ -75,6 +75,19 @@ describe('visibleGpus', () => {
     expect(visibleGpus(directory)).toEqual(['NVIDIA (/dev/dri/renderD129)', 'AMD (/dev/dri/renderD130)']);
     for (const name of ['nvidia0', 'nvidiactl', 'nvidia-uvm']) writeFileSync(join(directory, 'dev', name), '');
     expect(visibleGpus(directory)).toEqual(['NVIDIA (/dev/nvidia0)', 'AMD (/dev/dri/renderD130)']);
+  });
+});
+
+describe('unlistedDrivers', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lexalign-drivers-'));
+  afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+  it('finds the files of drivers where the Vulkan loader does not look', () => {
+    expect(unlistedDrivers(directory)).toEqual([]);
+    const place = join(directory, 'usr/local/nvidia/share/vulkan/icd.d');
+    mkdirSync(place, { recursive: true });
+    for (const name of ['nvidia_icd.json', 'README']) writeFileSync(join(place, name), '{}');
+    expect(unlistedDrivers(directory)).toEqual([join(place, 'nvidia_icd.json')]);
   });
 });
 

@@ -21,14 +21,26 @@ it('passes every tier and shape of matrices that the device offers', async () =>
     expect(await checkCandidate(gpu.device, gpu.kernels, candidate)).toMatchObject({ ...candidate, ok: true });
 });
 
+it('passes the forms without matrix units in the thorough test too, which CPUs are spared otherwise', async () => {
+  for (const tier of ['f16', 'f32'] as const)
+    expect(await checkCandidate(gpu.device, gpu.kernels, { tier }, true)).toMatchObject({ tier, ok: true });
+});
+
 describe('names what computes wrongly', () => {
   it.each([
     ['var value = sum * p.alpha;', 'var value = sum * 1.01;', /matmul 'nt' is off by 1\.0e-2/],
-    ['exp(', 'exp(1.05 * ', /attention o is off by/],
-    ['(dp', '(1.1 * dp', /attention d\w is off by/],
+    ['exp(', 'exp(1.05 * ', /attention o at head_dim 64 is off by/],
+    ['(dp', '(1.1 * dp', /attention d\w at head_dim 64 is off by/],
   ])('%s turned into %s', async (from, to, detail) => {
     const check = await checkCandidate(gpu.device, corrupted(from, to), { tier: 'f32' });
     expect(check).toMatchObject({ ok: false, detail: expect.stringMatching(detail) });
+  });
+
+  it("an adapter's share, in the thorough test", async () => {
+    const wrong = () => corrupted("'p.k' : 'p.r'", "'p.k' : '4u'");
+    const check = await checkCandidate(gpu.device, wrong(), { tier: 'f32' }, true);
+    expect(check).toMatchObject({ ok: false, detail: expect.stringMatching(/whole tile of matmul 'nt' is off by/) });
+    expect(await checkCandidate(gpu.device, wrong(), { tier: 'f32' }, false)).toMatchObject({ ok: true });
   });
 
   it('in matrix units', async () => {

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Measures a GPU: correctness, products, attention, whole steps, rollouts, most telling first, a JSON file of each.
+#   sh bench/measure.sh DIRECTORY        in a checkout
+#   sh lexalign/measure.sh DIRECTORY     in an unpacked bundle
+# Each command has a time limit of its own; one that fails is named, and the others go on. About ten minutes in all on a
+# data-centre card with an empty cache of shaders. MODEL and PRODUCT choose smaller ones for a try.
+here=$(dirname "$(readlink -f "$0")")
+out=${1:?give a directory for the results}
+mkdir -p "$out"
+model=${MODEL:-llama-3.1-8b}
+product=${PRODUCT:-4096x4096x14336}
+peer=$(python3 -c 'import torch; print("--peer torch" if torch.cuda.is_available() else "")' 2>/dev/null)
+
+# run NAME SECONDS ARGUMENT…
+run() {
+  name=$1
+  limit=$2
+  shift 2
+  echo "== $name: lexalign $*"
+  set -- "$@" --json "$out/$name.json"
+  if [ -x "$here/lexalign" ]; then set -- "$here/lexalign" "$@"; else set -- npx lexalign "$@"; fi
+  timeout -s INT -k 10 "$limit" "$@" || echo "FAILED: $name ended with $?"
+}
+
+run doctor 90 doctor
+run product 60 bench kernels --shapes "$product" $peer
+run attention 90 bench kernels --only attention --rows 4096 --model "$model" --tier tensor $peer
+run sft 150 bench sft --model "$model" --sequences 8 --length 512 --profile
+run tune 120 bench kernels --tune --model "$model" --rows 4096,256
+run product-tuned 60 bench kernels --shapes "$product" $peer
+run sft-tuned 150 bench sft --model "$model" --sequences 8 --length 512 --profile
+run rollout 120 bench rollout --model "$model" --batches 16,128 --length 256 --new-tokens 256 --quantize nf4
+run ppo 150 bench rollout --model "$model" --batches 64 --length 200 --shared-prompt-length 150 --new-tokens 256 --quantize nf4 --ppo --steps 2
