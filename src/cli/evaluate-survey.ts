@@ -15,6 +15,7 @@ import {
   type SurveySummary,
   surveyDistance,
 } from '../evaluate/survey.js';
+import { otherDistances } from '../evaluate/survey-tables.js';
 import { LossPrograms } from '../model/loss-program.js';
 import type { OptionFormat } from '../text/survey-prompts.js';
 import type { EvaluateArguments } from './evaluate.js';
@@ -213,8 +214,15 @@ function formatSurvey(
       ]);
     }
   }
+  const lines = (Object.keys(subsetNames) as SurveySubset[]).flatMap((subset) =>
+    summaries.map((own, i) => ({ questions: subsetNames[subset], model: names[i], summary: own[subset] })),
+  );
+  const others = otherDistances(lines, pair);
   return [
     ...alignColumns(rows, 2),
+    '',
+    ...alignColumns([others.head, ...others.rows], 2),
+    '',
     ...summaries.map(
       ({ all }, i) =>
         `${names[i]}: the options hold ${massPercent(all)} % of the model's probability; order and labels move ${(100 * all.order_effect.mean).toFixed(1)} % of the shares, the wording ${(100 * all.wording_effect.mean).toFixed(1)} %.`,

@@ -13,7 +13,8 @@ import type {
 import type { Estimate, Gain } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
-import { massPercent, type SurveySubset } from './survey.js';
+import type { SurveySubset } from './survey.js';
+import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
 
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
@@ -189,22 +190,22 @@ export function surveySection(result: SurveyResult): ReportSection {
   const three = (value: number) => value.toFixed(3);
   const rows = subsets.flatMap(([subset, title]) =>
     runs.map(({ name, summaries }) => {
-      const { n, countries: own, difference, closer, order_effect } = summaries[subset];
-      const each = own.flatMap(({ emd, js, same_mode }) => [three(emd.mean), three(js.mean), percent(same_mode.mean)]);
-      const emd = difference.emd;
+      const { n, countries: own, difference, closer } = summaries[subset];
       return [
         title,
         name,
-        ...each,
-        signed(emd.mean, 3),
-        interval(emd, (v) => signed(v, 3)),
+        ...own.map(({ emd }) => three(emd.mean)),
+        signed(difference.emd.mean, 3),
+        interval(difference.emd, (v) => signed(v, 3)),
         `${closer.emd.first} : ${closer.emd.second}`,
-        massPercent(summaries[subset]),
-        percent(order_effect.mean),
         String(n),
       ];
     }),
   );
+  const lines = subsets.flatMap(([subset, title]) =>
+    runs.map(({ name, summaries }) => ({ questions: title, model: name, summary: summaries[subset] })),
+  );
+  const [others, effects] = [otherDistances(lines, countries), answerEffects(lines)];
   const moved = subsets.flatMap(([subset, title]) =>
     (change?.[subset].toward ?? []).map(({ country, emd, js }) => [
       title,
@@ -223,18 +224,16 @@ export function surveySection(result: SurveyResult): ReportSection {
     blocks: [
       {
         kind: 'text',
-        text: `${questions.length} questions asked of ${describeBase(result)}, options in every rotation and format. Options: the share of a model's probability that they hold at all; order: how much of the shares their order and labels move. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+        text: `${questions.length} questions asked of ${describeBase(result)}, in ${result.prompts.length} ${result.prompts.length === 1 ? 'wording' : 'wordings'}, options in every rotation and format. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
       },
       table(
         [
           'questions',
           'model',
-          ...countries.flatMap((country) => [`EMD ${country}`, `JS ${country}`, `same mode ${country}, %`]),
+          ...countries.map((country) => `EMD to ${country}`),
           'EMD difference',
           '95 % interval',
           `closer ${countries.join(' : ')}`,
-          'options, %',
-          'order, %',
           'n',
         ],
         rows,
@@ -242,6 +241,10 @@ export function surveySection(result: SurveyResult): ReportSection {
       ...(moved.length > 0
         ? [table(['questions', 'moved toward', 'EMD', '95 % interval', 'p', 'JS', '95 % interval', 'p', 'n'], moved)]
         : []),
+      { kind: 'text', text: distancesNote },
+      table(others.head, others.rows),
+      { kind: 'text', text: effectsNote },
+      table(effects.head, effects.rows),
       ...surveyCharts(result),
     ],
   };

@@ -2,7 +2,7 @@ import { pValue } from './report.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
 import { type CultureDistance, type StudyCultureResult, type StudyResult, type StudyStep, titleOf } from './study.js';
 import type { SeedsMeasureName } from './study-seeds.js';
-import { massPercent } from './survey.js';
+import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
 
 /** A table of a study, for the terminal and the report alike. */
 export interface StudyTable {
@@ -44,7 +44,7 @@ export function studyTables(study: Told): StudyTable[] {
     associationTable(culture, study.ks[0]),
     ...rankingTable(culture),
     ...affectTable(culture),
-    ...surveyTable(culture),
+    ...surveyTables(culture),
     ...sideEffectsTable(culture),
     ...seedsTable(culture, study.ks[0]),
   ]);
@@ -158,38 +158,48 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
   ];
 }
 
-function surveyTable({ name, language, variants, countries }: StudyCultureResult): StudyTable[] {
+function surveyTables({ name, language, variants, countries }: StudyCultureResult): StudyTable[] {
   if (!countries) return [];
   const [own, other] = countries;
-  const subsets = { all: 'all', emd: 'high tension' } as const;
+  const asked = variants.flatMap(({ survey, surveyChange, ...model }) =>
+    survey ? [{ model: titleOf(model), survey, surveyChange }] : [],
+  );
+  const subsets = [
+    ['all', 'all'],
+    ['emd', 'high tension'],
+  ] as const;
+  const lines = subsets.flatMap(([subset, questions]) =>
+    asked.map(({ model, survey }) => ({ questions, model, summary: survey[subset] })),
+  );
   return [
     {
       title: `${name} (${language}): survey, distance to ${own} and ${other}`,
-      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired, with p of Wilcoxon’s test over questions; options: share of a model's probability that they hold at all; order: how much of the shares their order and labels move.`,
-      head: [
-        ...['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval', 'p'],
-        ...['options, %', 'order, %', 'n'],
-      ],
-      rows: (['all', 'emd'] as const).flatMap((subset) =>
-        variants.flatMap(({ survey, surveyChange, ...model }) => {
-          if (!survey) return [];
-          const { countries: distances, closer, order_effect, n } = survey[subset];
-          const toward = gainCells(surveyChange?.[subset].toward[0].emd, (value) => signed(value, 3));
-          const both = `${closer.emd.first} / ${closer.emd.second}`;
+      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired, with p of Wilcoxon’s test over questions.`,
+      head: ['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval', 'p', 'n'],
+      rows: subsets.flatMap(([subset, questions]) =>
+        asked.map(({ model, survey, surveyChange }) => {
+          const { countries: distances, closer, n } = survey[subset];
+          const toward = surveyChange?.[subset].toward[0].emd;
           return [
-            [
-              subsets[subset],
-              titleOf(model),
-              ...distances.map(({ emd }) => three(emd.mean)),
-              both,
-              ...toward,
-              massPercent(survey[subset]),
-              percent(order_effect.mean),
-              String(n),
-            ],
+            questions,
+            model,
+            ...distances.map(({ emd }) => three(emd.mean)),
+            `${closer.emd.first} / ${closer.emd.second}`,
+            ...gainCells(toward, (value) => signed(value, 3)),
+            String(n),
           ];
         }),
       ),
+    },
+    {
+      title: `${name} (${language}): survey, other distances`,
+      note: `${distancesNote} Their intervals stand in result.json.`,
+      ...otherDistances(lines, countries),
+    },
+    {
+      title: `${name} (${language}): survey, how it is answered`,
+      note: effectsNote,
+      ...answerEffects(lines),
     },
   ];
 }

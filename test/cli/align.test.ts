@@ -155,6 +155,8 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       'us (en): associations',
       'cn (zh): rankings',
       'survey, distance to USA',
+      'survey, other distances',
+      'KL from CHN',
       'Models by cultures: survey',
     ])
       expect(finished.stdout).toContain(part);

@@ -164,6 +164,7 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(stdout).toMatch(
       /8 questions, 96 answers \(3 wordings; .*: \d+ tokens computed in 1 batch, in place of \d+ \(\d\.\dx\)/,
     );
+    expect(stdout).toMatch(/JS to Aland +JS to Bland +KL from Aland +KL from Bland +same mode as Aland, %/);
     expect(stdout).toMatch(/toward Aland .*\[0\.\d+, 0\.\d+\]/);
     expect(stdout).toMatch(/toward Bland .*\[-0\.\d+, -0\.\d+\]/);
   });

@@ -270,6 +270,23 @@ describe('a study', () => {
     expect(tables[1].rows[1]).toEqual(['us', '0.100', '[0.000, 0.200]', '0.700', '[0.700, 0.700]']);
     expect(tables[3].rows[1].slice(0, 5)).toEqual(['', 'cn', '+0.600', '[+0.600, +0.600]', '1.000']);
 
+    const ofUs = studyTables(both).filter(({ title }) => title.startsWith('us (en): survey'));
+    expect(ofUs.map(({ title, head }) => [title.split('survey, ')[1], head.length])).toEqual([
+      ['distance to USA and CHN', 9],
+      ['other distances', 9],
+      ['how it is answered', 6],
+    ]);
+    for (const { head, rows } of ofUs) {
+      expect(rows.map((row) => row.slice(0, 2))).toEqual(
+        ['all', 'high tension'].flatMap((subset) => ['base', 'sft'].map((name) => [subset, name])),
+      );
+      for (const row of rows) expect(row).toHaveLength(head.length);
+    }
+    // On q2 both countries answer alike. From distances of 0.5 and 0.5 to 0.2 and 0: nearer by 0.3 and 0.5, 2 of the 4 signs.
+    expect(ofUs[0].rows[1]).toEqual([
+      ...['all', 'sft', '0.100', '0.400', '1 / 0', '+0.400', '[+0.300, +0.500]', '0.500', '2'],
+    ]);
+
     const alone = summarizeStudy([us, cultures[1]], settings);
     expect(alone.surveyMatrix.map(({ cells }) => cells.map((cell) => cell?.n ?? null))).toEqual(
       new Array(3).fill([2, null]),

@@ -12,6 +12,7 @@ import {
   summarizeSurvey,
   surveyChange,
 } from '../../src/evaluate/survey.js';
+import { answerEffects, otherDistances } from '../../src/evaluate/survey-tables.js';
 import { LEXI_BASE_SURVEY_PROMPTS, SURVEY_PROMPTS, type SurveyPrompt } from '../../src/text/survey-prompts.js';
 import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { lexiBase } from '../text/shared.js';
@@ -194,6 +195,34 @@ test('a summary counts to which country the model is closer', () => {
   expect(difference.emd).toMatchObject({ mean: 0, n: 3 });
   expect(closer).toEqual({ emd: { first: 1, second: 1, tie: 1 }, js: { first: 1, second: 1, tie: 1 } });
   expect(() => summarizeSurvey(questions, answers, ['Here', 'Elsewhere'])).toThrow(/no answers of Elsewhere/);
+});
+
+test('beside earth mover’s distance stand Jensen-Shannon, KL and mode, and what moves the answers', () => {
+  const questions = [question([1, 0], [0, 1]), question([0.5, 0.5], [0.5, 0.5])];
+  const answers = [
+    { ...answer(0.75, 0.25), orderEffect: 0.1, wordingEffect: 0.03 },
+    { ...answer(0.5, 0.5), orderEffect: 0.2, wordingEffect: 0 },
+  ];
+  const summary = summarizeSurvey(questions, answers, ['Here', 'There']);
+  const lines = [{ questions: 'all', model: 'base', summary }];
+  const others = otherDistances(lines, ['Here', 'There']);
+  // Of (3/4, 1/4) from (1, 0) ln 4/3 = 0.288, from (0, 1) ln 4 = 1.386; Jensen-Shannon √0.138 = 0.371 and √0.549 = 0.741.
+  expect(others.rows).toEqual([['all', 'base', '0.186', '0.370', '0.144', '0.693', '100.0', '50.0', '2']]);
+  expect(others.head).toEqual([
+    ...['questions', 'model', 'JS to Here', 'JS to There', 'KL from Here', 'KL from There'],
+    ...['same mode as Here, %', 'same mode as There, %', 'n'],
+  ]);
+  expect(answerEffects(lines)).toEqual({
+    head: ['questions', 'model', 'options, %', 'order, %', 'wording, %', 'n'],
+    rows: [['all', 'base', '50.0', '15.0', '1.5', '2']],
+  });
+  // A model that gives no share to what people answer; JSON has null for its divergence.
+  const never = summarizeSurvey(questions.slice(0, 1), [answer(0, 1)], ['Here', 'There']);
+  const read = JSON.parse(JSON.stringify(never)) as typeof never;
+  for (const own of [never, read])
+    expect(otherDistances([{ ...lines[0], summary: own }], ['Here', 'There']).rows[0].slice(2, 6)).toEqual([
+      ...['1.000', '0.000', '∞', '0.000'],
+    ]);
 });
 
 test('a change is what the distance to each country shrank by', () => {
