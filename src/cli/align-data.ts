@@ -306,7 +306,7 @@ export async function writeCultureData(culture: StudyCulture, recipe: Recipe): P
   let asked = '';
   if (stages.some((stage) => stage.endsWith('ppo')) && culture.rankingPrompt) {
     const options = { prompt: culture.rankingPrompt, questions: data.rankingQuestions, seed: data.seed };
-    const part = { ...train, cues: args.ppoCues > 0 ? train.cues.slice(0, args.ppoCues) : train.cues };
+    const part = { ...train, cues: args.ppoCues > 0 ? sampleCues(train.cues, args.ppoCues, data.seed) : train.cues };
     const { rows, skipped, unaskable } = askCues(part, 'training', culture, recipe, options);
     await write(paths.ranking, [rows]);
     asked = `, ${rows.length} questions for PPO (left out: ${skipped} cues with fewer than ${data.ranking} to rank, ${unaskable} associates with a comma)`;

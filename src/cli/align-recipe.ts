@@ -57,7 +57,7 @@ export const alignOptions = {
   'ppo-cues': {
     type: 'number',
     default: 0,
-    describe: 'Let PPO ask about so many training cues a culture, the first; 0: about all',
+    describe: 'Let PPO ask about a sample of so many training cues a culture; 0: about all',
   },
   'test-cues': {
     type: 'number',
