@@ -86,7 +86,7 @@ export class Device {
     gpu.lost.then((lost) => {
       if (!this.#destroyed)
         this.#error ??= new InputError(
-          `The GPU device was lost (${lost.message || lost.reason}); start again from the last checkpoint with --init-adapter.`,
+          `The GPU device was lost (${lost.message || lost.reason}); a run that trains goes on from its last checkpoint with --resume.`,
         );
     });
   }
@@ -106,9 +106,9 @@ export class Device {
     return Math.floor(Math.min(maxStorageBufferBindingSize, maxBufferSize) / 256) * 256;
   }
 
-  /** Multiple at which a dispatch's parameters may begin in a uniform buffer, bytes. */
+  /** From one dispatch's parameters to the next in a uniform buffer, bytes: room for 64 numbers, more than any has. */
   get uniformAlign(): number {
-    return Math.max(64, this.gpu.limits.minUniformBufferOffsetAlignment);
+    return Math.max(256, this.gpu.limits.minUniformBufferOffsetAlignment);
   }
 
   /** Shapes of subgroup matrices that sum in f32: of f16 before f32 operands, then largest first; empty where the device has none. */

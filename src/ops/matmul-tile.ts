@@ -13,6 +13,8 @@ export interface MatmulProblem {
   readonly n: number;
   readonly k: number;
   readonly rank: number;
+  /** Numbers from one row of x to the next, where that is wider than the sum. */
+  readonly xStride?: number;
   /** How w is packed; null where it is not. */
   readonly packed: Pick<PackedLayout, 'format' | 'ordered'> | null;
 }
@@ -23,7 +25,7 @@ export interface Tile {
   readonly defines: Defines;
   readonly rows: number;
   readonly columns: number;
-  /** Reads the problem's packed w as it is; else w is unpacked before, as a whole. */
+  /** Reads the problem's packed w as it is; else w is unpacked before. */
   readonly packed: boolean;
 }
 
@@ -39,7 +41,7 @@ export interface TensorTile {
   readonly PAD: number;
   readonly STAGES: 0 | 1 | 2;
   readonly GROUP: number;
-  /** A packed w: 1 unpacked as it is staged, by each row of tiles anew; 0 before, as a whole. */
+  /** A packed w: 1 unpacked as it is staged, by each row of tiles anew; 0 before. */
   readonly UNPACK: 0 | 1;
 }
 
@@ -58,9 +60,9 @@ const mostRows = 16;
 export const fewRows = 8;
 
 /** x·wᵀ of a few rows, each of w's read once; null where the problem is another. */
-export function rowsTile({ form, dtype, m, n, k, rank, packed }: MatmulProblem): Tile | null {
+export function rowsTile({ form, dtype, m, n, k, rank, xStride = k, packed }: MatmulProblem): Tile | null {
   const WIDE = dtype === 'f16' ? 8 : 4;
-  if (form !== 'nt' || m > mostRows || n % 4 || k % WIDE || rank % WIDE) return null;
+  if (form !== 'nt' || m > mostRows || n % 4 || k % WIDE || rank % WIDE || xStride % WIDE) return null;
   const ROWS = 2 ** Math.ceil(Math.log2(m));
   const unpacks = packed !== null && dtype === 'f16';
   return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: mostRows, columns: 4, packed: unpacks };
@@ -75,7 +77,7 @@ export function sharedTile(m: number, n: number): Tile {
 
 /** Matrix units with these settings; null where they do not fit the problem or the device. */
 export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings: TensorTile): Tile | null {
-  const { form, dtype, m, n, k, rank, packed } = problem;
+  const { form, dtype, m, n, k, rank, xStride = k, packed } = problem;
   const { GM, GN, TM, TN, BK, PAD, STAGES, UNPACK, GROUP } = settings;
   if (UNPACK && (!packed?.ordered || dtype === 'f32' || STAGES === 0)) return null;
   const XT = form[0] === 't';
@@ -84,6 +86,7 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   const E = matrix.operand;
   const aligned = (size: number) => size % XW === 0;
   if (!aligned(n) || !aligned(XT ? m : k) || !aligned(rank) || (XT && WT && !aligned(k))) return null;
+  if (!XT && !aligned(xStride)) return null;
   if (E === 'f16' && dtype === 'f32') return null;
   const BM = GM * TM * matrix.m;
   const BN = GN * TN * matrix.n;

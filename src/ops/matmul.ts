@@ -66,8 +66,10 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
   const { form, x, w, c, n, k, lora } = args;
   const m = args.m ?? c.shape[c.shape.length - 2];
   const rows = ctx.tileRows ?? m;
-  const problem = { form, dtype: x.dtype as 'f16' | 'f32', m: rows, n, k, rank: lora?.rank ?? 0, packed: packingOf(w) };
-  const tile = chooseTile(ctx, args.label, problem);
+  const dtype = x.dtype as 'f16' | 'f32';
+  const xStride = args.xColumn === undefined ? k : x.shape[1];
+  const rank = lora?.rank ?? 0;
+  const tile = chooseTile(ctx, args.label, { form, dtype, m: rows, n, k, rank, xStride, packed: packingOf(w) });
   if (!(w instanceof Tensor) && !tile.packed) {
     unpackedMatmul(ctx, args, w);
     return;

@@ -214,7 +214,7 @@ describe('a device that goes away', () => {
     const buffer = own.device.createBuffer(64, 'data');
     own.device.gpu.destroy();
     await lost;
-    await expect(own.device.read(buffer)).rejects.toThrow(/device was lost .*last checkpoint/);
+    await expect(own.device.read(buffer)).rejects.toThrow(/device was lost .*last checkpoint with --resume/);
     await own.close();
   });
 });

@@ -5,6 +5,7 @@ import { OpRun, openTestGpu, rounded, type TestGpu, tiers, tolerance } from '../
 import { matmulNN, matmulNT } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
 import { type PackedCase, packedMatrix } from './packed.js';
+import { smallTile } from './random-shapes/products.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -32,14 +33,18 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
     expect(relativeError(await op.read(y), values)).toBeLessThan(tolerance[tier]);
   });
 
-  describe.each(['direct', 'rows', 'tiled'])('multiply, %s form', (form) => {
+  describe.each(['direct', 'rows', 'tiled', ...(tier === 'f16' ? ['matrices'] : [])])('multiply, %s form', (form) => {
     it.each([
       ...cases,
       // Three parts, the last of 4 rows, where the device binds 8 rows at once.
       { ...cases[4], parts: 3 },
       { ...cases[1], n: 24, parts: 3 },
     ])('%o', async ({ parts = 1, ...packed }: PackedCase & { parts?: number }) => {
-      const op = new OpRun(gpu, tier, { cpu: form === 'direct', subgroups: form === 'rows' });
+      const [matrixUnits] = gpu.device.matrixUnits;
+      if (form === 'matrices' && !matrixUnits)
+        return console.log('skipped: this device has no matrix units with f32 sums');
+      const onMatrices = form === 'matrices' ? { matrix: matrixUnits, tuned: () => smallTile } : {};
+      const op = new OpRun(gpu, tier, { cpu: form === 'direct', subgroups: form === 'rows', ...onMatrices });
       const { matrix, values } = packedMatrix(op, packed);
       const { n, k } = packed;
       const maxBinding = parts > 1 ? 9 * k * (tier === 'f16' ? 2 : 4) : undefined;
@@ -80,6 +85,7 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
       });
       const forward = form === 'rows' && tier === 'f16' ? 1 : 2 * parts;
       expect(op.ctx.recorder.dispatchCount).toBe(forward + 2 * parts);
+      if (form === 'matrices' && n % 8 === 0) expect([...op.kernels].sort()).toEqual(['dequantize', 'matmul-tensor']);
       await op.run({ rows: live });
       const share = matmulNT(u, v, m, n, rank);
       const expected = matmulNT(x, values, m, n, k).map((sum, i) => sum + share[i] + bias[i % n]);
