@@ -91,6 +91,7 @@ const script = `
       showRows(state);
       says.textContent = state.rows.length > 0 ? '' : 'No runs yet: they appear here once they have begun.';
     } catch (error) {
+      if (own !== asked) return;
       says.textContent = 'No answer from lexalign dashboard (' + error.message + '): is it still running?';
     }
   };

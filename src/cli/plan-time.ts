@@ -78,8 +78,10 @@ export function describeTime(speed: Speed | null, work: Work | null): string[] {
   return [...lines, `Time: ${total}${rate} (${speed.basis}).`];
 }
 
-/** A duration as people say it. */
+/** A duration as people say it, to two digits. */
 export function formatSeconds(seconds: number): string {
-  if (seconds < 90) return `${seconds.toPrecision(2)} s`;
-  return seconds < 5400 ? `${(seconds / 60).toPrecision(2)} minutes` : `${(seconds / 3600).toPrecision(2)} hours`;
+  const say = (count: number, unit: string) => `${Number(count.toPrecision(2))} ${unit}`;
+  if (seconds < 90) return say(seconds, 's');
+  if (seconds < 90 * 60) return say(seconds / 60, 'minutes');
+  return seconds < 48 * 3600 ? say(seconds / 3600, 'hours') : say(seconds / 86400, 'days');
 }

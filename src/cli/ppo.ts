@@ -42,6 +42,7 @@ import { loadRankingData, type RankingData } from './ranking-data.js';
 import { checkOutput, RunDirectory } from './run-directory.js';
 import {
   baseName,
+  checkStepsLeft,
   checkUnchanged,
   compareDevice,
   extendArguments,
@@ -138,11 +139,7 @@ async function checkRun(
     const snapshot = await readPpoCheckpoint(path, modules, model.config.hiddenSize);
     resume = { run: resumed, state, snapshot };
     const total = countRollouts(ppoSettings(args, { data, model, microBatchTokens: 0, recompute: 0 }));
-    // One that broke off behind its last checkpoint has its adapter yet to write.
-    if (state.step >= total && resumed.record.finished !== undefined)
-      throw new InputError(
-        `--resume: the run has made its ${total} rollouts: raise --total-episodes or --num-train-epochs to go on.`,
-      );
+    checkStepsLeft(resumed, state.step, total, 'rollouts', '--total-episodes or --num-train-epochs');
   }
   for (const line of previewQuestions(data, model)) console.log(line);
   const base = await recordBase(model);

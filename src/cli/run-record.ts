@@ -180,6 +180,21 @@ export async function checkUnchanged(
   });
 }
 
+/**
+ * Throws InputError where a resumed run has made all its steps: `options` are to be raised. One that broke off behind its
+ * last checkpoint has its adapter yet to write.
+ */
+export function checkStepsLeft(
+  run: ResumedRun<unknown>,
+  made: number,
+  total: number,
+  steps: 'steps' | 'rollouts',
+  options: string,
+): void {
+  if (made < total || (made === total && run.record.finished === undefined)) return;
+  throw new InputError(`--resume: the run has made its ${total} ${steps}: raise ${options} to go on.`);
+}
+
 /** Warns where results may differ in their last bits from those of a run without interruption. */
 export function compareDevice(run: ResumedRun<unknown>, open: OpenDevice): void {
   const { description, backend } = (run.record.device ?? {}) as Record<string, unknown>;

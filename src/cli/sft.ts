@@ -32,6 +32,7 @@ import { previewData } from './preview.js';
 import { checkOutput, RunDirectory } from './run-directory.js';
 import {
   baseName,
+  checkStepsLeft,
   checkUnchanged,
   compareDevice,
   extendArguments,
@@ -168,11 +169,7 @@ async function checkRun(
     best: null,
   };
   const { total } = countSteps(train.examples.length, settingsOf(args, { microBatchTokens: 0, recompute: 0 }));
-  // One that broke off behind its last checkpoint has its adapter yet to write.
-  if (resume && resume.state.step >= total && resume.run.record.finished !== undefined)
-    throw new InputError(
-      `--resume: the run has made its ${total} steps: raise --max-steps or --num-train-epochs to go on.`,
-    );
+  if (resume) checkStepsLeft(resume.run, resume.state.step, total, 'steps', '--max-steps or --num-train-epochs');
   for (const line of previewData(train, model)) console.log(line);
   if (valid) console.log(`Evaluation: ${valid.examples.length} rows of ${valid.file}.`);
   const best = resume?.state.best ? await readBest(resume.run, resume.state.best.step, model) : null;

@@ -70,6 +70,8 @@ describe('sft --resume', () => {
     rmSync(at('broken-off/adapter_model.safetensors'));
     const { finished: _, result, ...record } = json('whole/run.json');
     writeFileSync(at('broken-off/run.json'), JSON.stringify(record));
+    const fewer = await lexalign('sft', '--resume', '--output', at('broken-off'), '--max-steps', '5');
+    expect(fewer).toMatchObject({ code: 1, stderr: expect.stringMatching(/has made its 5 steps: raise --max-steps/) });
     const { code, stderr } = await lexalign('sft', '--resume', '--output', at('broken-off'));
     expect(code, stderr).toBe(0);
     const file = 'adapter_model.safetensors';
