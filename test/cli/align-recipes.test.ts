@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, test } from 'vitest';
 import yargs from 'yargs';
+import { loadMiniNorms } from '../../datasets/mini-norms.js';
 import { readCultures, sampleCues, testQuestions } from '../../src/cli/align-data.js';
 import { type AlignArguments, alignOptions, readRecipe } from '../../src/cli/align-recipe.js';
 import { readConfigFile } from '../../src/cli/config-file.js';
@@ -55,6 +56,7 @@ describe('the cost at the top of a recipe', () => {
     const listTokens = 8 * Math.max(...(evaluate.k ?? '').split(',').map(Number));
     const asked = 3 + stages.length;
     const [R, S, T] = [3000, 5000, 200];
+    const surveyed = (asked + 1) * 250 * 2000 * ((evaluate.wordings || 3) / 3);
     const cost = [12292, 10000].map((cues) => {
       const train = Math.floor(training * cues);
       const rows = (train * (1 + (data.augment ?? 0))) / (1 - args.rankingShare);
@@ -69,6 +71,7 @@ describe('the cost at the top of a recipe', () => {
           (rows * epochs * 300) / R / 3600,
           (answers * (T / S + ((8 / 3) * (T + 250)) / R)) / 3600,
           (lists + asked * tested * T) / S / 3600,
+          surveyed / 3 / R / 3600,
         ],
       };
     });
@@ -83,11 +86,22 @@ describe('the cost at the top of a recipe', () => {
       `300 tokens a row ${both(({ tokens }) => millions(tokens))} M tokens`,
       `PPO ${both(({ answers }) => whole(answers))} answers of T tokens, ${both((own) => String(own.rollouts))} rollouts`,
       `tests ${both(({ tested }) => whole(tested))} cues: of ${asked + 1} models lists of at most ${listTokens} tokens, ${both(({ lists }) => millions(lists))} M tokens, and of ${asked} a ranking of T tokens`,
+      `survey 250 questions, assumed: of ${asked + 1} models ${both(() => millions(surveyed))} M tokens, 2,000 a question in three wordings`,
       `R = 0.26 (bench/README.md), at which SFT takes ${both(({ tokens }) => whole(tokens / 0.26 / 3600))} h.`,
-      `SFT ${hours(0, 1)}, PPO ${hours(1, 1)}, tests ${hours(2, 2)}; ${total.toFixed(1)} h in all`,
+      `SFT ${hours(0, 1)}, PPO ${hours(1, 1)}, tests ${hours(2, 2)}, survey ${hours(3, 2)}; ${total.toFixed(1)} h in all`,
     ])
       expect(text.replace(/ +/g, ' ')).toContain(part);
   });
+});
+
+test('the small study says how many rows and steps its SFT has', () => {
+  const file = join(root, 'recipes', 'align-mini.yaml');
+  const { args, data, sft } = readRecipe(argumentsOf(file));
+  const { batchSize, numTrainEpochs } = sft({});
+  const lists = (loadMiniNorms('en').cues.length * Number(data.split.split(',')[0])) / 100;
+  const rankings = Math.round((lists * args.rankingShare) / (1 - args.rankingShare));
+  const steps = Math.ceil(Math.ceil((lists + rankings) / batchSize) * numTrainEpochs);
+  expect(readFileSync(file, 'utf8')).toContain(`${lists} rows of lists and ${rankings} of rankings: ${steps} steps`);
 });
 
 const mini = `
