@@ -92,15 +92,19 @@ function unpackedMatmul(ctx: OpContext, args: MatmulArgs, w: PackedMatrix): void
   const most = Math.floor(maxBinding / (w.k * bytesOf[x.dtype]) / 8) * 8;
   if (most === 0) throw new Error(`matmul ${label}: 8 rows of ${w.k} numbers are more than the device binds at once`);
   const step = Math.ceil(w.n / Math.ceil(w.n / most) / 8) * 8;
+  // What was measured of the packed matrix was measured with this unpacking.
+  const tuned: OpContext['tuned'] = (problem) =>
+    ctx.tuned?.({ ...problem, packed: packingOf(w) }) ?? ctx.tuned?.(problem);
+  const plainly = { ...ctx, tuned };
   for (let first = 0; first < w.n; first += step) {
     const count = Math.min(step, w.n - first);
     const plain = ctx.recorder.tensor('dequantized', x.dtype, [count, w.k]);
     dequantize(ctx, w, plain, first);
-    if (count === w.n) matmul(ctx, { ...args, w: plain });
-    else if (form === 'nt') matmul(ctx, { ...args, w: plain, n: count, cColumn: (args.cColumn ?? 0) + first });
+    if (count === w.n) matmul(plainly, { ...args, w: plain });
+    else if (form === 'nt') matmul(plainly, { ...args, w: plain, n: count, cColumn: (args.cColumn ?? 0) + first });
     else {
       const once = first === 0 ? {} : { lora: undefined, bias: undefined, residual: undefined, accumulate: true };
-      matmul(ctx, { ...args, ...once, w: plain, k: count, xColumn: (args.xColumn ?? 0) + first });
+      matmul(plainly, { ...args, ...once, w: plain, k: count, xColumn: (args.xColumn ?? 0) + first });
     }
   }
 }

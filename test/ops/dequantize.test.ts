@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dequantize } from '../../src/ops/dequantize.js';
 import { matmul } from '../../src/ops/matmul.js';
+import type { MatmulProblem, MatmulSettings } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, rounded, type TestGpu, tiers, tolerance } from '../gpu.js';
 import { matmulNN, matmulNT } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
@@ -96,4 +97,20 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
       expect(relativeError(take(await op.read(dx), k), take(back, k))).toBeLessThan(tolerance[tier]);
     });
   });
+});
+
+it('packed matrices are multiplied, once unpacked, as was measured of them, else as of plain ones', () => {
+  const [matrix] = gpu.device.matrixUnits;
+  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  const kernelsWith = (measured: { packed?: MatmulSettings; plain: MatmulSettings }) => {
+    const tuned = ({ packed }: MatmulProblem) => (packed ? measured.packed : measured.plain);
+    const op = new OpRun(gpu, 'f16', { cpu: true, matrix, tuned });
+    const { matrix: w } = packedMatrix(op, { format: 'nf4', n: 64, k: 64, group: 64, ordered: true });
+    const [x, c] = [op.output('x', 'f16', [40, 64]), op.output('c', 'f32', [40, 64])];
+    matmul(op.ctx, { label: 'test', form: 'nt', x, w, c, n: 64, k: 64, count: 'batch.rows' });
+    return [...op.kernels];
+  };
+  expect(kernelsWith({ packed: 'registers', plain: smallTile })).toEqual(['dequantize', 'matmul-direct']);
+  expect(kernelsWith({ packed: smallTile, plain: 'registers' })).toEqual(['dequantize', 'matmul-tensor']);
+  expect(kernelsWith({ plain: 'registers' })).toEqual(['dequantize', 'matmul-direct']);
 });
