@@ -1,0 +1,38 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { commands } from '../../src/cli/registry.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'lexalign-measure-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+it('bench/measure.sh asks for what there is, goes on past a command that fails, and names it', () => {
+  const log = join(directory, 'asked');
+  // In the place of lexalign: keeps what it was asked, and fails at the second.
+  const stand = `#!/bin/sh\necho "$@" >> ${log}\n[ "$(wc -l < ${log})" != 2 ]\n`;
+  writeFileSync(join(directory, 'npx'), stand, { mode: 0o755 });
+  const out = join(directory, 'results');
+  const stdout = execFileSync('sh', [join(import.meta.dirname, '../../bench/measure.sh'), out], {
+    env: { ...process.env, PATH: `${directory}${delimiter}${process.env.PATH}` },
+    encoding: 'utf8',
+  });
+  expect(existsSync(out)).toBe(true);
+  expect(stdout.match(/^FAILED.*$/gm)).toEqual(['FAILED: product ended with 1']);
+  const asked = readFileSync(log, 'utf8').trim().split('\n');
+  expect(asked).toHaveLength(stdout.match(/^== /gm)!.length);
+  const files = asked.map((line) => {
+    const [lexalign, name, ...words] = line.split(' ');
+    const command = commands.find(({ command }) => command.split(' ')[0] === name)!;
+    expect([lexalign, command?.command], line).toEqual(['lexalign', expect.any(String)]);
+    const options = words.filter((word) => word.startsWith('--')).map((word) => word.slice(2));
+    expect(
+      options.filter((option) => !(option in command.options)),
+      line,
+    ).toEqual([]);
+    return words.at(-1)!;
+  });
+  expect(new Set(files).size).toBe(asked.length);
+  expect(files.every((file) => file.startsWith(out) && file.endsWith('.json'))).toBe(true);
+});
