@@ -127,18 +127,19 @@ async function collectLists(args: EvaluateArguments, given: ReadonlySet<string>)
 
 function formatAffect(dimensions: readonly AffectSummary[], names: readonly string[]): string[] {
   const rows: string[][] = [['', '', 'coverage', 'mean', '95 % interval', 'to people', 'p', 'n']];
-  const interval = ({ low, high }: Estimate) => `[${low.toFixed(2)}, ${high.toFixed(2)}]`;
+  const two = (value: number) => value.toFixed(2);
+  /** Mean and interval; nothing where no cue has a median. */
+  const told = ({ mean, low, high, n }: Estimate) => (n > 0 ? [two(mean), `[${two(low)}, ${two(high)}]`] : ['–', '–']);
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
   for (const { dimension, human, runs, change } of dimensions) {
-    const { mean, n } = human.mean;
-    rows.push([dimension, 'people', percent(human.coverage), mean.toFixed(2), interval(human.mean), '', '', String(n)]);
-    runs.forEach(({ coverage, mean: own, distance, test }, i) => {
-      const cells = [percent(coverage), own.mean.toFixed(2), interval(own), distance.mean.toFixed(2), pValue(test)];
-      rows.push(['', names[i], ...cells, String(own.n)]);
+    rows.push([dimension, 'people', percent(human.coverage), ...told(human.mean), '', '', String(human.mean.n)]);
+    runs.forEach(({ coverage, mean, distance, test }, i) => {
+      const cells = [percent(coverage), ...told(mean), told(distance)[0], mean.n > 0 ? pValue(test) : '–'];
+      rows.push(['', names[i], ...cells, String(mean.n)]);
     });
     if (change) {
       const { nearer } = change;
-      const cells = [nearer.mean.toFixed(2), interval(nearer), '', pValue(nearer.test), String(nearer.n)];
+      const cells = [...told(nearer), '', nearer.n > 0 ? pValue(nearer.test) : '–', String(nearer.n)];
       rows.push(['', 'nearer by', '', ...cells]);
     }
   }

@@ -24,7 +24,8 @@ const percent = (share: number) => (100 * share).toFixed(1);
 const fixed = (value: number, digits: number) => (Number.isFinite(value) ? value.toFixed(digits) : '–');
 const signed = (value: number, digits: number) =>
   `${value > 0 ? '+' : ''}${fixed(value, digits)}`.replace(/^-(0\.?0*)$/, '$1');
-const interval = ({ low, high }: Estimate, show: (value: number) => string) => `${show(low)} to ${show(high)}`;
+const interval = ({ low, high, n }: Estimate, show: (value: number) => string) =>
+  n > 0 ? `${show(low)} to ${show(high)}` : '–';
 
 /** Which weights answered; results of before `quantize` was recorded lack it. */
 function describeBase({ model, quantize = 'none' }: Pick<Base, 'model'> & Partial<Base>): string {
@@ -140,7 +141,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
       two(mean.mean),
       interval(mean, two),
       two(distance.mean),
-      pValue(test),
+      mean.n > 0 ? pValue(test) : '–',
       String(mean.n),
     ]),
     ...(change
@@ -152,7 +153,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
             signed(change.nearer.mean, 2),
             interval(change.nearer, (v) => signed(v, 2)),
             '',
-            pValue(change.nearer.test),
+            change.nearer.n > 0 ? pValue(change.nearer.test) : '–',
             String(change.nearer.n),
           ],
         ]

@@ -150,7 +150,7 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
           percent(coverage),
           cells(mean, two)[0],
           ...cells(distance, two),
-          pValue(test),
+          mean.n > 0 ? pValue(test) : none,
           String(mean.n),
         ]),
       ]),

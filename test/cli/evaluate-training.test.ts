@@ -235,6 +235,8 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(affect.code, affect.stderr).toBe(0);
     expect(affect.stderr).toMatch(/Warning: the lexicon has rare for 0\.0 % of the words of people/);
     expect(affect.stderr).not.toMatch(/has valence for/);
+    expect(affect.stdout).toMatch(/^rare +people +0 % +– +– +0$/m);
+    expect(affect.stdout).toMatch(/^ +after +0 % +– +– +– +– +0$/m);
     const { quantize, tier } = result(lists);
     expect(result(affectFile)).toMatchObject({ quantize, tier: expect.stringMatching(`^${tier}$`) });
     const [valence] = result(affectFile).dimensions;

@@ -110,7 +110,12 @@ test('a dimension that rates no word has a line in the place of a chart', () => 
     run_names: [{ name: 'base', adapter: null }],
     dimensions: summarizeAffect(lists, [lists], { dimensions, size: 2 }),
   });
-  const [, , valence, rare] = blocks;
+  const [, table, valence, rare] = blocks;
+  // Of nothing there is neither a mean nor a test, from a file of results too.
+  expect(table.kind === 'table' ? table.rows.slice(2) : null).toEqual([
+    ['rare', 'people', '0.0', '–', '–', '', '', '0'],
+    ['rare', 'base', '0.0', '–', '–', '–', '–', '0'],
+  ]);
   expect(valence).toMatchObject({ kind: 'chart', chart: { x: { values: expect.arrayContaining(['2.0 to 3.0']) } } });
   expect(rare).toEqual({ kind: 'text', text: 'Medians of the cues: rare: no rated words.' });
   expect(blocks).toHaveLength(4);
