@@ -1,5 +1,5 @@
 import { createRandom, derange } from '../random.js';
-import { proseParts, separators, withoutLeadingAnd } from './prose-list.js';
+import { lastPart, proseParts, separators } from './prose-list.js';
 import { spearman } from './statistics.js';
 
 /** One cue's human associates, most frequent first, with their counts. */
@@ -106,9 +106,10 @@ export interface ReadAnswer {
  * Reads a generated list: parts between commas (, ， 、), semicolons and line ends, of Chinese without any also between
  * spaces, and of a numbered line between its numbers. Numbering, bullets, emphasis, quotes, the brackets of a JSON list,
  * headings, final stops and a <think> part are taken off; so are what leads in before a colon ("Sure, here are some
- * words: …") or on a line of its own ("Here are ten words that come to mind"), a last "and", glosses in parentheses and, in
- * a line with a number or bullet, what explains behind a colon or dash. Sentences that list words without a colon are read
- * by `proseParts`. Nothing of a refusal, unless a list follows it. The cue itself is no associate and is left out, as it is from the human lists.
+ * words: …") or on a line of its own ("Here are ten words that come to mind"), a last "and", a closing "etc.", glosses in
+ * parentheses and, in a line with a number or bullet, what explains behind a colon or dash. Sentences that list words
+ * without a colon are read by `proseParts`. Nothing of a refusal, unless a list follows it. The cue itself is no associate
+ * and is left out, as it is from the human lists.
  */
 export function readAnswer(text: string, cue?: string): ReadAnswer {
   if (isRefusal(text)) return { words: [], repeated: 0 };
@@ -125,7 +126,7 @@ export function readAnswer(text: string, cue?: string): ReadAnswer {
       .replace(/^\d{1,3}[.)]\s+/u, '')
       .replace(behind, '');
     const item = i > 0 ? bare.replace(/^and\s+/iu, '') : bare;
-    const word = normalizeWord(i > 1 && i === items.length - 1 ? withoutLeadingAnd(item) : item);
+    const word = normalizeWord(i > 1 && i === items.length - 1 ? lastPart(item) : item);
     return /[\p{L}\p{N}]/u.test(word) && word !== own ? [word] : [];
   });
   const words = [...new Set(given)];

@@ -13,18 +13,18 @@ const english = new RegExp(
   ].join('|')})\\s+(?!as follows|the following|these\\b)`,
   'iu',
 );
-/** The same of Chinese: "我想到的词有", "红色让我想到". */
+/** The same of Chinese: "我想到的词有", "红色让我想到", "看到红色我会想到". */
 const chinese = new RegExp(
-  `^(?:(?:看到|提到|说到|听到|当|对于)[^，,、；]*[，,]\\s*)?(?:${[
-    '(?:我|[^，,、；]*[让使令]我)(?:会|首先|立刻|马上|常常?|还)*(?:联?想到|想起)了?(?!了?的)',
+  `^(?:(?:每当|一)?(?:看到|提到|提起|说到|说起|听到|想到|当|对于)[^，,、；]*?(?:[，,]\\s*|(?=我)))?(?:${[
+    '(?:我|[^，,、；]*[让使令]我)(?:就|便|也|总|会|首先|最先|立刻|立即|马上|常常?|还)*(?:联?想到|想起)了?(?!了?的)',
     '(?:我|首先)?[^，,、；]{0,4}联?想到的(?:词语?|词汇|东西|事物)?(?:有|是|包括)',
     '[与和跟][^，,、；]*[相有]关的(?:词语?|词汇|东西|事物)?(?:有|是|包括)',
   ].join('|')})\\s*(?=\\p{Script=Han})`,
   'u',
 );
 
-/** Ends of a sentence within a line; "U.S. Army" and "Mr. Bean" have none. */
-const sentenceEnd = /(?<=\p{Ll}{2}[.!])\s+(?=\p{Lu})|(?<=[。！])(?=.)/u;
+/** Ends of a sentence within a line; "U.S. Army", "Mr. Bean" and "Mrs. Bean" have none. */
+const sentenceEnd = /(?<=\p{Ll}{2}[.!])(?<!\b(?:Mrs|Prof|Capt|Sgt|Gen|Rev)\.)\s+(?=\p{Lu})|(?<=[。！])(?=.)/u;
 
 /** After it 和 is no "and" but begins a word: 和平, 和尚, 和服, … */
 const word =
@@ -36,9 +36,16 @@ const innerAnd = new RegExp(
   'u',
 );
 
-/** The last of three or more parts of a Chinese list without the "and" that it begins with: "和李子", not "和平". */
-export function withoutLeadingAnd(part: string): string {
-  return part.replace(leadingAnd, '');
+/** Says that a list could go on; 等 ends words too: 平等, 高等, 三六九等, 请稍等, … */
+const andSoOn =
+  /^(?:etc|et cetera|so (?:on|forth)|等等)$|\s+etc$|(?<=\p{Script=Han}{2})(?<![平高优中头上同对初不相均下次何一二三九劣稍久苦再别])等(?:等|词语?|词汇)?$/iu;
+
+/**
+ * The last of three or more parts of a list without "and so on", "热情等", and of a Chinese one without the "and" that it
+ * begins with: "和李子", not "和平". Empty where nothing is left.
+ */
+export function lastPart(part: string): string {
+  return part.replace(andSoOn, '').replace(leadingAnd, '');
 }
 
 /**
