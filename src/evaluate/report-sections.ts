@@ -27,6 +27,11 @@ const signed = (value: number, digits: number) =>
 const interval = ({ low, high, n }: Estimate, show: (value: number) => string) =>
   n > 0 ? `${show(low)} to ${show(high)}` : '–';
 
+/** What a gain or change is of: the last model against the first. */
+function lastOverFirst(runs: readonly { readonly name: string }[]): string {
+  return `${runs[runs.length - 1].name} over ${runs[0].name}`;
+}
+
 /** Which weights answered; results of before `quantize` was recorded lack it. */
 function describeBase({ model, quantize = 'none' }: Pick<Base, 'model'> & Partial<Base>): string {
   return quantize === 'none' ? model : `${model} in ${quantize}`;
@@ -111,7 +116,21 @@ export function associationSection({
       },
       { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
       ...(change.length > 0
-        ? [table(['gain', 'own list', '95 % interval', 'p', 'own − other', '95 % interval', 'p', 'n'], change)]
+        ? [
+            table(
+              [
+                `gain of ${lastOverFirst(runs)}`,
+                'own list',
+                '95 % interval',
+                'p',
+                'own − other',
+                '95 % interval',
+                'p',
+                'n',
+              ],
+              change,
+            ),
+          ]
         : []),
       { kind: 'chart', chart: curves },
       { kind: 'text', text: `What people and models answer to the first cues; what stands out is on people's list.` },
@@ -148,7 +167,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
       ? [
           [
             dimension,
-            'nearer to people by',
+            `nearer to people by, ${lastOverFirst(run_names)}`,
             '',
             signed(change.nearer.mean, 2),
             interval(change.nearer, (v) => signed(v, 2)),
@@ -240,7 +259,22 @@ export function surveySection(result: SurveyResult): ReportSection {
         rows,
       ),
       ...(moved.length > 0
-        ? [table(['questions', 'moved toward', 'EMD', '95 % interval', 'p', 'JS', '95 % interval', 'p', 'n'], moved)]
+        ? [
+            table(
+              [
+                'questions',
+                `moved toward, ${lastOverFirst(runs)}`,
+                'EMD',
+                '95 % interval',
+                'p',
+                'JS',
+                '95 % interval',
+                'p',
+                'n',
+              ],
+              moved,
+            ),
+          ]
         : []),
       { kind: 'text', text: distancesNote },
       table(others.head, others.rows),
@@ -265,7 +299,14 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
   ]);
   if (gain) {
     const row = (what: string, own: Gain) =>
-      rows.push(['gain', what, change(own.mean), interval(own, change), pValue(own.test), String(own.n)]);
+      rows.push([
+        `gain of ${lastOverFirst(runs)}`,
+        what,
+        change(own.mean),
+        interval(own, change),
+        pValue(own.test),
+        String(own.n),
+      ]);
     if (gain.spearman) row('Spearman', gain.spearman);
     row('reward', gain.reward);
   }
@@ -290,7 +331,14 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
   const points = (share: number) => signed(100 * share, 1);
   if (change) {
     const row = (what: string, own: Gain, show: (value: number) => string) =>
-      rows.push(['change', what, show(own.mean), interval(own, show), pValue(own.test), String(own.n)]);
+      rows.push([
+        `change, ${lastOverFirst(runs)}`,
+        what,
+        show(own.mean),
+        interval(own, show),
+        pValue(own.test),
+        String(own.n),
+      ]);
     row('perplexity, times', change.perplexityFactor, (value) => value.toFixed(3));
     row('instructions, points', change.followed, points);
   }

@@ -55,7 +55,7 @@ export function studyTables(study: Told): StudyTable[] {
 function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
   return {
     title: `${name} (${language}): associations of ${cues} held-out cues`,
-    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points, with p of Wilcoxon’s signed-rank test over cues; of means over seeds there is none. Refused: answers that decline; empty: those without a word; repeated: words given again, not counted.`,
+    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points, with p of Wilcoxon’s signed-rank test over cues; of means over seeds there is none. Spearman: over n cues, those with three shared words at least. Refused: answers that decline; empty: those without a word; repeated: words given again, not counted.`,
     head: [
       'model',
       `P@${k}`,

@@ -195,7 +195,9 @@ describe('lexalign report', () => {
     expect(text).toMatch(/\| all questions \| before \| 40\.6 \| 0\.0 \| 0\.0 \| 2 \|/);
     expect(text).toMatch(/\| all questions \| after \| 52\.2 \| 0\.0 \| 0\.0 \| 2 \|/);
     expect(text).toMatch(/\| Yes \| 33\.33 \| 70\.54 \| 70 \| 10 \|/);
-    expect(text).toMatch(/\| change \| perplexity, times \| 1\.492 \|/);
+    expect(text).toMatch(/\| change, after over before \| perplexity, times \| 1\.492 \|/);
+    for (const of of ['gain of', 'nearer to people by,', 'moved toward,'])
+      expect(text).toContain(`| ${of} after over before |`);
     expect(text).toContain(
       'npx lexalign sft --data data/us --learning-rate 0.00001 --no-shuffle\nnpx lexalign evaluate association --seed 1\n',
     );
