@@ -62,8 +62,7 @@ async function runGenerate(args: Arguments): Promise<void> {
         `The longest prompt's ${longest} tokens and --max-new-tokens ${args.maxNewTokens} come to ${positions}, more than the model's ${model.config.maxPositions} positions: lower one of them.`,
       );
     }
-    if (args.kvCacheTokens > 0)
-      checkCacheRoom(args.kvCacheTokens, '--kv-cache-tokens allows', longest, args.maxNewTokens);
+    if (args.kvCacheTokens > 0) checkCacheRoom(args.kvCacheTokens, 'option', longest, args.maxNewTokens);
     const adapter = await openAdapterDirectory(args.adapter, model);
     if (args.stop !== undefined) requireTokenizer(model);
     await withLoadedModel(args, model, adapter, positions, async (loaded, weights) => {

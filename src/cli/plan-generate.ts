@@ -26,7 +26,7 @@ export async function readGeneratePlan(
     throw new InputError(
       `--prompt-length ${promptLength} and --max-new-tokens ${maxNewTokens} pass the model's ${config.maxPositions} positions: lower one of them.`,
     );
-  if (kvCacheTokens > 0) checkCacheRoom(kvCacheTokens, '--kv-cache-tokens allows', promptLength, maxNewTokens);
+  if (kvCacheTokens > 0) checkCacheRoom(kvCacheTokens, 'option', promptLength, maxNewTokens);
   const promptsOf = (count: number) => countPromptPlaces(assumedPrompts(count, args));
   const request: RolloutPlan = {
     adapter: args.adapter === undefined ? null : (await readAdapter(args.adapter, linearShapes(config))).config,

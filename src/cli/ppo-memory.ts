@@ -94,7 +94,7 @@ export function checkAnswerRoom(
     throw new InputError(
       `The longest prompt's ${longest} tokens and --response-length ${responseLength} pass the model's ${config.maxPositions} positions: lower it.`,
     );
-  if (kvCacheTokens > 0) checkCacheRoom(kvCacheTokens, '--kv-cache-tokens allows', longest, responseLength);
+  if (kvCacheTokens > 0) checkCacheRoom(kvCacheTokens, 'option', longest, responseLength);
   return longest + responseLength;
 }
 

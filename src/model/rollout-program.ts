@@ -32,12 +32,19 @@ export interface RolloutWishes {
   readonly cacheTokens?: number;
 }
 
-/** Throws InputError where a KV cache of `limit` tokens holds not one sequence; `bound` says what bounds it. */
-export function checkCacheRoom(limit: number, bound: string, maxPromptTokens: number, maxNewTokens: number): void {
+/** Throws InputError where a KV cache of `limit` tokens, bounded by an option or by the device, holds not one sequence. */
+export function checkCacheRoom(
+  limit: number,
+  by: 'option' | 'device',
+  maxPromptTokens: number,
+  maxNewTokens: number,
+): void {
   const need = Math.max(1, maxPromptTokens - 1) + maxNewTokens;
   if (need <= limit) return;
+  const [bound, mend] =
+    by === 'option' ? ['--kv-cache-tokens allows', 'raise it, or '] : ['this device binds at once', ''];
   throw new InputError(
-    `a prompt of ${maxPromptTokens} tokens and an answer of ${maxNewTokens} need ${need} places in the KV cache, more than the ${limit} that ${bound}: shorten the prompt or the answer (--max-new-tokens, of ppo --response-length).`,
+    `a prompt of ${maxPromptTokens} tokens and an answer of ${maxNewTokens} need ${need} places in the KV cache, more than the ${limit} that ${bound}: ${mend}shorten the prompt or the answer (--max-new-tokens, of ppo --response-length).`,
   );
 }
 
@@ -51,8 +58,7 @@ export function rolloutSize(
 ): RolloutSize {
   const bindable = Math.floor(maxBinding / (config.kvHeads * config.headDim * bytesOf[operand]));
   const limit = Math.min(cacheTokens ?? bindable, bindable);
-  const bound = limit === cacheTokens ? '--kv-cache-tokens allows' : 'this device binds at once';
-  checkCacheRoom(limit, bound, maxPromptTokens, maxNewTokens);
+  checkCacheRoom(limit, limit === cacheTokens ? 'option' : 'device', maxPromptTokens, maxNewTokens);
   const longest = Math.max(1, maxPromptTokens - 1);
   const prompts = (slots: number) =>
     Math.max(longest, Math.min(promptPlaces ?? Number.POSITIVE_INFINITY, slots * longest));

@@ -1,55 +1,22 @@
 import { spawn } from 'node:child_process';
-import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadMiniNorms } from '../../datasets/mini-norms.js';
-import { rankingRows } from '../../datasets/ranking-rows.js';
 import { nodeExecutable } from '../../src/cli/software-driver.js';
-import { LEXI_BASE_RANKING_PROMPTS } from '../../src/text/prompts.js';
 import { readSafetensors } from '../golden.js';
-import { writeRandomCheckpoint } from '../random-checkpoint.js';
-import { idRows, lexalign, makeWorkplace, metricsOf, metricsWritten, writeRows } from './sft-helpers.js';
+import { ppoCommand, ppoSettings, preparePpo } from './ppo-helpers.js';
+import { lexalign, makeWorkplace, metricsOf, metricsWritten } from './sft-helpers.js';
 
 const { XDG_CACHE_HOME: userCache = '' } = process.env;
 const { directory, remove } = makeWorkplace();
 const at = (name: string) => join(directory, name);
 const bytes = (file: string) => readFileSync(at(file));
 const json = (file: string) => JSON.parse(readFileSync(at(file), 'utf8'));
+const common = (run: string) => ppoCommand(at, run);
 const timeless = (run: string) =>
   metricsOf(at(run)).map((line) => Object.fromEntries(Object.entries(line).filter(([key]) => !key.includes('second'))));
 
-/** A reward that a random model can earn: answers with few letters. */
-const reward = `export default ({ answer, ranking, language, cue, messages }) => {
-  if (ranking.length !== 4 || language !== 'en' || !messages.at(-1).content.includes(cue)) throw new Error('wrong sample');
-  if (globalThis.failRewards) throw new Error('no idea');
-  return { score: -answer.length / 10, parsed: answer.length % 2 === 0 };
-};`;
-const settings = [
-  ...['--batch-size', '6', '--num-generations', '2', '--num-ppo-epochs', '2', '--response-length', '4'],
-  ...['--learning-rate', '0.01', '--critic-learning-rate', '0.01', '--temperature', '1', '--seed', '5'],
-];
-const common = (run: string) => {
-  const paths = ['--model', at('model'), '--data', at('rank.jsonl'), '--init-adapter', at('sft'), '--output', at(run)];
-  return ['ppo', ...paths, '--reward', at('reward.mjs'), ...settings];
-};
-
-beforeAll(async () => {
-  const shape = { hidden: 32, layers: 1, heads: 2, kvHeads: 1, intermediate: 64, vocab: 8192 };
-  await writeRandomCheckpoint(at('model'), shape);
-  // With rows that NF4 takes.
-  await writeRandomCheckpoint(at('wide'), { ...shape, hidden: 64, intermediate: 128 });
-  for (const model of ['model', 'wide'])
-    for (const name of ['tokenizer.json', 'tokenizer_config.json'])
-      copyFileSync(join(import.meta.dirname, '../../models/lexi-base', name), join(at(model), name));
-  const norms = loadMiniNorms('en');
-  const options = { prompt: LEXI_BASE_RANKING_PROMPTS.en, k: 4, questions: 1, seed: 1 };
-  writeRows(at('rank.jsonl'), rankingRows({ ...norms, cues: norms.cues.slice(0, 9) }, options).rows);
-  writeRows(at('train.jsonl'), idRows(6));
-  writeFileSync(at('reward.mjs'), reward);
-  const sft = ['sft', '--model', at('model'), '--data', at('train.jsonl'), '--output', at('sft'), '--max-steps', '2'];
-  const made = await lexalign(...sft, '--lora-r', '4', '--lora-target-modules', 'q_proj,v_proj', '--warmup-ratio', '0');
-  expect(made.code, made.stderr).toBe(0);
-});
+beforeAll(() => preparePpo(at));
 afterAll(remove);
 
 describe('lexalign ppo', () => {
@@ -209,7 +176,7 @@ describe('lexalign ppo', () => {
   it('trains on a quantised base, which is the reference too', async () => {
     const words = ['--model', at('wide'), '--quantize', 'nf4', '--data', at('rank.jsonl'), '--output', at('packed')];
     const lora = ['--lora-r', '4', '--num-mini-batches', '4', '--total-episodes', '12'];
-    const run = await lexalign('ppo', ...words, '--reward', at('reward.mjs'), ...settings, ...lora);
+    const run = await lexalign('ppo', ...words, '--reward', at('reward.mjs'), ...ppoSettings, ...lora);
     expect(run.code, run.stderr).toBe(0);
     const metrics = metricsOf(at('packed'));
     for (const line of metrics) {
@@ -384,95 +351,5 @@ describe('lexalign ppo', () => {
     expect(resumed.code, resumed.stderr).toBe(0);
     expect(metricsOf(at('stopped')).map(({ step }) => step)).toEqual(Array.from({ length: last + 1 }, (_, i) => i + 1));
     expect(json('stopped/run.json').result).toMatchObject({ outcome: 'finished', steps: last + 1 });
-  });
-});
-
-describe('ppo refuses, before the device, in one sentence', () => {
-  const refuse = async (code: 1 | 2, sentence: RegExp, ...args: readonly string[]) => {
-    const given = (name: string) => args.includes(name);
-    const named = common('refused').slice(1);
-    const rest = [];
-    for (let i = 0; i < named.length; i += 2) if (!given(named[i])) rest.push(named[i], named[i + 1]);
-    const result = await lexalign('ppo', ...rest, ...args);
-    expect(result.stderr).toMatch(sentence);
-    expect(result.stderr.split('\n')).toHaveLength(1);
-    expect(result.code).toBe(code);
-    expect(result.stdout).not.toContain('Device:');
-    expect(existsSync(at('refused'))).toBe(false);
-  };
-
-  it('adapters of another base, and references that lack the policy’s modules', async () => {
-    const golden = join(import.meta.dirname, '../fixtures/golden/llama/adapter');
-    await refuse(1, /adapter_model\.safetensors.*(shape|belongs|lacks)/, '--init-adapter', golden);
-    await refuse(1, /adapter_model\.safetensors.*(shape|belongs|lacks)/, '--ref-adapter', golden);
-    const config = json('sft/adapter_config.json');
-    const made = [
-      'sft',
-      '--model',
-      at('model'),
-      '--data',
-      at('train.jsonl'),
-      '--output',
-      at('only-q'),
-      '--max-steps',
-      '1',
-    ];
-    expect((await lexalign(...made, '--lora-target-modules', 'q_proj')).code).toBe(0);
-    expect(config.target_modules).toEqual(['q_proj', 'v_proj']);
-    await refuse(
-      1,
-      /--ref-adapter .*only-q does not adapt v_proj, which the policy does/,
-      '--ref-adapter',
-      at('only-q'),
-    );
-  });
-
-  it('rows that are no ranking questions', async () => {
-    const row = { messages: [{ role: 'user', content: 'x' }], ranking: ['a', 'b'], language: 'en' };
-    const bad: [object, RegExp][] = [
-      [{ ...row, ranking: [] }, /line 2: "ranking" must be a list of words/],
-      [{ ...row, ranking: ['a', 'A.'] }, /line 2: "ranking" must be a list without a word twice/],
-      [{ ...row, counts: [1, 2] }, /line 2: "counts" must be a number a word/],
-      [{ ...row, counts: [2, 2] }, /line 2: "counts" must be .*not all alike/],
-      [{ ...row, language: 'fr' }, /line 2: "language" must be "en" or "zh"/],
-      [{ ...row, messages: [] }, /line 2: "messages" must be/],
-      [{ ...row, messages: [...row.messages, { role: 'assistant', content: 'y' }] }, /line 2: .* leave out the answer/],
-    ];
-    for (const [line, sentence] of bad) {
-      writeRows(at('bad.jsonl'), [row, line]);
-      await refuse(1, sentence, '--data', at('bad.jsonl'));
-    }
-    await refuse(1, /pass the model's 512 positions: lower it/, '--response-length', '510');
-    await refuse(1, /places in the KV cache, more than the 9 that --kv-cache-tokens allows/, '--kv-cache-tokens', '9');
-  });
-
-  it('a horizon of the KL coefficient that would turn it negative', async () => {
-    const words = ['--kl-target', '6', '--kl-horizon', '1'];
-    await refuse(2, /--kl-horizon 1 must be above 1\.2, a fifth of --batch-size/, ...words);
-  });
-
-  it('rewards that are none', async () => {
-    await refuse(2, /--reward ranks is none of rank, strict-rank, coverage, nor a module's file/, '--reward', 'ranks');
-    await refuse(1, /--reward .*nowhere\.mjs is not a file/, '--reward', at('nowhere.mjs'));
-    writeFileSync(at('broken.mjs'), 'export default 3;');
-    await refuse(1, /broken\.mjs has no function as its default export/, '--reward', at('broken.mjs'));
-    writeFileSync(at('worse.mjs'), 'throw new Error("at once");');
-    await refuse(1, /worse\.mjs cannot be loaded: at once/, '--reward', at('worse.mjs'));
-  });
-
-  it.each([
-    ['--num-generations', '4'],
-    ['--num-mini-batches', '7'],
-    ['--temperature', '0'],
-    ['--gamma', '1.5'],
-    ['--top-p', '0'],
-    ['--total-episodes', '-1'],
-    ['--kl-coef', '-1'],
-    ['--lora-r', '8'],
-    ['--kv-cache-tokens', '-1'],
-    ['--coverage-k', '3'],
-    ['--stop', ''],
-  ])('%s %s', async (option, value) => {
-    await refuse(2, new RegExp(option), option, value);
   });
 });
