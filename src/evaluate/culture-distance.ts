@@ -53,16 +53,24 @@ export interface AnsweredSurvey {
   readonly answers: readonly (readonly SurveyAnswer[])[];
 }
 
+/** Places in two surveys of the questions that both ask, by id, with as many options. */
+export function commonQuestions(
+  a: readonly Pick<SurveyQuestion, 'id' | 'options'>[],
+  b: readonly Pick<SurveyQuestion, 'id' | 'options'>[],
+): (readonly [number, number])[] {
+  const other = new Map(b.map(({ id, options }, i) => [id, { i, options: options.length }]));
+  return a.flatMap(({ id, options }, i) => {
+    const same = other.get(id);
+    return same?.options === options.length ? [[i, same.i] as const] : [];
+  });
+}
+
 /**
  * Mean Jensen-Shannon distance (base 2) between two models' answers to the questions that both were asked, by id, each in
  * its own language; null where there is no such question with as many options. Runs are paired in their order.
  */
 export function surveyGap(a: AnsweredSurvey, b: AnsweredSurvey, seed = 42): SeedEstimate | null {
-  const other = new Map(b.questions.map(({ id, options }, i) => [id, { i, options: options.length }]));
-  const common = a.questions.flatMap(({ id, options }, i) => {
-    const same = other.get(id);
-    return same?.options === options.length ? [[i, same.i] as const] : [];
-  });
+  const common = commonQuestions(a.questions, b.questions);
   const distances = a.answers.map((run, s) =>
     common.map(([i, j]) => jensenShannonDistance(run[i].shares, b.answers[s][j].shares)),
   );

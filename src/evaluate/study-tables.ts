@@ -212,7 +212,7 @@ function sideEffectsTable({ name, language, variants }: StudyCultureResult): Stu
   return [
     {
       title: `${name} (${language}): side effects`,
-      note: 'Perplexity on general text, and by which factor it grew; simple instructions followed, in percent; changes against the base, paired, with p of Wilcoxon’s test over texts and over instructions.',
+      note: `Perplexity on ${measured[0].own.perplexity.n} general texts, and by which factor it grew; ${measured[0].own.followed.n} simple instructions followed, in percent; changes against the base, paired, with p of Wilcoxon’s test over texts and over instructions.`,
       head: ['model', 'perplexity', 'times', '95 % interval', 'p', 'followed, %', 'change', '95 % interval', 'p'],
       rows: measured.map(({ model, own, change }) => [
         model,
@@ -267,12 +267,13 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
 
 function matrixTables({ ks, cultures, matrix, surveyMatrix }: Told): StudyTable[] {
   const surveyed = cultures.flatMap(({ countries }, c) => (countries ? [c] : []));
+  const asked = (c: number) => surveyMatrix[0].cells[c]?.n ?? 0;
   const columns = 'rows are the base and each culture’s last adapter, columns whose people and whose prompt';
   return [
     {
       title: 'Models by cultures: associations',
       note: `P@${ks[0]} own − other list in points, with its 95 % interval: ${columns}.`,
-      head: ['model', ...cultures.flatMap(({ name }) => [name, '95 % interval'])],
+      head: ['model', ...cultures.flatMap(({ name, cues }) => [`${name} (n = ${cues})`, '95 % interval'])],
       rows: matrix.map(({ model, cells: own }) => [model, ...own.flatMap((estimate) => cells(estimate, points))]),
     },
     ...(surveyed.length > 0
@@ -280,7 +281,7 @@ function matrixTables({ ks, cultures, matrix, surveyMatrix }: Told): StudyTable[
           {
             title: 'Models by cultures: survey',
             note: `Ordinal earth mover's distance over N − 1 to the column's own country, less is nearer, with its 95 % interval: ${columns}.`,
-            head: ['model', ...surveyed.flatMap((c) => [cultures[c].name, '95 % interval'])],
+            head: ['model', ...surveyed.flatMap((c) => [`${cultures[c].name} (n = ${asked(c)})`, '95 % interval'])],
             rows: surveyMatrix.map(({ model, cells: own }) => [
               model,
               ...surveyed.flatMap((c) => cells(own[c], three)),
@@ -294,14 +295,15 @@ function matrixTables({ ks, cultures, matrix, surveyMatrix }: Told): StudyTable[
 function distanceTable(distances: readonly CultureDistance[]): StudyTable {
   return {
     title: 'Whether adapters stay distinct: associations',
-    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does, paired, with p of Wilcoxon’s test over cues where there is one seed. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0.',
-    head: ['cultures', 'asked', 'cross gap', '95 % interval', 'p', 'lists', '95 % interval'],
+    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does, paired, with p of Wilcoxon’s test over cues where there is one seed. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0. n: cues.',
+    head: ['cultures', 'asked', 'cross gap', '95 % interval', 'p', 'lists', '95 % interval', 'n'],
     rows: distances.flatMap(({ cultures, crossGap, lists }) =>
       cultures.map((asked, i) => [
         i === 0 ? cultures.join(' and ') : '',
         asked,
         ...gainCells(crossGap[i], points),
         ...cells(lists[i], three),
+        String(crossGap[i].n),
       ]),
     ),
   };
@@ -314,26 +316,29 @@ function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[
   return [
     {
       title: 'Whether adapters stay distinct: survey',
-      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people.',
+      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people, on the same questions. n: questions.',
       head: [
         'cultures',
         'asked',
         'cross gap',
         '95 % interval',
         'p',
+        'n',
         'apart before',
         'after',
         '95 % interval',
         'people',
+        'n',
       ],
       rows: asked.flatMap(({ cultures, survey: { crossGap, before, after, people } }) =>
         cultures.map((name, i) => [
           i === 0 ? cultures.join(' and ') : '',
           name,
           ...gainCells(crossGap[i], (value) => signed(value, 3)),
+          crossGap[i] ? String(crossGap[i].n) : none,
           ...(i === 0
-            ? [cells(before, three)[0], ...cells(after, three), cells(people, three)[0]]
-            : new Array<string>(4).fill('')),
+            ? [cells(before, three)[0], ...cells(after, three), cells(people, three)[0], String(after?.n ?? 0)]
+            : new Array<string>(5).fill('')),
         ]),
       ),
     },

@@ -1,7 +1,7 @@
 import type { SurveyPrompt } from '../text/survey-prompts.js';
 import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
 import { type CueScore, type HumanList, scoreAssociations } from './association.js';
-import { crossGap, listDistance, peopleGap, surveyCrossGap, surveyGap } from './culture-distance.js';
+import { commonQuestions, crossGap, listDistance, peopleGap, surveyCrossGap, surveyGap } from './culture-distance.js';
 import type { HumanRanking, RankingLanguage } from './ranking.js';
 import {
   type RankingGain,
@@ -310,6 +310,11 @@ function distanceOf(
     const [from, to] = [surveyOf(a, first), surveyOf(b, second)];
     return from && to && surveyGap(from, to, seed);
   };
+  /** Of the questions that the models are compared on. */
+  const people = (own: AskedSurvey, other: AskedSurvey): Estimate | null => {
+    const common = commonQuestions(own.questions, other.questions).map(([at]) => own.questions[at]);
+    return peopleGap(common, own.pair[0], other.pair[0], seed);
+  };
   return {
     cultures: [a.name, b.name],
     crossGap: [crossGap(of(i, a.name), of(i, b.name), 0, seed), crossGap(of(j, b.name), of(j, a.name), 0, seed)],
@@ -321,7 +326,7 @@ function distanceOf(
       crossGap: [gap(a, b), gap(b, a)],
       before: between([0], [0]),
       after: between(lastOf(a, a.name), lastOf(b, b.name)),
-      people: a.surveyed && b.surveyed && peopleGap(a.surveyed.questions, a.surveyed.pair[0], b.surveyed.pair[0], seed),
+      people: a.surveyed && b.surveyed && people(a.surveyed, b.surveyed),
     },
   };
 }

@@ -256,19 +256,23 @@ describe('a study', () => {
     ]);
     expect(both.surveyMatrix[0].cells).toMatchObject([{ n: 2, low: 0.5, high: 0.5 }, { n: 1 }]);
     // By question 0.6 − 0.2 and 0 − 0; 0.7 − 0.1.
-    const { crossGap: gaps, before, after } = both.distances[0].survey;
+    const { crossGap: gaps, before, after, people } = both.distances[0].survey;
     expect(gaps.map((gap) => gap?.mean.toFixed(6))).toEqual(['0.200000', '0.600000']);
     expect(gaps[0]).toMatchObject({ low: 0, high: expect.closeTo(0.4, 12), n: 2 });
     expect([before?.mean, after?.n]).toEqual([0, 1]);
+    // On q1, which both were asked; q2, on which they agree, Chinese were not.
+    expect(people).toMatchObject({ mean: 1, n: 1 });
     const tables = studyTables(both).slice(-4);
     expect(tables.map(({ title }) => title)).toEqual([
       ...['Models by cultures: associations', 'Models by cultures: survey'],
       ...['Whether adapters stay distinct: associations', 'Whether adapters stay distinct: survey'],
     ]);
     for (const { head, rows } of tables) for (const row of rows) expect(row).toHaveLength(head.length);
-    expect(tables[1].head).toEqual(['model', 'us', '95 % interval', 'cn', '95 % interval']);
+    expect(tables[0].head).toEqual(['model', 'us (n = 2)', '95 % interval', 'cn (n = 2)', '95 % interval']);
+    expect(tables[1].head).toEqual(['model', 'us (n = 2)', '95 % interval', 'cn (n = 1)', '95 % interval']);
     expect(tables[1].rows[1]).toEqual(['us', '0.100', '[0.000, 0.200]', '0.700', '[0.700, 0.700]']);
     expect(tables[3].rows[1].slice(0, 5)).toEqual(['', 'cn', '+0.600', '[+0.600, +0.600]', '1.000']);
+    expect([tables[2].rows[0].at(-1), tables[3].rows[0][5], tables[3].rows[0].at(-1)]).toEqual(['2', '2', '1']);
 
     const ofUs = studyTables(both).filter(({ title }) => title.startsWith('us (en): survey'));
     expect(ofUs.map(({ title, head }) => [title.split('survey, ')[1], head.length])).toEqual([
@@ -292,7 +296,7 @@ describe('a study', () => {
       new Array(3).fill([2, null]),
     );
     const [, matrix, , distinct] = studyTables(alone).slice(-4);
-    expect(matrix.head).toEqual(['model', 'us', '95 % interval']);
+    expect(matrix.head).toEqual(['model', 'us (n = 2)', '95 % interval']);
     expect(distinct.rows.map((row) => row.slice(1, 3))).toEqual([
       ['us', '+0.200'],
       ['cn', '–'],
