@@ -240,7 +240,8 @@ async function about<T>({ name }: Culture, read: () => Promise<T> | T): Promise<
   }
 }
 
-async function digests(files: readonly (string | null)[]): Promise<{ file: string; sha256: string }[]> {
+/** Each file once, with its SHA-256. */
+export async function digests(files: readonly (string | null)[]): Promise<{ file: string; sha256: string }[]> {
   const known = [...new Set(files.filter((file) => file !== null))];
   return Promise.all(known.map(async (file) => ({ file, sha256: await digestFile(file) })));
 }

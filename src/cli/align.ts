@@ -12,6 +12,7 @@ import { digestFile } from '../text/lines.js';
 import {
   dataPaths,
   describeImports,
+  digests,
   readCultures,
   type StudyCulture,
   testQuestions,
@@ -32,7 +33,7 @@ import { type AlignArguments, alignOptions, type Recipe, readRecipe } from './al
 import { checkTraining, trainStage } from './align-stages.js';
 import { chooseKs } from './evaluate-association.js';
 import { type Interrupt, onInterrupt } from './interrupt.js';
-import { loadReward } from './load-reward.js';
+import { isNamedReward, loadReward } from './load-reward.js';
 import type { Command } from './main.js';
 import { checkJson, writeJson } from './output-file.js';
 import { writeReport } from './report.js';
@@ -246,7 +247,9 @@ async function writeResults(
     seed: recipe.evaluate.seed,
   };
   const summary = summarizeStudy(asked, settings);
-  const files = [{ file: config, sha256: await digestFile(config) }, ...read];
+  const { reward } = recipe.ppo({});
+  const modules = recipe.stages.some((stage) => stage.endsWith('ppo')) && !isNamedReward(reward) ? [reward] : [];
+  const files = [...(await digests([config, ...modules])), ...read];
   const provenance = {
     command,
     created: new Date().toISOString(),

@@ -4,6 +4,11 @@ import { pathToFileURL } from 'node:url';
 import { InputError, UsageError } from '../errors.js';
 import { moduleReward, namedReward, type Reward, rewardNames } from '../evaluate/rewards.js';
 
+/** Whether `--reward` names one of ours, and no module. */
+export function isNamedReward(name: string): boolean {
+  return rewardNames.some((one) => one === name);
+}
+
 /** The reward of `--reward`: one by name, or the default export of the user's own ES module, which is run. */
 export async function loadReward(name: string, settings: { coverageK: number }): Promise<Reward> {
   const known = rewardNames.find((one) => one === name);

@@ -296,7 +296,9 @@ evaluate: {k: "2", max_new_tokens: 4, stop: [e, a], deterministic: true}
     const run = json(alone('adapters/us.ppo/run.json'));
     expect(run).toMatchObject({ command: 'ppo', reference: null, result: { outcome: 'finished', episodes: 8 } });
     expect(run.options.init_adapter ?? null).toBe(null);
-    const [{ variants }] = (json(alone('result.json')) as StudyResult).cultures;
+    const { cultures, provenance } = json(alone('result.json')) as StudyResult;
+    expect(provenance.files.map(({ file }) => file)).toEqual([at('alone.yaml'), at('reward.mjs')]);
+    const [{ variants }] = cultures;
     expect(variants.map(({ name }) => name)).toEqual(['base', 'PPO only']);
 
     // Answers end at the stop strings of its section evaluate, as those of the command do.
