@@ -21,10 +21,15 @@ function tuningFile(info: GPUAdapterInfo): string {
   return join(cacheDirectory(), 'tuning', `${name.replace(/[^\w.-]+/g, '_').slice(0, 100)}.json`);
 }
 
+/** Kernels that a search weighs against each other, with what goes before and behind them. */
+const compared = [
+  ...['matmul-tensor', 'matmul-rows', 'matmul', 'matmul-direct', 'include/matmul'],
+  ...['dequantize', 'include/dequantize', 'sum-splits'],
+];
+
 function originOf(info: GPUAdapterInfo, source: KernelSource): Origin {
   const hash = createHash('sha256');
-  for (const file of ['matmul-tensor', 'matmul-rows', 'include/matmul', 'include/dequantize'])
-    hash.update(source(`${file}.wgsl`));
+  for (const file of compared) hash.update(source(`${file}.wgsl`));
   return {
     device: [info.vendor, info.architecture, info.device].join(', '),
     driver: info.description,
