@@ -122,7 +122,7 @@ async function summary(result: StudyResult, recipe: Recipe): Promise<string[]> {
   const lines = [
     `In short: the base, and ${comparisons[0].adapterName} as the demo's adapter. P@${k}: share of the first ${k} words that are on the`,
     'held-out cue’s list; "other list" is another cue’s list, which counts what frequent words would hit anyway. In percent;',
-    'gains with their bootstrap 95 % interval over n cues.',
+    'gains with their bootstrap 95 % interval, and p of Wilcoxon’s test, over n cues.',
     '',
     ...formatComparisons(comparisons),
   ];

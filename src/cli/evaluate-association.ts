@@ -46,7 +46,7 @@ export async function evaluateAssociation(args: EvaluateArguments, given: Readon
     if (gains) {
       console.log(`${whole}, before ${first.adapter ?? 'the base model'}, after ${last.adapter}:`);
       const comparison = { title: norms.language, base: summaries[0], adapter: summaries[summaries.length - 1], gains };
-      for (const line of formatComparisons([comparison])) console.log(line);
+      for (const line of formatComparisons([comparison], ['before', 'after'])) console.log(line);
     } else {
       console.log(`${whole}, ${first.adapter ? `adapter ${first.adapter}` : 'no adapter'}:`);
       for (const line of formatSummary(summaries[0])) console.log(line);

@@ -98,15 +98,22 @@ export function formatSummary({ precision, spearman, n, refused, empty, repeated
   return [...alignColumns(rows, 1), ...(without.length > 0 ? [`in ${n} answers: ${without.join(', ')}`] : [])];
 }
 
-/** The table of base, adapter and gain in percent with its 95 % interval in points, for a terminal; a line a string. */
-export function formatComparisons(comparisons: readonly Comparison[]): string[] {
-  const rows: string[][] = [['', '', 'base', 'adapter', 'gain', '95 % interval', 'n']];
+/**
+ * The table of two models in percent, called by `names`, and of the gain in points with its 95 % interval and p of
+ * Wilcoxon's test, for a terminal; a line a string.
+ */
+export function formatComparisons(
+  comparisons: readonly Comparison[],
+  names: readonly [string, string] = ['base', 'adapter'],
+): string[] {
+  const rows: string[][] = [['', '', ...names, 'gain', '95 % interval', 'p', 'n']];
   for (const { title, base, adapter, gains } of comparisons) {
     gains.forEach((gain, i) => {
       const [before, after] = [base.precision[i], adapter.precision[i]];
-      const line = (label: string, name: string, from: number, to: number, { mean, low, high, n }: Estimate) => {
+      const line = (label: string, name: string, from: number, to: number, { mean, low, high, n, test }: Gain) => {
         const shares = [from, to].map((share) => (100 * share).toFixed(1));
-        rows.push([label, name, ...shares, points(mean), `[${points(low)}, ${points(high)}]`, String(n)]);
+        const interval = `[${points(low)}, ${points(high)}]`;
+        rows.push([label, name, ...shares, points(mean), interval, pValue(test), String(n)]);
       };
       line(i === 0 ? title : '', `P@${gain.k} own list`, before.own.mean, after.own.mean, gain.own);
       line('', `P@${gain.k} other list`, before.other.mean, after.other.mean, gain.other);

@@ -212,7 +212,9 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     const asked = ['--norms', norms, '--language', 'en', '--k', '5', '--max-new-tokens', '12', '--after', adapter];
     const association = await lexalign('evaluate', 'association', ...asked, '--json', lists);
     expect(association.code, association.stderr).toBe(0);
-    expect(association.stdout).toMatch(/before the base model, after .*taught:\n +base +adapter +gain/);
+    expect(association.stdout).toMatch(
+      /before the base model, after .*taught:\n +before +after +gain +95 % interval +p +n/,
+    );
     expect(result(lists).runs.map(({ name }: { name: string }) => name)).toEqual(['before', 'after']);
     const short = join(directory, 'short.json');
     const stopped = await lexalign('evaluate', 'association', ...asked, '--stop', 'e', '--stop', 'a', '--json', short);

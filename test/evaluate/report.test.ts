@@ -60,10 +60,10 @@ test('the table lines up', () => {
     },
   ]);
   expect(lines).toEqual([
-    '                          base  adapter   gain   95 % interval  n',
-    'English  P@5 own list     10.0     50.0  +40.0  [+40.0, +40.0]  4',
-    '         P@5 other list    5.0     10.0   +5.0    [0.0, +15.0]  4',
-    '         P@5 own − other   5.0     40.0  +35.0  [+25.0, +40.0]  4',
+    '                          base  adapter   gain   95 % interval      p  n',
+    'English  P@5 own list     10.0     50.0  +40.0  [+40.0, +40.0]  0.125  4',
+    '         P@5 other list    5.0     10.0   +5.0    [0.0, +15.0]  1.000  4',
+    '         P@5 own − other   5.0     40.0  +35.0  [+25.0, +40.0]  0.125  4',
   ]);
 });
 
