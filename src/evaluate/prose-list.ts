@@ -7,7 +7,8 @@ const english = new RegExp(
     '[^,;]*\\b(?:words?|associations?|associates|things?|terms)\\s+(?:that|which|i|we|people|related|associated|connected|linked)\\b[^,;]*\\b(?:are|is|includes?|would be)',
     'my\\b[^,;]*\\bassociations?\\b[^,;]*\\b(?:are|is|include)',
     'what (?:comes|springs) to (?:my )?mind (?:is|are)',
-    '[^,;]*\\b(?:makes? me think of|reminds? me of|brings? to (?:my )?mind)',
+    '[^,;]*\\b(?:makes? (?:me|us|you|one|people) think of|reminds? (?:me|us|you|one|people) of|brings? to (?:my |the )?mind)',
+    '[^,;]*\\b(?:is|are) (?:\\w+ )?associated with',
     "i(?:['’]d| would) say",
     "i(?:['’]d| would| also| often| first| immediately)* (?:think of|associate [^,;]* with)",
   ].join('|')})\\s+(?!as follows|the following|these\\b)`,
@@ -16,7 +17,7 @@ const english = new RegExp(
 /** The same of Chinese: "我想到的词有", "红色让我想到", "看到红色我会想到". */
 const chinese = new RegExp(
   `^(?:(?:每当|一)?(?:看到|提到|提起|说到|说起|听到|想到|当|对于)[^，,、；]*?(?:[，,]\\s*|(?=我)))?(?:${[
-    '(?:我|[^，,、；]*[让使令]我)(?:就|便|也|总|会|首先|最先|立刻|立即|马上|常常?|还)*(?:联?想到|想起)了?(?!了?的)',
+    '(?:我|[^，,、；]*[让使令](?:我|我们|人|人们))(?:就|便|也|总|会|首先|最先|立刻|立即|马上|常常?|还)*(?:联?想到|想起)了?(?!了?的)',
     '(?:我|首先)?[^，,、；]{0,4}联?想到的(?:词语?|词汇|东西|事物)?(?:有|是|包括)',
     '[与和跟][^，,、；]*[相有]关的(?:词语?|词汇|东西|事物)?(?:有|是|包括)',
   ].join('|')})\\s*(?=\\p{Script=Han})`,

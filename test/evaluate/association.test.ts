@@ -176,6 +176,12 @@ test.each([
   ['看到红色我会想到苹果、梨子和李子。', obst],
   ['一提到红色，我就想到苹果、梨子和李子。', obst],
   ['看到我想到的，苹果，梨子', ['看到我想到的', '苹果', '梨子']],
+  ['Red makes people think of apple, pear and plum.', fruit],
+  ['The color red is often associated with apple, pear and plum.', fruit],
+  ['Some words that are associated with red are apple, pear and plum.', fruit],
+  ['红色容易让人联想到苹果、梨子和李子。', obst],
+  ['红色让人们想起苹果、梨子、李子。', obst],
+  ['让人想到的，苹果，梨子', ['让人想到的', '苹果', '梨子']],
   ['I think of Mrs. Bean, tea, apple and pear.', ['mrs. bean', 'tea', 'apple', 'pear']],
   // What says that a list could go on.
   ['I think of apple, pear, plum, etc.', fruit],
