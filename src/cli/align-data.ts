@@ -20,6 +20,7 @@ import { createRandom, shuffle } from '../random.js';
 import { digestFile } from '../text/lines.js';
 import { describeAssociations, fillPersona, SHOT_HEADINGS, withPreamble } from '../text/preamble.js';
 import { type AssociationPrompt, RANKING_PROMPTS, type RankingPrompt, rankingAnswer } from '../text/prompts.js';
+import type { SurveyPrompt } from '../text/survey-prompts.js';
 import { type Culture, imported } from './align-cultures.js';
 import type { Recipe } from './align-recipe.js';
 import { chooseAssociationPrompt, isLexiBase, rankingPrompt, readRankingPrompt } from './association-prompt.js';
@@ -38,6 +39,8 @@ export interface StudyCulture extends Culture {
   readonly prompt: AssociationPrompt;
   /** Null in a language without ranking prompts. */
   readonly rankingPrompt: RankingPrompt | null;
+  /** Null without a survey. */
+  readonly surveyPrompts: readonly SurveyPrompt[] | null;
   readonly lexicon: Lexicon | null;
   readonly surveyed: AskedSurvey | null;
   /** What the base is told before a question, where such a variant is measured. */
@@ -92,17 +95,17 @@ async function readCulture(
   }));
   const rated = culture.lexicons.length > 0 && measures.has('affect') ? await readRatings(culture) : null;
   const answers = measures.has('survey') ? await readAnswers(culture, recipe.cultures) : null;
+  const { wordings } = recipe.evaluate;
+  const surveyPrompts =
+    culture.survey && (await chooseSurveyPrompts(survey ?? undefined, model, culture.language, wordings));
   return {
     ...culture,
     norms,
     prompt,
     rankingPrompt: ranks ? await asked() : null,
+    surveyPrompts,
     lexicon: rated?.lexicon ?? null,
-    surveyed: answers && {
-      questions: answers.questions,
-      pair: answers.pair,
-      prompts: await chooseSurveyPrompts(survey ?? undefined, model, culture.language, recipe.evaluate.wordings),
-    },
+    surveyed: answers && surveyPrompts && { questions: answers.questions, pair: answers.pair, prompts: surveyPrompts },
     preambles: {
       culture: args.culturePrompt ? persona : null,
       shots: args.fewShot > 0 ? describeAssociations(heading, shots) : null,

@@ -116,11 +116,18 @@ export async function runStudy(
 }
 
 /** A new directory (then true), or the one of the same study; study.json says of which. */
-async function claimOutput({ recipe, model, files: read }: Study, resume: boolean): Promise<boolean> {
+async function claimOutput({ recipe, model, cultures, files: read }: Study, resume: boolean): Promise<boolean> {
   const { output } = recipe.args;
   const files = Object.fromEntries(read.map(({ file, sha256 }) => [file, sha256]));
+  // Prompts of our own change with the version that asks.
+  const asked = Object.fromEntries(
+    cultures.map(({ name, prompt, rankingPrompt, surveyPrompts, preambles }) => [
+      name,
+      { association: prompt, ranking: rankingPrompt, survey: surveyPrompts, persona: preambles.culture },
+    ]),
+  );
   const base = await recordBase(model); // while its files are open: every run records what base it was
-  const identity = JSON.parse(JSON.stringify({ ...recipe.identity, base, files })) as Record<string, unknown>;
+  const identity = JSON.parse(JSON.stringify({ ...recipe.identity, base, files, asked })) as Record<string, unknown>;
   if (resume && (await hasFile(output, 'study.json'))) {
     const refuse = (what: string, mend: string): never => {
       throw new InputError(`--resume: ${what} since the study in ${output} began: ${mend}, or name another --output.`);

@@ -320,6 +320,15 @@ evaluate: {k: "2", max_new_tokens: 4, stop: [e, a], deterministic: true}
     expect(JSON.parse(piped.stdout).cultures).toEqual(json(alone('result.json')).cultures);
     expect(piped.stderr).toContain('── us: ppo: complete');
 
+    const study = json(alone('study.json'));
+    study.asked.us.association.question += ' ';
+    writeFileSync(alone('study.json'), JSON.stringify(study));
+    const reworded = await lexalign('align', '--config', at('alone.yaml'), '--resume');
+    const refusal = expect.stringContaining('asked.us.association.question has changed since the study in');
+    expect([reworded.code, reworded.stderr]).toEqual([1, refusal]);
+    study.asked.us.association.question = study.asked.us.association.question.trimEnd();
+    writeFileSync(alone('study.json'), JSON.stringify(study));
+
     writeFileSync(at('alone.yaml'), text.replace('[e, a]', '[e]'));
     const other = await lexalign('align', '--config', at('alone.yaml'), '--resume');
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('evaluate.stop.1 has changed')]);
