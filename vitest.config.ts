@@ -2,7 +2,10 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Minutes each on two cores whose driver has compiled no kernel yet, the longest first. */
-const longest = ['ops/attention-wide-heads', 'ops/attention', 'cli/generate', 'train/ppo', 'cli/ppo', 'ops/sample'];
+const longest = [
+  ...['ops/attention', 'ops/attention-wide-heads', 'ops/random-shapes', 'train/ppo', 'cli/ppo', 'cli/generate'],
+  ...['model/memory', 'model/golden'],
+];
 
 /** Without durations of an earlier run vitest goes by the size of files, and one worker would end alone with these. */
 class LongestFirst extends BaseSequencer {

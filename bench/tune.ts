@@ -36,8 +36,8 @@ const rank = 16;
 
 /**
  * Looks for the fastest settings of a product x·wᵀ or x·w with an adapter: from the default, parameter by parameter,
- * keeping what measures faster in turns with the best so far, at most `most` in all. Everything tried must equal the default's result. Null
- * where nothing beats the default by 3 %.
+ * keeping what measures faster in turns with the best so far, at most `most` tiles; then against the forms without matrix
+ * units. Everything tried must equal the default's result. Null where nothing beats the default by 3 %.
  */
 export async function tuneMatmul(
   bench: BenchDevice,
@@ -56,7 +56,7 @@ export async function tuneMatmul(
     let best: MatmulSettings = tile;
     const beats = async (settings: MatmulSettings) => {
       const key = JSON.stringify(settings);
-      if (seen.has(key) || seen.size > most) return false;
+      if (seen.has(key) || (typeof settings === 'object' && seen.size > most)) return false;
       seen.add(key);
       if (typeof settings === 'object' && !tensorTile(matrix, problem, settings)) return false;
       const gain = await side.compare(best, settings);
