@@ -1,5 +1,5 @@
+import { curves } from '../evaluate/report-curves.js';
 import type { Chart, ChartSeries } from '../evaluate/report-document.js';
-import { curves } from '../evaluate/report-sections.js';
 import { formatSeconds } from './plan-time.js';
 import type { WatchedRun } from './watch-runs.js';
 

@@ -3,18 +3,17 @@ import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
+import { type Metrics, trainingSection } from '../evaluate/report-curves.js';
 import { type ReportBlock, type ReportDocument, type ReportSection, toMarkdown } from '../evaluate/report-document.js';
 import { toHtml } from '../evaluate/report-html.js';
 import {
   affectSection,
   associationSection,
   importsSection,
-  type Metrics,
   rankingSection,
   sideEffectsSection,
   studySection,
   surveySection,
-  trainingSection,
 } from '../evaluate/report-sections.js';
 import type { EvaluationResult } from '../evaluate/result.js';
 import { makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';

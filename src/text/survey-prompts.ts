@@ -19,12 +19,12 @@ export interface SurveyPrompt {
 
 /**
  * For instruct models, by language: several wordings, so that a result does not hang on one. None says in which order the
- * options stand, or that one is expected.
+ * options stand, or that one is expected, or speaks of the answerer's own view, against a culture prompt before it.
  */
 export const SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> = {
   en: [
     {
-      system: 'You take part in an opinion survey. Choose the answer that is closest to your own view.',
+      system: 'You take part in an opinion survey. Choose one answer to the question.',
       question: 'Question: ',
       options: 'Options:',
       ask: {
@@ -59,7 +59,7 @@ export const SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> =
   ],
   zh: [
     {
-      system: '你正在参加一项民意调查，请选择最接近你自己看法的答案。',
+      system: '你正在参加一项民意调查，请选择一个答案。',
       question: '问题：',
       options: '选项：',
       ask: {

@@ -14,10 +14,12 @@ it('bench/measure.sh asks for what there is, goes on past a command that fails, 
   const stand = `#!/bin/sh\necho "$@" >> ${log}\n[ "$(wc -l < ${log})" != 2 ]\n`;
   writeFileSync(join(directory, 'npx'), stand, { mode: 0o755 });
   const out = join(directory, 'results');
-  const stdout = execFileSync('sh', [join(import.meta.dirname, '../../bench/measure.sh'), out], {
-    env: { ...process.env, PATH: `${directory}${delimiter}${process.env.PATH}` },
-    encoding: 'utf8',
-  });
+  const measure = (...names: string[]) =>
+    execFileSync('sh', [join(import.meta.dirname, '../../bench/measure.sh'), out, ...names], {
+      env: { ...process.env, PATH: `${directory}${delimiter}${process.env.PATH}` },
+      encoding: 'utf8',
+    });
+  const stdout = measure();
   expect(existsSync(out)).toBe(true);
   expect(stdout.match(/^FAILED.*$/gm)).toEqual(['FAILED: product ended with 1']);
   const asked = readFileSync(log, 'utf8').trim().split('\n');
@@ -33,6 +35,7 @@ it('bench/measure.sh asks for what there is, goes on past a command that fails, 
     ).toEqual([]);
     return words.at(-1)!;
   });
+  expect(measure('sft', 'doctor').match(/^== \S+/gm)).toEqual(['== doctor:', '== sft:']);
   expect(new Set(files).size).toBe(asked.length);
   expect(files.every((file) => file.startsWith(out) && file.endsWith('.json'))).toBe(true);
 });

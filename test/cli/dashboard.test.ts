@@ -2,12 +2,13 @@ import { spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Dashboard, startDashboard } from '../../src/cli/dashboard.js';
 import { type DashboardState, dashboardState } from '../../src/cli/dashboard-state.js';
 import { nodeExecutable } from '../../src/cli/software-driver.js';
 import { WatchedRuns } from '../../src/cli/watch-runs.js';
+import { describeInBrowser } from '../browser.js';
 import { lexalign, makeWorkplace } from './sft-helpers.js';
 
 const { directory, remove } = makeWorkplace();
@@ -185,28 +186,9 @@ describe('lexalign dashboard', () => {
   });
 });
 
-const executable = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
-if (!executable) console.log('the dashboard in a browser: skipped, there is no Chromium (apt-get install chromium)');
-
-describe.skipIf(!executable)('the dashboard in headless Chromium', () => {
-  let browser: Browser;
-  const problems: string[] = [];
-
-  beforeAll(async () => {
-    // Not this process's environment: its library paths are those of the software driver.
-    const env = { PATH: process.env.PATH ?? '', HOME: directory };
-    browser = await chromium.launch({ executablePath: executable, args: ['--no-sandbox'], env });
-  });
-  afterAll(() => browser?.close());
-
-  async function open(width: number, colorScheme: 'light' | 'dark'): Promise<Page> {
-    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
-    page.on('console', (message) => problems.push(message.text()));
-    page.on('pageerror', (error) => problems.push(String(error)));
-    await page.goto(dashboard.url);
-    await page.waitForSelector('html[data-drawn]', { state: 'attached' });
-    return page;
-  }
+describeInBrowser('the dashboard', directory, (inBrowser) => {
+  const { problems } = inBrowser;
+  const open = (width: number, colorScheme: 'light' | 'dark') => inBrowser(dashboard.url, width, colorScheme);
   const pixels = (page: Page) => page.evaluate("document.querySelector('canvas').toDataURL()");
   const row = (page: Page, i: number) => page.evaluate(`document.querySelectorAll('tbody tr')[${i}].innerText`);
 

@@ -1,7 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { summarizeAffect } from '../../src/evaluate/affect.js';
 import { scoreAssociations } from '../../src/evaluate/association.js';
@@ -10,6 +9,7 @@ import type { EvaluationResult } from '../../src/evaluate/result.js';
 import { sideEffectChange, summarizeSideEffects } from '../../src/evaluate/side-effects.js';
 import { averageTries, type SurveyQuestion, summarizeSurvey, surveyChange } from '../../src/evaluate/survey.js';
 import { digestFile } from '../../src/text/lines.js';
+import { describeInBrowser } from '../browser.js';
 import { lexalign, makeWorkplace } from './sft-helpers.js';
 
 const { directory, remove } = makeWorkplace();
@@ -258,31 +258,14 @@ describe('lexalign report', () => {
   });
 });
 
-const executable = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
-if (!executable) console.log('the report in a browser: skipped, there is no Chromium (apt-get install chromium)');
-
-describe.skipIf(!executable)('the report in headless Chromium', () => {
-  let browser: Browser;
-  const problems: string[] = [];
-
-  beforeAll(async () => {
-    // Not this process's environment: its library paths are those of the software driver.
-    const env = { PATH: process.env.PATH ?? '', HOME: directory };
-    browser = await chromium.launch({ executablePath: executable, args: ['--no-sandbox'], env });
-  });
-  afterAll(() => browser?.close());
-
-  async function open(width: number, colorScheme: 'light' | 'dark'): Promise<Page> {
-    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
-    page.on('console', (message) => problems.push(message.text()));
-    page.on('pageerror', (error) => problems.push(String(error)));
-    page.on('request', (request) => {
-      if (!/^(file|data):/.test(request.url())) problems.push(request.url());
-    });
-    await page.goto(pathToFileURL(join(output, 'report.html')).href);
-    await page.waitForSelector('html[data-drawn]', { state: 'attached' });
-    return page;
-  }
+describeInBrowser('the report', directory, (inBrowser) => {
+  const { problems } = inBrowser;
+  const open = (width: number, colorScheme: 'light' | 'dark') =>
+    inBrowser(pathToFileURL(join(output, 'report.html')).href, width, colorScheme, (page) =>
+      page.on('request', (request) => {
+        if (!/^(file|data):/.test(request.url())) problems.push(request.url());
+      }),
+    );
 
   it.each([
     [1200, 'light'],

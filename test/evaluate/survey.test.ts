@@ -118,7 +118,7 @@ test('every rotation in every wording and format, each option once a try, at its
 test('Mandarin questions have prompts of their own', () => {
   const [first] = surveyTries([written[52]], SURVEY_PROMPTS.zh, ['letter']);
   expect(first.messages.map(({ content }) => content)).toEqual([
-    '你正在参加一项民意调查，请选择最接近你自己看法的答案。',
+    '你正在参加一项民意调查，请选择一个答案。',
     '问题：家里的花园对你重要吗？\n选项：\nA. 很重要\nB. 比较重要\nC. 不重要\n请只回答一个选项的字母，不要写别的内容。',
     'A',
   ]);
