@@ -4,9 +4,14 @@ export interface Interrupt {
   remove(): void;
 }
 
-/** Turns the first Ctrl-C into a request to stop at the next step; a second one quits at once with 130. */
+const listening = new Set<Interrupt>();
+
+/**
+ * Turns the first Ctrl-C into a request to stop at the next step; a second one quits at once with 130. What begins within
+ * something that has been asked to stop is asked too.
+ */
 export function onInterrupt(announce: () => void): Interrupt {
-  let requested = false;
+  let requested = [...listening].some((outer) => outer.requested);
   const handle = () => {
     if (requested) process.exit(130);
     requested = true;
@@ -14,13 +19,16 @@ export function onInterrupt(announce: () => void): Interrupt {
   };
   process.on('SIGINT', handle);
   process.on('SIGTERM', handle);
-  return {
+  const interrupt = {
     get requested() {
       return requested;
     },
     remove() {
+      listening.delete(interrupt);
       process.off('SIGINT', handle);
       process.off('SIGTERM', handle);
     },
   };
+  listening.add(interrupt);
+  return interrupt;
 }

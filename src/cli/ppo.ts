@@ -188,7 +188,9 @@ async function train(
     ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state.step)
     : await RunDirectory.create(args.output, { ...record, arguments: recordArguments(args, ppoTable), base: run.base });
   const interrupt = onInterrupt(() =>
-    console.error('Interrupted: writing a checkpoint after this rollout; again to quit at once.'),
+    console.error(
+      'Interrupted: writing a checkpoint; this rollout is thrown away, unless its updates have begun. Again to quit at once.',
+    ),
   );
   let reached = resume?.state.step ?? 0;
   let warned = false;

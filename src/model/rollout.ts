@@ -34,7 +34,7 @@ export interface RolloutHooks {
   readonly onToken?: (sequence: number, id: number) => void;
   /** Asked after every token; true ends that sequence (its last token stays). */
   readonly shouldStop?: (sequence: number, ids: readonly number[]) => boolean;
-  /** Called when a step has been submitted. */
+  /** Called when a step has been submitted; what it throws ends the run, once that step is done. */
   readonly onStep?: (step: RolloutStep) => void;
 }
 

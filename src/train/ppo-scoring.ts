@@ -21,11 +21,16 @@ export class Scorer {
     this.#critic = new LossPrograms(model, { adapter: critic, backward: false, objective });
   }
 
-  async score(sequences: readonly Sequence[]): Promise<{ reference: Float64Array[]; values: Float64Array[] }> {
+  /** `onPart` is called before each micro-batch; what it throws ends the pass. */
+  async score(
+    sequences: readonly Sequence[],
+    onPart: () => void = () => {},
+  ): Promise<{ reference: Float64Array[]; values: Float64Array[] }> {
     const reference: Float64Array[] = new Array(sequences.length);
     const values: Float64Array[] = new Array(sequences.length);
     const nothing = { gradScale: 0, dropout: 0, seed: 0 };
     for (const part of packSequences(sequences, [...sequences.keys()], this.#microBatchTokens)) {
+      onPart();
       const { batch, program } = await this.#reference.prepare(part.trie);
       const critic = await this.#critic.prepare(part.trie);
       const [logprobs, valued] = await Promise.all([program.run(batch, nothing), critic.program.run(batch, nothing)]);

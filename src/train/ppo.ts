@@ -155,7 +155,10 @@ export interface PpoSink {
   readonly shouldStop?: RolloutHooks['shouldStop'];
   step(metrics: PpoMetrics): void | Promise<void>;
   checkpoint(name: string, state: PpoState, snapshot: PpoSnapshot): Promise<void>;
-  /** Asked before each rollout; true ends the run with a checkpoint. */
+  /**
+   * Asked at every step of a rollout, and before every micro-batch of its scoring; true throws the rollout away and ends
+   * the run with a checkpoint of before it. Updates that have begun are made to their end.
+   */
   interrupted(): boolean;
 }
 
@@ -244,101 +247,109 @@ export async function trainPpo(
     const state = { ...counts, policy: policyState, critic: criticState, scores: scores.state };
     await sink.checkpoint(checkpointName(step), state, await takeSnapshot(models));
   };
+  const stopIfAsked = () => {
+    if (sink.interrupted()) throw new BrokenOff();
+  };
 
-  while (step < total) {
-    if (sink.interrupted()) {
-      outcome = 'interrupted';
-      break;
-    }
-    // Rollout.
-    const started = performance.now();
-    const chosen = rolloutPrompts(prompts.length, step, options).flatMap((index) =>
-      new Array<number>(options.numGenerations).fill(index),
-    );
-    const completions = await engine.run(
-      chosen.map((index, i) => ({ prompt: prompts[index], seed: sequenceSeed(options.seed, episodes + i) })),
-      { shouldStop: sink.shouldStop },
-    );
-    const rolled = performance.now();
+  try {
+    while (step < total) {
+      stopIfAsked();
+      // Rollout.
+      const started = performance.now();
+      const chosen = rolloutPrompts(prompts.length, step, options).flatMap((index) =>
+        new Array<number>(options.numGenerations).fill(index),
+      );
+      const completions = await engine.run(
+        chosen.map((index, i) => ({ prompt: prompts[index], seed: sequenceSeed(options.seed, episodes + i) })),
+        { shouldStop: sink.shouldStop, onStep: stopIfAsked },
+      );
+      const rolled = performance.now();
 
-    // Scores: what the reward says, less penalties.
-    const judged = await sink.judge(completions.map(asAnswer(chosen))).catch(async (error) => {
-      await saveCheckpoint();
-      throw error;
-    });
-    const raw = judged.map(({ score }, i) => score - penaltyOf(completions[i], options));
-    scores.add(raw);
-    const used = options.normalizeReward ? raw.map((score) => scores.normalise(score)) : raw;
-
-    // Reference and critic over the same tokens; rewards and advantages.
-    const sequences: Sequence[] = completions.map(({ ids }, i) => ({ prompt: prompts[chosen[i]], response: ids }));
-    const { reference, values } = await scorer.score(sequences);
-    const rewards = completions.map(({ logprobs }, i) =>
-      tokenRewards(logprobs, reference[i], used[i], klCoef, options.klEstimator),
-    );
-    const shaped = options.whitenRewards ? whiten(rewards, 'population', { shift: false }) : rewards;
-    const estimates = shaped.map((row, i) => estimateAdvantages(row, values[i], options.gamma, options.lam));
-    const scored = performance.now();
-
-    // Updates.
-    const factor = scheduleFactor(options.schedulerType, step, options.warmupSteps, total);
-    const updates = await updater.update(
-      {
-        sequences,
-        logprobs: completions.map(({ logprobs }) => logprobs),
-        values,
-        advantages: whiten(
-          estimates.map(({ advantages }) => advantages),
-          'population',
-        ),
-        returns: estimates.map(({ returns }) => returns),
-      },
-      { step, rates: { policy: options.learningRate * factor, critic: options.criticLearningRate * factor } },
-    );
-    const ended = performance.now();
-
-    const kls = completions.map(({ logprobs }, i) => sum(logprobs.map((logprob, t) => logprob - reference[i][t])));
-    const penalties = rewards.map((row, i) => sum(row) - used[i]);
-    const tokens = sum(sequences.map(({ response }) => response.length));
-    const failures = judged.filter(({ parsed }) => !parsed).length;
-    step++;
-    episodes += chosen.length;
-    parseFailures += failures;
-    skippedUpdates += updates.skipped_updates;
-    last = {
-      step,
-      episode: episodes,
-      lr: options.learningRate * factor,
-      'objective/kl': mean(kls),
-      'objective/kl_coef': klCoef,
-      'objective/entropy': mean(completions.map(({ logprobs }) => -sum(logprobs))),
-      'objective/non_score_reward': mean(penalties),
-      'objective/rlhf_reward': mean(penalties.map((penalty, i) => penalty + used[i])),
-      'objective/scores': mean(raw),
-      'objective/scores_std': deviation(raw),
-      'objective/parse_failures': failures,
-      ...updates,
-      'val/num_eos_tokens': completions.filter(({ finish }) => finish !== 'length').length,
-      response_tokens: tokens,
-      'seconds/rollout': (rolled - started) / 1000,
-      'seconds/scoring': (scored - rolled) / 1000,
-      'seconds/update': (ended - scored) / 1000,
-      tokens_per_second: tokens / ((ended - started) / 1000),
-    };
-    if (options.klTarget > 0)
-      klCoef = adaptKlCoef(klCoef, mean(kls), {
-        target: options.klTarget,
-        horizon: options.klHorizon,
-        episodes: chosen.length,
+      // Scores: what the reward says, less penalties.
+      const judged = await sink.judge(completions.map(asAnswer(chosen))).catch(async (error) => {
+        await saveCheckpoint();
+        throw error;
       });
-    await sink.step(last);
-    if (options.saveSteps > 0 && (step % options.saveSteps === 0 || step === total)) await saveCheckpoint();
+      const raw = judged.map(({ score }, i) => score - penaltyOf(completions[i], options));
+
+      // Reference and critic over the same tokens; rewards and advantages.
+      const sequences: Sequence[] = completions.map(({ ids }, i) => ({ prompt: prompts[chosen[i]], response: ids }));
+      const { reference, values } = await scorer.score(sequences, stopIfAsked);
+      scores.add(raw); // from here on the rollout counts
+      const used = options.normalizeReward ? raw.map((score) => scores.normalise(score)) : raw;
+      const rewards = completions.map(({ logprobs }, i) =>
+        tokenRewards(logprobs, reference[i], used[i], klCoef, options.klEstimator),
+      );
+      const shaped = options.whitenRewards ? whiten(rewards, 'population', { shift: false }) : rewards;
+      const estimates = shaped.map((row, i) => estimateAdvantages(row, values[i], options.gamma, options.lam));
+      const scored = performance.now();
+
+      // Updates.
+      const factor = scheduleFactor(options.schedulerType, step, options.warmupSteps, total);
+      const updates = await updater.update(
+        {
+          sequences,
+          logprobs: completions.map(({ logprobs }) => logprobs),
+          values,
+          advantages: whiten(
+            estimates.map(({ advantages }) => advantages),
+            'population',
+          ),
+          returns: estimates.map(({ returns }) => returns),
+        },
+        { step, rates: { policy: options.learningRate * factor, critic: options.criticLearningRate * factor } },
+      );
+      const ended = performance.now();
+
+      const kls = completions.map(({ logprobs }, i) => sum(logprobs.map((logprob, t) => logprob - reference[i][t])));
+      const penalties = rewards.map((row, i) => sum(row) - used[i]);
+      const tokens = sum(sequences.map(({ response }) => response.length));
+      const failures = judged.filter(({ parsed }) => !parsed).length;
+      step++;
+      episodes += chosen.length;
+      parseFailures += failures;
+      skippedUpdates += updates.skipped_updates;
+      last = {
+        step,
+        episode: episodes,
+        lr: options.learningRate * factor,
+        'objective/kl': mean(kls),
+        'objective/kl_coef': klCoef,
+        'objective/entropy': mean(completions.map(({ logprobs }) => -sum(logprobs))),
+        'objective/non_score_reward': mean(penalties),
+        'objective/rlhf_reward': mean(penalties.map((penalty, i) => penalty + used[i])),
+        'objective/scores': mean(raw),
+        'objective/scores_std': deviation(raw),
+        'objective/parse_failures': failures,
+        ...updates,
+        'val/num_eos_tokens': completions.filter(({ finish }) => finish !== 'length').length,
+        response_tokens: tokens,
+        'seconds/rollout': (rolled - started) / 1000,
+        'seconds/scoring': (scored - rolled) / 1000,
+        'seconds/update': (ended - scored) / 1000,
+        tokens_per_second: tokens / ((ended - started) / 1000),
+      };
+      if (options.klTarget > 0)
+        klCoef = adaptKlCoef(klCoef, mean(kls), {
+          target: options.klTarget,
+          horizon: options.klHorizon,
+          episodes: chosen.length,
+        });
+      await sink.step(last);
+      if (options.saveSteps > 0 && (step % options.saveSteps === 0 || step === total)) await saveCheckpoint();
+    }
+  } catch (error) {
+    if (!(error instanceof BrokenOff)) throw error;
+    outcome = 'interrupted';
+    await saveCheckpoint();
   }
-  if (outcome === 'interrupted') await saveCheckpoint();
   const adapter = await policy.download();
   for (const part of [engine, scorer, learners.policy, learners.critic]) part.destroy();
   return { adapter, steps: step, episodes, skippedUpdates, parseFailures, klCoef, last, outcome };
 }
+
+/** Thrown where a run is to end before its rollout has changed anything. */
+class BrokenOff extends Error {}
 
 /** What the reward sees of a completion. */
 function asAnswer(chosen: readonly number[]): (completion: Completion, i: number) => Answer {

@@ -96,12 +96,14 @@ async function run(
   more: {
     judge?: (answer: Answer, step: number) => number;
     interruptAt?: number;
+    /** Beside that: asked with what the run has given so far. */
+    interrupted?: (kept: Omit<Run, 'result'>) => boolean;
     shouldStop?: PpoSink['shouldStop'];
     from?: Run['checkpoints'][0];
     reference?: 'same' | 'none';
   } = {},
 ): Promise<Run> {
-  const { judge = even, interruptAt, shouldStop, from, reference = 'same' } = more;
+  const { judge = even, interruptAt, interrupted, shouldStop, from, reference = 'same' } = more;
   const { model } = opened;
   const policy = await model.addAdapter(from?.snapshot.policy.adapter ?? opened.adapter, { trainable: true });
   const critic = await model.addAdapter(from?.snapshot.critic.adapter ?? opened.adapter, { trainable: true });
@@ -132,7 +134,7 @@ async function run(
       step: (metrics) => void kept.steps.push(metrics),
       checkpoint: async (name, state, snapshot) =>
         void kept.checkpoints.push({ name, state: JSON.parse(JSON.stringify(state)), snapshot }),
-      interrupted: () => kept.steps.length === interruptAt,
+      interrupted: () => kept.steps.length === interruptAt || interrupted?.(kept) === true,
     };
     const result = await trainPpo(model, models, prompts, { ...defaults, ...options }, sink, resume);
     return { result, ...kept };
@@ -197,6 +199,40 @@ describe('a run', () => {
     expect(timeless(second.steps)).toEqual(timeless(whole.steps.slice(2)));
     expect(flatten(second.result.adapter)).toEqual(flatten(whole.result.adapter));
     expect(second.result.klCoef).toBe(whole.result.klCoef);
+  });
+
+  it('throws away a rollout that is broken off as it samples or is scored, and ends bit for bit as if it had not begun', async () => {
+    const options = { totalEpisodes: 36, klTarget: 0.5, klHorizon: 50 } as const;
+    const opened = await openGolden(gpu, 'llama', 'f16');
+    const whole = await run(opened, options);
+    const tokensOf = async (stop: (tokens: number, judged: number) => boolean) => {
+      let tokens = 0;
+      const first = await run(opened, options, {
+        shouldStop: () => {
+          tokens++;
+          return false;
+        },
+        interrupted: ({ answers }) => stop(tokens, answers.length),
+      });
+      return { tokens, first };
+    };
+    const { tokens: all } = await tokensOf(() => false);
+    const rollouts = {
+      // In the middle of the second rollout: within a step of 12 answers.
+      sampling: await tokensOf((tokens) => tokens >= all / 2),
+      scoring: await tokensOf((_, judged) => judged === 24),
+    };
+    expect(rollouts.sampling.tokens).toBeLessThan(all / 2 + 12);
+    for (const { first } of Object.values(rollouts)) {
+      expect(first.result).toMatchObject({ outcome: 'interrupted', steps: 1, episodes: 12 });
+      expect(timeless(first.steps)).toEqual(timeless(whole.steps.slice(0, 1)));
+      const [from, ...more] = first.checkpoints;
+      expect([from.name, ...more]).toEqual(['step-000001']);
+      const second = await run(opened, options, { from });
+      expect(timeless(second.steps)).toEqual(timeless(whole.steps.slice(1)));
+      expect(flatten(second.result.adapter)).toEqual(flatten(whole.result.adapter));
+    }
+    expect(rollouts.scoring.first.answers).toHaveLength(24);
   });
 
   it('whose reward throws keeps all that it had learnt before', async () => {
