@@ -193,7 +193,7 @@ function encode(tokenizer: Tokenizer, messages: Parameters<Tokenizer['applyChatT
 
 /**
  * Asks one variant all that is measured of it; each part is kept in a file as soon as it is there, and taken from it when
- * the study is resumed. Null where `interrupted` asks to stop before a part.
+ * the study is resumed. Null where `interrupted` asks to stop, before a part or within one, which is thrown away.
  */
 export async function askVariant(
   variant: Variant,
@@ -222,10 +222,17 @@ export async function askVariant(
     const progress = createProgress();
     const label = `${culture.name}, ${titleOf(variant)}: ${name}`;
     try {
-      const value = await ask((share) => progress.update(share, `${label} ${Math.round(100 * share)} %`));
+      const value = await ask((share) => {
+        if (interrupted()) throw new BrokenOff();
+        progress.update(share, `${label} ${Math.round(100 * share)} %`);
+      });
       await mkdir(dirname(file), { recursive: true });
       await writeFileAtomic(file, `${JSON.stringify(value)}\n`);
       return value;
+    } catch (error) {
+      if (!(error instanceof BrokenOff)) throw error;
+      stopped = true;
+      return null;
     } finally {
       progress.end();
     }
@@ -276,6 +283,8 @@ export async function askVariant(
     (weights as AdapterWeights | null)?.destroy();
   }
 }
+
+class BrokenOff extends Error {}
 
 async function askSurvey(
   adapter: AdapterWeights | null,

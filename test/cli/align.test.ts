@@ -9,9 +9,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { listAdapterNames } from '../../src/cli/gpu.js';
 import type { StudyResult } from '../../src/evaluate/study.js';
+import { RolloutEngine } from '../../src/model/rollout.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
 import { lexalign, makeWorkplace, metricsOf, type Outcome, writeRows } from './sft-helpers.js';
 
@@ -239,6 +240,32 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(another.stderr).toBe(
       `lexalign: --resume: the base model ${at('lexi-base')} has changed since the study in ${out()} began: give the one it had, or name another --output.`,
     );
+  });
+
+  it('leaves a measure within a step when it is interrupted, and makes that part anew', async () => {
+    const file = out('evaluation', 'us', 'base', 'lists.json');
+    const before = json(file);
+    rmSync(file);
+    let tokens = 0;
+    const { run } = RolloutEngine.prototype;
+    const spy = vi.spyOn(RolloutEngine.prototype, 'run').mockImplementation(function (
+      this: RolloutEngine,
+      requests,
+      hooks = {},
+    ) {
+      const onToken = (...token: [number, number]) => {
+        if (++tokens === 2) process.emit('SIGINT');
+        hooks.onToken?.(...token);
+      };
+      return run.call(this, requests, { ...hooks, onToken });
+    });
+    const stopped = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+    spy.mockRestore();
+    expect([stopped.code, tokens], stopped.stderr).toEqual([130, 2]);
+    expect(existsSync(file)).toBe(false);
+    const { code, stderr } = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+    expect(code, stderr).toBe(0);
+    expect(json(file)).toEqual(before);
   });
 
   it('trains each stage once a seed, and resumes by seed', async () => {
