@@ -4,17 +4,15 @@ import type { LanguageModel, Tier } from '../src/model/language-model.js';
 import { ValueHead } from '../src/model/value-head.js';
 import { createRandom } from '../src/random.js';
 import { type PpoMetrics, type PpoOptions, trainPpo } from '../src/train/ppo.js';
-import type { LlamaShape } from './random-checkpoint.js';
+import { matmulParameters } from './matmul-shapes.js';
 import { type BenchRow, benchRow, median, spread } from './rows.js';
-import { matmulShapes } from './sft.js';
 
 /** What is timed of `trainPpo`: its settings but for those that a random model gives no sense. */
 export interface PpoBenchOptions {
-  readonly shape: LlamaShape;
   readonly tier: Tier;
   /** Shown in the rows. */
   readonly quantize: string;
-  /** Of that shape and tier, with positions for a prompt and its answer. */
+  /** Of that tier, with positions for a prompt and its answer. */
   readonly model: LanguageModel;
   /** As many as a rollout has answers, of one length. */
   readonly prompts: readonly Int32Array[];
@@ -45,7 +43,7 @@ const parts = ['rollout', 'scoring', 'update'] as const;
 export async function benchPpo(
   options: PpoBenchOptions,
 ): Promise<{ rows: BenchRow[]; shares: Record<string, string> }> {
-  const { shape, tier, quantize, model, prompts, shared, settings } = options;
+  const { tier, quantize, model, prompts, shared, settings } = options;
   const [{ length }] = prompts;
   const { config } = model;
   const { batchSize, responseLength, numPpoEpochs } = settings;
@@ -72,13 +70,12 @@ export async function benchPpo(
   for (const part of Object.values(models)) part.destroy();
   const measured = steps.slice(1);
 
-  const parameters = matmulShapes(shape, 1).reduce((sum, { n, k, count }) => sum + n * k * count, 0);
-  const head = shape.vocab * shape.hidden;
+  const { layers, head } = matmulParameters(config);
   const drawn = batchSize * responseLength;
   const seen = shared + batchSize * (length - shared) + drawn;
   const size = `${batchSize} x ${length}+${responseLength}${shared > 0 ? `, ${shared} shared` : ''}`;
   // Of one forward pass over prompts and answers: with the head for answers (policy, reference), and without (critic).
-  const [scored, valued] = [2 * ((parameters - head) * seen + head * drawn), 2 * (parameters - head) * seen];
+  const [scored, valued] = [2 * (layers * seen + head * drawn), 2 * layers * seen];
   const flops = { rollout: scored, scoring: scored + valued, update: 2 * numPpoEpochs * (scored + valued) };
   const rows = parts.map((part) => {
     const times = measured.map((metrics) => 1000 * metrics[`seconds/${part}`]);

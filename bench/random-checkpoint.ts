@@ -4,7 +4,7 @@ import { tensorSpecs } from '../models/tensors.js';
 import type { Checkpoint, CheckpointTensor } from '../src/formats/checkpoint.js';
 import { ones, RandomBlocks, weightFill } from './random-blocks.js';
 
-/** Size of a decoder by Llama's names, for benches; head_dim is hidden / heads. */
+/** Size of a Llama; head_dim is hidden / heads. */
 export interface LlamaShape {
   readonly hidden: number;
   readonly layers: number;
@@ -38,18 +38,14 @@ export function llamaConfigJson(shape: LlamaShape) {
 
 const llama8b = { hidden: 4096, layers: 32, heads: 32, kvHeads: 8, ffn: 14336, vocab: 128256 };
 const qwen7b = { hidden: 3584, layers: 28, heads: 28, kvHeads: 4, ffn: 18944, vocab: 152064 };
-const small = { hidden: 512, layers: 8, heads: 8, kvHeads: 4, ffn: 1408, vocab: 4096 };
+const smallShape = { hidden: 512, layers: 8, heads: 8, kvHeads: 4, ffn: 1408, vocab: 4096 };
 
-/** Shapes that benches know by name; `small` is what speed is judged by on the software driver (25.7 M in its matmuls). */
-export const modelShapes: Readonly<Record<string, LlamaShape>> = {
-  small,
-  'llama-3.1-8b': llama8b,
-  'qwen2.5-7b': qwen7b,
-};
-
-/** config.json of the same names, as the Instruct models of Meta and Alibaba have it. */
+/**
+ * config.json of models that are written with random weights, as the Instruct ones of Meta and Alibaba have it; `small` is
+ * what speed is judged by on the software driver (25.7 M in its matmuls).
+ */
 export const modelConfigs: Readonly<Record<string, Record<string, unknown>>> = {
-  small: llamaConfigJson(small),
+  small: llamaConfigJson(smallShape),
   'llama-3.1-8b': {
     ...llamaConfigJson(llama8b),
     max_position_embeddings: 131072,

@@ -4,18 +4,16 @@ import { RolloutEngine, type RolloutStep } from '../src/model/rollout.js';
 import { weightBytes } from '../src/model/weights.js';
 import { greedySampling } from '../src/ops/sample.js';
 import { sequenceSeed } from '../src/random.js';
+import { matmulParameters } from './matmul-shapes.js';
 import type { BenchDevice } from './measure.js';
 import { randomPrompts } from './ppo.js';
-import type { LlamaShape } from './random-checkpoint.js';
 import { type BenchRow, benchRow, median, spread } from './rows.js';
-import { matmulShapes } from './sft.js';
 
 export interface RolloutBenchOptions {
-  readonly shape: LlamaShape;
   readonly tier: Tier;
   /** Shown in the rows. */
   readonly quantize: string;
-  /** Of that shape and tier, with positions for a prompt and its answer. */
+  /** Of that tier, with positions for a prompt and its answer. */
   readonly model: LanguageModel;
   /** Sequences at once. */
   readonly batches: readonly number[];
@@ -33,15 +31,13 @@ const repetitions = 3;
  * are so short, beside the prompts, that the first end before the last begin.
  */
 export async function benchRollout(bench: BenchDevice, options: RolloutBenchOptions): Promise<{ rows: BenchRow[] }> {
-  const { shape, tier, quantize, model, length, newTokens } = options;
+  const { tier, quantize, model, length, newTokens } = options;
   const { config } = model;
-  const shapes = matmulShapes(shape, 1);
-  const parameters = shapes.reduce((sum, { n, k, count }) => sum + n * k * count, 0);
-  const head = shape.vocab * shape.hidden;
+  const { layers, head } = matmulParameters(config);
   // Of the embedding a step reads a row a token.
   const weights = weightBytes({ ...model.weights, embedding: model.weights.head });
   const element = model.operand === 'f16' ? 2 : 4;
-  const tokenBytes = 2 * shape.layers * config.kvHeads * config.headDim * element;
+  const tokenBytes = 2 * config.layers * config.kvHeads * config.headDim * element;
   const rows: BenchRow[] = [];
   for (const batch of options.batches) {
     const open = (maxNewTokens: number) =>
@@ -54,7 +50,7 @@ export async function benchRollout(bench: BenchDevice, options: RolloutBenchOpti
         maxPromptTokens: length,
         promptTokens: 2048,
       });
-    const requests = randomPrompts(batch, length, shape.vocab).map((prompt, i) => ({
+    const requests = randomPrompts(batch, length, config.vocabSize).map((prompt, i) => ({
       prompt,
       seed: sequenceSeed(1, i),
     }));
@@ -84,8 +80,8 @@ export async function benchRollout(bench: BenchDevice, options: RolloutBenchOpti
       tier,
       variant: quantize === 'none' ? 'plain' : quantize,
     };
-    const promptWork = { flops: 2 * ((parameters - head) * batch * length + head * batch), bytes: weights };
-    const stepWork = { flops: 2 * parameters * slots, bytes: weights + seen * tokenBytes };
+    const promptWork = { flops: 2 * (layers * batch * length + head * batch), bytes: weights };
+    const stepWork = { flops: 2 * (layers + head) * slots, bytes: weights + seen * tokenBytes };
     const row = (
       operation: string,
       times: readonly number[],

@@ -1,22 +1,22 @@
 import type { ModelConfig } from '../models/config.js';
-import { LINEAR_MODULES, linearShape } from '../models/tensors.js';
 import { buildTrie } from '../src/batch/trie.js';
 import type { Example } from '../src/batch/types.js';
 import type { AdapterConfig } from '../src/formats/adapter.js';
 import type { Checkpoint, LoadableCheckpoint } from '../src/formats/checkpoint.js';
 import { initialAdapter } from '../src/model/adapter.js';
-import { LanguageModel, type Tier } from '../src/model/language-model.js';
+import { LanguageModel, operandOf, type Tier } from '../src/model/language-model.js';
 import { LossPrograms } from '../src/model/loss-program.js';
 import { createRandom } from '../src/random.js';
 import { Optimizer } from '../src/train/optimizer.js';
 import { formatProfile, timeStep } from '../src/train/profile.js';
-import { benchMatmul, type MatmulShape } from './kernels/matmul.js';
+import { benchMatmul, largestTensor } from './kernels/matmul.js';
+import { matmulParameters, matmulShapes } from './matmul-shapes.js';
 import type { BenchDevice } from './measure.js';
-import { type LlamaShape, llamaConfig, randomCheckpoint } from './random-checkpoint.js';
+import { randomCheckpoint } from './random-checkpoint.js';
 import { type BenchRow, median, spread } from './rows.js';
 
 export interface SftBenchOptions {
-  readonly shape: LlamaShape;
+  readonly config: ModelConfig;
   readonly sequences: number;
   readonly length: number;
   readonly rank: number;
@@ -33,15 +33,14 @@ export interface SftBenchOptions {
 
 /**
  * Times whole optimiser steps of sequences that share nothing, all tokens supervised, beside the matmuls of that
- * model's shapes in the same run. Work is counted as 4N floating-point operations a token (2N forward, 2N for the
+ * model's shapes in the same run, but for those of a vocabulary that the device does not bind at once. Work is counted as 4N floating-point operations a token (2N forward, 2N for the
  * gradient of activations), N being the parameters of all matmuls, the head included.
  */
 export async function benchSft(
   bench: BenchDevice,
   options: SftBenchOptions,
 ): Promise<{ rows: BenchRow[]; summary: Record<string, number | string>; profile: string[] }> {
-  const { shape, sequences, length, tier } = options;
-  const config = llamaConfig(shape);
+  const { config, sequences, length, tier } = options;
   const model = await LanguageModel.load(bench.device, bench.kernels, options.load(randomCheckpoint(config)), {
     tier,
     maxPositions: length,
@@ -71,7 +70,7 @@ export async function benchSft(
     (recompute) => new LossPrograms(model, { adapter, backward: true, recompute }),
   );
   const examples: Example[] = Array.from({ length: sequences }, (_, s) => {
-    const ids = Int32Array.from({ length: length + 1 }, (_, i) => (i === 0 ? s : random.below(shape.vocab)));
+    const ids = Int32Array.from({ length: length + 1 }, (_, i) => (i === 0 ? s : random.below(config.vocabSize)));
     return { ids, labels: ids, weight: 1 };
   });
   const step = async (recompute = false) => {
@@ -96,7 +95,8 @@ export async function benchSft(
     await step(recompute);
     into.push((performance.now() - started) / 1000);
   };
-  const shapes = matmulShapes(shape, tokens);
+  const operand = operandOf(tier);
+  const shapes = matmulShapes(config, tokens).filter((one) => largestTensor(one, operand) <= bench.device.maxBinding);
   const rows: BenchRow[] = [];
   let matmulMs = 0;
   let matmulFlops = 0;
@@ -107,13 +107,14 @@ export async function benchSft(
     const { count, ...dims } = shapes[i];
     for (const form of ['nt', 'nn'] as const) {
       const { m, n, k } = dims;
-      const row = await benchMatmul(bench, tier, form, form === 'nt' ? dims : { m, n: k, k: n }, null);
+      const row = await benchMatmul(bench, tier, form, form === 'nt' ? dims : { ...dims, n: k, k: n }, null);
       rows.push(row);
       matmulMs += row.median_ms * count;
       matmulFlops += 2 * m * n * k * count;
     }
   }
-  const parameters = shapes.reduce((sum, { n, k, count }) => sum + n * k * count, 0);
+  const { layers, head } = matmulParameters(config);
+  const parameters = layers + head;
   const stepSeconds = median(seconds);
   const gflops = (4 * parameters * tokens) / stepSeconds / 1e9;
   const matmulGflops = matmulFlops / matmulMs / 1e6;
@@ -125,7 +126,7 @@ export async function benchSft(
     rows,
     profile: byOperation ? formatProfile(byOperation.profile, byOperation.tokens) : [],
     summary: {
-      model: `llama ${shape.hidden}x${shape.layers}, heads ${shape.heads}/${shape.kvHeads}, ffn ${shape.ffn}, vocab ${shape.vocab}, r ${options.rank}`,
+      model: `${config.architecture} ${config.hiddenSize}x${config.layers}, heads ${config.heads}/${config.kvHeads} of ${config.headDim}, ffn ${config.intermediateSize}, vocab ${config.vocabSize}, r ${options.rank}`,
       tier,
       matmul_parameters: parameters,
       tokens_per_step: tokens,
@@ -138,20 +139,4 @@ export async function benchSft(
       ...(options.recompute ? { recompute_step_ratio: median(again) / stepSeconds } : {}),
     },
   };
-}
-
-/** The matmuls of a forward pass and how often each occurs. */
-export function matmulShapes(shape: LlamaShape, tokens: number): (MatmulShape & { count: number })[] {
-  const config = llamaConfig(shape);
-  const shapes = new Map<string, MatmulShape & { count: number }>();
-  const add = (n: number, k: number, count: number) => {
-    const key = `${n}x${k}`;
-    shapes.set(key, { m: tokens, n, k, count: (shapes.get(key)?.count ?? 0) + count });
-  };
-  for (const module of LINEAR_MODULES) {
-    const { in: k, out: n } = linearShape(config, module);
-    add(n, k, shape.layers);
-  }
-  add(shape.vocab, shape.hidden, 1);
-  return [...shapes.values()];
 }

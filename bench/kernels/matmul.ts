@@ -10,6 +10,8 @@ export interface MatmulShape {
   readonly m: number;
   readonly n: number;
   readonly k: number;
+  /** How w is packed; null where it is plain. */
+  readonly packed: PackedLayout['format'] | null;
 }
 
 /** Bytes of the largest of a product's tensors, w unpacked. */
@@ -17,16 +19,15 @@ export function largestTensor({ m, n, k }: MatmulShape, operand: 'f16' | 'f32', 
   return Math.max(m * k * bytesOf[operand], n * k * bytesOf[operand], m * n * bytesOf[result]);
 }
 
-/** Times c = x·wᵀ ('nt') or x·w ('nn') of operand type, w plain or packed. */
+/** Times c = x·wᵀ ('nt') or x·w ('nn') of operand type. */
 export async function benchMatmul(
   bench: BenchDevice,
   tier: Tier,
   form: 'nt' | 'nn',
   shape: MatmulShape,
   peer: { name: string; matmul: PeerMatmul } | null,
-  packed: PackedLayout['format'] | null = null,
 ): Promise<BenchRow> {
-  const { m, n, k } = shape;
+  const { m, n, k, packed } = shape;
   const operand = tier === 'f32' ? 'f32' : 'f16';
   const operands = new Operands(bench.device);
   const sets = [0, 1].map(() => ({

@@ -1,3 +1,4 @@
+import type { ModelConfig } from '../../models/config.js';
 import { packBatch } from '../../src/batch/pack.js';
 import { buildTrie } from '../../src/batch/trie.js';
 import { formsOf, operandOf, type Tier } from '../../src/model/language-model.js';
@@ -7,7 +8,6 @@ import { loraGradient } from '../../src/ops/lora-gradient.js';
 import { rmsNorm, rmsNormBackward } from '../../src/ops/rms-norm.js';
 import { swiglu, swigluBackward } from '../../src/ops/swiglu.js';
 import { type BenchDevice, measure, Operands } from '../measure.js';
-import type { LlamaShape } from '../random-checkpoint.js';
 import { type BenchRow, benchRow } from '../rows.js';
 
 /** What one operation does over a model's rows, and how much work that is. */
@@ -19,18 +19,22 @@ interface Operation {
   readonly bytes: number;
 }
 
-/** `tree`: one chain of tokens, each of which sees itself and all before. */
-type Make = (operands: Operands, tier: Tier, shape: LlamaShape, rows: number, tree: AttentionTree) => Operation[];
+/** `treeOf`: one chain of tokens, each of which sees itself and those before, of a window as many as that. */
+type Make = (
+  operands: Operands,
+  tier: Tier,
+  config: ModelConfig,
+  rows: number,
+  treeOf: (window: number | null) => AttentionTree,
+) => Operation[];
 
 const two = <T>(make: () => T): [T, T] => [make(), make()];
 const rank = 16;
 
 /** Operations other than matmul that `bench kernels` knows. */
 export const operations: Readonly<Record<string, Make>> = {
-  attention(operands, tier, { hidden, heads, kvHeads }, rows, tree) {
+  attention(operands, tier, { heads, kvHeads, headDim, windows }, rows, treeOf) {
     const type = operandOf(tier);
-    const headDim = hidden / heads;
-    const shape = { heads, kvHeads, headDim, window: null };
     const wide = [rows, heads * headDim];
     const narrow = [rows, kvHeads * headDim];
     const sets = two(() => {
@@ -41,31 +45,36 @@ export const operations: Readonly<Record<string, Make>> = {
       const lse = operands.empty('f32', [rows, heads]);
       return { forward: { q, k, v, o, lse }, backward: { dout, dq, dk, dv } };
     });
-    // Counted as is usual: 2 products forward and 5 backward, of the half that is visible.
-    const product = heads * headDim * rows * rows;
     const bytes = (q: number, k: number) => (q * heads + k * kvHeads) * headDim * rows * (type === 'f16' ? 2 : 4);
-    const name = `${rows} rows, ${heads}/${kvHeads} heads of ${headDim}`;
-    return [
-      {
-        variant: 'forward',
-        shape: name,
-        record: (ctx, set) => attention(ctx, shape, tree, sets[set].forward),
-        flops: 2 * product,
-        bytes: bytes(2, 2),
-      },
-      {
-        variant: 'forward and backward',
-        shape: name,
-        record(ctx, set) {
-          attention(ctx, shape, tree, sets[set].forward);
-          attentionBackward(ctx, shape, tree, { ...sets[set].forward, ...sets[set].backward });
+    return [...new Set(windows)].flatMap((window) => {
+      const shape = { heads, kvHeads, headDim, window };
+      const tree = treeOf(window);
+      // Counted as is usual: 2 products forward and 5 backward, of what is visible.
+      const far = Math.max(0, rows - (window ?? rows));
+      const product = heads * headDim * (rows * rows - far * far);
+      const name = `${rows} rows, ${heads}/${kvHeads} heads of ${headDim}${window ? `, window ${window}` : ''}`;
+      return [
+        {
+          variant: 'forward',
+          shape: name,
+          record: (ctx: OpContext, set: 0 | 1) => attention(ctx, shape, tree, sets[set].forward),
+          flops: 2 * product,
+          bytes: bytes(2, 2),
         },
-        flops: 7 * product,
-        bytes: bytes(7, 8),
-      },
-    ];
+        {
+          variant: 'forward and backward',
+          shape: name,
+          record(ctx: OpContext, set: 0 | 1) {
+            attention(ctx, shape, tree, sets[set].forward);
+            attentionBackward(ctx, shape, tree, { ...sets[set].forward, ...sets[set].backward });
+          },
+          flops: 7 * product,
+          bytes: bytes(7, 8),
+        },
+      ];
+    });
   },
-  'lora-gradient'(operands, tier, { hidden }, rows) {
+  'lora-gradient'(operands, tier, { hiddenSize: hidden }, rows) {
     const type = operandOf(tier);
     const sets = two(() => ({
       skinny: operands.random(type, [rows, rank]),
@@ -81,7 +90,7 @@ export const operations: Readonly<Record<string, Make>> = {
       bytes: rows * (hidden + rank) * (type === 'f16' ? 2 : 4) + 8 * hidden * rank,
     }));
   },
-  'rms-norm'(operands, tier, { hidden }, rows) {
+  'rms-norm'(operands, tier, { hiddenSize: hidden }, rows) {
     const type = operandOf(tier);
     const norm = { dim: hidden, perRow: 1, epsilon: 1e-5, count: 'batch.rows' as const };
     const w = operands.random('f32', [hidden]);
@@ -114,7 +123,7 @@ export const operations: Readonly<Record<string, Make>> = {
       },
     ];
   },
-  swiglu(operands, tier, { ffn }, rows) {
+  swiglu(operands, tier, { intermediateSize: ffn }, rows) {
     const type = operandOf(tier);
     const sets = two(() => {
       const [gate, up, dh] = [1, 2, 3].map(() => operands.random(type, [rows, ffn]));
@@ -147,14 +156,14 @@ export async function benchOperation(
   bench: BenchDevice,
   operation: string,
   tier: Tier,
-  shape: LlamaShape,
+  config: ModelConfig,
   rows: number,
 ): Promise<BenchRow[]> {
   const operands = new Operands(bench.device);
   const found: BenchRow[] = [];
   try {
-    const tree = chain(bench, operands, tier, shape.hidden / shape.heads, rows);
-    const made = operations[operation](operands, tier, shape, rows, tree);
+    const treeOf = (window: number | null) => chain(bench, operands, tier, config.headDim, window, rows);
+    const made = operations[operation](operands, tier, config, rows, treeOf);
     for (const { variant, shape: name, record, flops, bytes } of made) {
       const measured = await measure(bench, tier, rows, record);
       found.push(benchRow({ operation, shape: name, tier, variant }, measured, { flops, bytes }, null));
@@ -165,11 +174,18 @@ export async function benchOperation(
   return found;
 }
 
-function chain({ device }: BenchDevice, operands: Operands, tier: Tier, headDim: number, rows: number): AttentionTree {
+function chain(
+  { device }: BenchDevice,
+  operands: Operands,
+  tier: Tier,
+  headDim: number,
+  window: number | null,
+  rows: number,
+): AttentionTree {
   const block = attentionBlock(formsOf(device, tier), headDim);
   const ids = Int32Array.from({ length: rows + 1 }, (_, i) => i);
-  const batch = packBatch(buildTrie([{ ids, labels: ids, weight: 1 }]), { capacity: rows, block, windows: [null] });
-  const lists = batch.blockLists.get(null)!;
+  const batch = packBatch(buildTrie([{ ids, labels: ids, weight: 1 }]), { capacity: rows, block, windows: [window] });
+  const lists = batch.blockLists.get(window)!;
   return {
     block,
     positions: operands.numbers(batch.positions),

@@ -1,5 +1,5 @@
 import { benchPpo, randomPrompts } from '../../bench/ppo.js';
-import { type LlamaShape, randomCheckpoint } from '../../bench/random-checkpoint.js';
+import { randomCheckpoint } from '../../bench/random-checkpoint.js';
 import type { BenchRow } from '../../bench/rows.js';
 import type { LanguageModel } from '../model/language-model.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
@@ -11,7 +11,6 @@ import { type OpenDevice, quantised } from './session.js';
 import { parseOptions } from './usage.js';
 
 export interface PpoStepOptions {
-  readonly shape: LlamaShape;
   /** How the model's weights are packed; shown in the rows. */
   readonly quantize: QuantizedFormat;
   readonly model: LanguageModel;
@@ -28,7 +27,7 @@ export interface PpoStepOptions {
 /** Times PPO steps as `lexalign ppo` would make them by default, with the micro-batch that it would choose. */
 export async function benchPpoSteps(
   open: OpenDevice,
-  { shape, quantize, model, batch, length, shared, newTokens, steps }: PpoStepOptions,
+  { quantize, model, batch, length, shared, newTokens, steps }: PpoStepOptions,
 ): Promise<{ rows: BenchRow[]; shares: Record<string, string> }> {
   const args = parseOptions(ppoTable, {
     'batch-size': batch,
@@ -39,7 +38,7 @@ export async function benchPpoSteps(
   });
   const { config } = model;
   const adapter = { ...newAdapterConfig({ ...args, loraDropout: 0 }), dropout: 0 };
-  const prompts = randomPrompts(batch, length, shape.vocab, shared);
+  const prompts = randomPrompts(batch, length, config.vocabSize, shared);
   const settingsOf = (run: { microBatchTokens: number; recompute: number }) => ({
     ...ppoSettings(args, { data: { questions: prompts }, model: { config, tokenizer: null }, ...run }),
     stopIds: new Set<number>(), // every answer comes to its full length
@@ -59,5 +58,5 @@ export async function benchPpoSteps(
     null,
   );
   const { tier } = open;
-  return benchPpo({ shape, tier, quantize, model, prompts, shared, adapter, settings: settingsOf(plan.run) });
+  return benchPpo({ tier, quantize, model, prompts, shared, adapter, settings: settingsOf(plan.run) });
 }

@@ -1,7 +1,6 @@
 import { largestTensor, type MatmulShape } from '../../bench/kernels/matmul.js';
 import { tuneMatmul } from '../../bench/tune.js';
 import { InputError } from '../errors.js';
-import type { PackedLayout } from '../ops/dequantize.js';
 import { fewRows } from '../ops/matmul-tile.js';
 import { kernelSource } from './kernel-source.js';
 import { formatBytes } from './memory.js';
@@ -12,11 +11,7 @@ import { writeTuning } from './tuning-cache.js';
  * Looks for faster settings of each product m × n × k of a layer, forward ('nt') and backward ('nn', where n and k change
  * places), and keeps what it finds at once: a search that is cut short loses nothing.
  */
-export async function tune(
-  open: OpenDevice,
-  products: readonly MatmulShape[],
-  packed: PackedLayout['format'] | null,
-): Promise<void> {
+export async function tune(open: OpenDevice, products: readonly MatmulShape[]): Promise<void> {
   const { device, tier } = open;
   const [matrix] = device.matrixUnits;
   if (!matrix || (tier !== 'tensor' && !device.features.cpu))
@@ -29,9 +24,10 @@ export async function tune(
   for (const forward of products) {
     // Few rows are those of decoding, which has no gradients.
     for (const form of forward.m <= fewRows ? (['nt'] as const) : (['nt', 'nn'] as const)) {
-      const shape = form === 'nt' ? forward : { m: forward.m, n: forward.k, k: forward.n };
+      const { packed } = forward;
+      const shape = form === 'nt' ? forward : { ...forward, n: forward.k, k: forward.n };
       const name = `${shape.m}x${shape.n}x${shape.k} '${form}'${packed ? ` of ${packed}` : ''}`;
-      const bytes = largestTensor(shape, 'f16', 'f32');
+      const bytes = largestTensor({ ...shape, packed: null }, 'f16', 'f32');
       if (bytes > device.maxBinding) {
         console.log(`${name}: left out, ${formatBytes(bytes)} are more than this device binds at once`);
         continue;

@@ -5,6 +5,7 @@ import { readModelConfig } from '../../models/index.js';
 import { KNOWN_MODELS, knownModel } from '../../models/known.js';
 import { tensorSpecs } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
+import { weightFiles } from '../formats/checkpoint.js';
 import { hasFile, type JsonFile, readJsonInside } from '../formats/files.js';
 import { Keys } from '../formats/keys.js';
 import { type QuantizedFormat, quantizedLayouts } from '../model/quantized-layouts.js';
@@ -29,21 +30,25 @@ export interface PlannedModel {
 }
 
 /**
- * A directory of which config.json is enough, or the name of a well-known model. `quantize` says how float weights are
- * packed.
+ * A directory of which config.json is enough, a model of the hub, or the name of a well-known model or of one of `others`.
+ * `quantize` says how float weights are packed.
  */
-export async function planModel(model: string | undefined, quantize: QuantizedFormat): Promise<PlannedModel> {
+export async function planModel(
+  model: string | undefined,
+  quantize: QuantizedFormat,
+  others: ReadonlyMap<string, ModelConfig> = new Map(),
+): Promise<PlannedModel> {
   const asked = model ?? join(packageRoot, 'models', 'lexi-base');
-  const known = (await isDirectory(asked)) ? null : knownModel(asked);
+  const known = (await isDirectory(asked)) ? null : (others.get(asked) ?? knownModel(asked));
   if (known) return describe(asked, known, { format: 'none' }, quantize, null);
   const name = await modelDirectory(asked, { weights: false });
   if (!(await isDirectory(name)))
     throw new InputError(
-      `--model ${name} is neither a directory with a config.json, nor a name of the hub (ORG/NAME), nor one of ${KNOWN_MODELS.join(', ')}.`,
+      `--model ${name} is neither a directory with a config.json, nor a name of the hub (ORG/NAME), nor one of ${[...others.keys(), ...KNOWN_MODELS].join(', ')}.`,
     );
   if (!(await hasFile(name, 'config.json')))
     throw new InputError(`${name} is not a model directory: it has no config.json`);
-  if ((await hasFile(name, 'model.safetensors')) || (await hasFile(name, 'model.safetensors.index.json'))) {
+  if (await hasWeights(name)) {
     const { checkpoint, config, tokenizer } = await openModel({ model: name });
     await checkpoint.close();
     const packed = checkpoint.packed.values().next().value;
@@ -53,6 +58,12 @@ export async function planModel(model: string | undefined, quantize: QuantizedFo
   }
   const file = await readJsonInside(name, 'config.json', MAX_CONFIG_BYTES);
   return describe(name, readModelConfig(file), storedFormat(file), quantize, await tryLoadTokenizer(name));
+}
+
+/** Whether all of its weights are there, and not their index alone. */
+async function hasWeights(directory: string): Promise<boolean> {
+  const files = await weightFiles(directory);
+  return files !== null && (await Promise.all(files.map((file) => hasFile(directory, file)))).every(Boolean);
 }
 
 async function isDirectory(path: string): Promise<boolean> {

@@ -29,6 +29,7 @@ export async function measureSpeed(open: OpenDevice, request: PlanRequest, run: 
     m: Math.min(rowBucket(run.microBatchTokens), rows),
     n: Math.min(shape.out, columns),
     k: Math.min(shape.in, columns),
+    packed: null,
   };
   const { gflops } = await benchMatmul(open, open.tier, 'nt', size, null);
   const perToken = run.bytes.flops / rowBucket(run.microBatchTokens);

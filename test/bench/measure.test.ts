@@ -3,12 +3,15 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
+import yargs from 'yargs';
+import { benchCommand } from '../../src/cli/bench.js';
+import { parseRequest } from '../../src/cli/bench-request.js';
 import { commands } from '../../src/cli/registry.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'lexalign-measure-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-it('bench/measure.sh asks for what there is, goes on past a command that fails, and names it', () => {
+it('bench/measure.sh asks for what there is and has an effect, goes on past a command that fails, and names it', async () => {
   const log = join(directory, 'asked');
   // In the place of lexalign: keeps what it was asked, and fails at the second.
   const stand = `#!/bin/sh\necho "$@" >> ${log}\n[ "$(wc -l < ${log})" != 2 ]\n`;
@@ -35,6 +38,12 @@ it('bench/measure.sh asks for what there is, goes on past a command that fails, 
     ).toEqual([]);
     return words.at(-1)!;
   });
+  for (const line of asked) {
+    const [, name, what, ...words] = line.split(' ');
+    const given = words.filter((word) => word.startsWith('--')).map((word) => word.slice(2));
+    if (name === 'bench')
+      await parseRequest({ ...yargs(words).options(benchCommand.options).parseSync(), what }, new Set(given));
+  }
   expect(measure('sft', 'doctor').match(/^== \S+/gm)).toEqual(['== doctor:', '== sft:']);
   expect(new Set(files).size).toBe(asked.length);
   expect(files.every((file) => file.startsWith(out) && file.endsWith('.json'))).toBe(true);

@@ -31,7 +31,7 @@ it.each([
   const checkpoint = randomCheckpoint(llamaConfig(shape));
   const model = await LanguageModel.load(open.device, open.kernels, checkpoint, { tier: 'f16', maxPositions: 9 });
   const { rows, shares } = await benchPpoSteps(open, {
-    ...{ shape, quantize: 'none', model, batch: 3, length: 5, shared: run.shared, newTokens: 4, steps: 2 },
+    ...{ quantize: 'none', model, batch: 3, length: 5, shared: run.shared, newTokens: 4, steps: 2 },
   });
   expect(rows.map(({ operation, shape }) => [operation, shape])).toEqual([
     ['ppo rollout', run.size],

@@ -21,7 +21,7 @@ describe('benchRollout', () => {
     const checkpoint = quantised(randomCheckpoint(llamaConfig(shape)), quantize);
     const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f16', maxPositions: 11 });
     const { rows } = await benchRollout(gpu, {
-      ...{ shape, tier: 'f16', quantize, model, batches: [3], length: 5, newTokens: 6 },
+      ...{ tier: 'f16', quantize, model, batches: [3], length: 5, newTokens: 6 },
     });
     expect(rows.map(({ operation, shape }) => [operation, shape])).toEqual([
       ['prompts', '3 x 5+6'],
@@ -46,7 +46,7 @@ describe('benchRollout', () => {
     const checkpoint = randomCheckpoint(llamaConfig(shape));
     const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f16', maxPositions: 21 });
     const measured = benchRollout(gpu, {
-      ...{ shape, tier: 'f16', quantize: 'none', model, batches: [400], length: 18, newTokens: 3 },
+      ...{ tier: 'f16', quantize: 'none', model, batches: [400], length: 18, newTokens: 3 },
     });
     await expect(measured).rejects.toThrow(/of 400 prompts of 18 tokens the first have their 3 new ones before/);
   });

@@ -70,12 +70,12 @@ it('refuses what computes another result, and goes on over the neighbours', asyn
 
 it('knows which products of a vocabulary pass what is bound at once', () => {
   const most = 2 ** 31 - 256; // of Dawn on NVIDIA
-  const head = { m: 4096, n: 152064, k: 3584 };
+  const head = { m: 4096, n: 152064, k: 3584, packed: null };
   expect(largestTensor(head, 'f16')).toBe(2 * 4096 * 152064);
   expect(largestTensor(head, 'f16')).toBeLessThan(most);
   expect(largestTensor(head, 'f16', 'f32')).toBeGreaterThan(most);
   expect(largestTensor({ ...head, m: 16 }, 'f32')).toBe(4 * 152064 * 3584);
-  expect(largestTensor({ m: 8, n: 4, k: 16 }, 'f16')).toBe(2 * 8 * 16);
+  expect(largestTensor({ m: 8, n: 4, k: 16, packed: null }, 'f16')).toBe(2 * 8 * 16);
 });
 
 it('walks from settings to those that differ in one parameter, all of which a file may hold', () => {

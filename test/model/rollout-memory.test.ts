@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { llamaConfig, modelShapes } from '../../bench/random-checkpoint.js';
 import { modelLayout } from '../../models/index.js';
+import { knownModel } from '../../models/known.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { assignBuffers, poolSizes } from '../../src/gpu/memory-plan.js';
 import { LanguageModel } from '../../src/model/language-model.js';
@@ -58,7 +58,7 @@ describe('planRollout', () => {
   });
 
   it('tells the KV cache of an 8B model in advance', () => {
-    const config = llamaConfig(modelShapes['llama-3.1-8b']);
+    const config = knownModel('llama-3.1-8b')!;
     // A card that is not here binds up to 2 GiB.
     const device = {
       features: { ...gpu.device.features, cpu: false },
