@@ -219,12 +219,13 @@ async function train(
       resume && { state: resume.state, moments: momentsOf(resume.snapshot) },
     );
     await writeAdapter(args.output, result.adapter, baseName(model));
-    const { adapter: _, last, ...counts } = result;
+    const { adapter: _, ...counts } = result;
+    const last = directory.last as PpoMetrics | null;
     const summary = { ...counts, last, device_bytes: open.device.allocatedBytes, planned_bytes: plan.total };
     await directory.finish(summary);
     await writeJson(args.json, summary);
     console.log(
-      `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
+      `${describeOutcome(result, last)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
     );
     return result;
   } finally {
@@ -314,7 +315,7 @@ function describeStep(metrics: PpoMetrics, total: number, batchSize: number): st
   );
 }
 
-function describeOutcome({ outcome, steps, episodes, skippedUpdates, last }: PpoResult): string {
+function describeOutcome({ outcome, steps, episodes, skippedUpdates }: PpoResult, last: PpoMetrics | null): string {
   const skipped = skippedUpdates > 0 ? `, ${skippedUpdates} updates skipped for non-finite gradients` : '';
   const score = last ? `: last mean score ${last['objective/scores'].toFixed(3)}` : '';
   return `${outcome[0].toUpperCase()}${outcome.slice(1)} after ${steps} rollouts, ${episodes} answers${score}${skipped}.`;

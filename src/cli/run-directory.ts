@@ -12,11 +12,13 @@ export class RunDirectory {
   readonly #progress: Progress;
   readonly #events: EventWriter;
   #run: Record<string, unknown>;
+  #last: object | null;
 
-  private constructor(path: string, run: Record<string, unknown>, events: EventWriter) {
+  private constructor(path: string, run: Record<string, unknown>, events: EventWriter, last: object | null) {
     this.#path = path;
     this.#run = run;
     this.#events = events;
+    this.#last = last;
     this.#progress = createProgress();
   }
 
@@ -25,7 +27,7 @@ export class RunDirectory {
     await makeDirectory(path);
     const started = new Date();
     const events = await EventWriter.create(join(path, 'tensorboard'), started.getTime() / 1000);
-    const directory = new RunDirectory(path, { started: started.toISOString(), ...run }, events);
+    const directory = new RunDirectory(path, { started: started.toISOString(), ...run }, events, null);
     await directory.#writeRun();
     return directory;
   }
@@ -34,12 +36,17 @@ export class RunDirectory {
   static async reopen(path: string, run: Record<string, unknown>, step: number): Promise<RunDirectory> {
     const { finished: _, result: __, resumed = [], ...before } = await readRun(path);
     const now = new Date();
-    await dropLater(join(path, 'metrics.jsonl'), step);
+    const last = await dropLater(join(path, 'metrics.jsonl'), step);
     const events = await EventWriter.create(join(path, 'tensorboard'), now.getTime() / 1000, step);
     const history = [...(resumed as unknown[]), { step, at: now.toISOString() }];
-    const directory = new RunDirectory(path, { ...before, ...run, resumed: history }, events);
+    const directory = new RunDirectory(path, { ...before, ...run, resumed: history }, events, last);
     await directory.#writeRun();
     return directory;
+  }
+
+  /** The newest line of metrics.jsonl, be it of before the run was resumed; null where there is none. */
+  get last(): object | null {
+    return this.#last;
   }
 
   async #writeRun(): Promise<void> {
@@ -54,6 +61,7 @@ export class RunDirectory {
     const file = join(this.#path, 'metrics.jsonl');
     try {
       await appendFile(file, `${JSON.stringify(metrics)}\n`);
+      this.#last = metrics;
       await this.#events.scalars(step, Object.fromEntries(scalars));
     } catch (error) {
       if (error instanceof InputError) throw error;
@@ -97,8 +105,8 @@ export async function readRun(path: string): Promise<Record<string, unknown>> {
   throw new InputError(`${file} is not a JSON object`);
 }
 
-/** Keeps the lines up to a step; a line that an interrupt cut off goes too. */
-async function dropLater(file: string, step: number): Promise<void> {
+/** Keeps the lines up to a step, and gives the last of them; a line that an interrupt cut off goes too. */
+async function dropLater(file: string, step: number): Promise<object | null> {
   const text = await readFile(file, 'utf8').catch(() => '');
   const kept = text.split('\n').filter((line) => {
     try {
@@ -108,6 +116,7 @@ async function dropLater(file: string, step: number): Promise<void> {
     }
   });
   await writeFileAtomic(file, kept.map((line) => `${line}\n`).join(''));
+  return kept.length > 0 ? JSON.parse(kept[kept.length - 1]) : null;
 }
 
 /** A run's directory must be new or empty, so that no run writes over another; and writable. Leaves nothing behind. */

@@ -169,8 +169,6 @@ export interface PpoResult {
   readonly skippedUpdates: number;
   readonly parseFailures: number;
   readonly klCoef: number;
-  /** Metrics of the last rollout; null where there was none. */
-  readonly last: PpoMetrics | null;
   readonly outcome: 'finished' | 'interrupted';
 }
 
@@ -237,7 +235,6 @@ export async function trainPpo(
   const updater = new PpoUpdater(learners, options);
   const scores = new RunningStatistics(start.scores);
   let { step, episodes, klCoef, parseFailures, skippedUpdates } = start;
-  let last: PpoMetrics | null = null;
   let outcome: PpoResult['outcome'] = 'finished';
 
   const saveCheckpoint = async () => {
@@ -309,7 +306,7 @@ export async function trainPpo(
       episodes += chosen.length;
       parseFailures += failures;
       skippedUpdates += updates.skipped_updates;
-      last = {
+      const metrics: PpoMetrics = {
         step,
         episode: episodes,
         lr: options.learningRate * factor,
@@ -335,7 +332,7 @@ export async function trainPpo(
           horizon: options.klHorizon,
           episodes: chosen.length,
         });
-      await sink.step(last);
+      await sink.step(metrics);
       if (options.saveSteps > 0 && (step % options.saveSteps === 0 || step === total)) await saveCheckpoint();
     }
   } catch (error) {
@@ -345,7 +342,7 @@ export async function trainPpo(
   }
   const adapter = await policy.download();
   for (const part of [engine, scorer, learners.policy, learners.critic]) part.destroy();
-  return { adapter, steps: step, episodes, skippedUpdates, parseFailures, klCoef, last, outcome };
+  return { adapter, steps: step, episodes, skippedUpdates, parseFailures, klCoef, outcome };
 }
 
 /** Thrown where a run is to end before its rollout has changed anything. */

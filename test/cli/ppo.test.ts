@@ -216,12 +216,14 @@ describe('lexalign ppo', () => {
     rmSync(at('broken-off/adapter_model.safetensors'));
     const { finished: _, result: __, ...record } = json('run/run.json');
     writeFileSync(at('broken-off/run.json'), JSON.stringify(record));
-    const { code, stderr } = await lexalign('ppo', '--resume', '--output', at('broken-off'));
+    const { code, stdout, stderr } = await lexalign('ppo', '--resume', '--output', at('broken-off'));
     expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/Finished after 3 rollouts, 18 answers: last mean score -\d/);
     const file = 'adapter_model.safetensors';
     expect(bytes(`broken-off/${file}`).equals(bytes(`run/${file}`))).toBe(true);
     expect(metricsOf(at('broken-off'))).toEqual(metricsOf(at('run')));
-    expect(json('broken-off/run.json').result).toMatchObject({ outcome: 'finished', steps: 3, episodes: 18 });
+    const last = metricsOf(at('run')).at(-1);
+    expect(json('broken-off/run.json').result).toMatchObject({ outcome: 'finished', steps: 3, episodes: 18, last });
     const again = await lexalign('ppo', '--resume', '--output', at('broken-off'));
     expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/the run has made its 3 rollouts: raise/) });
   });
