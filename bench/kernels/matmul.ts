@@ -14,9 +14,10 @@ export interface MatmulShape {
   readonly packed: PackedLayout['format'] | null;
 }
 
-/** Bytes of the largest of a product's tensors, w unpacked. */
-export function largestTensor({ m, n, k }: MatmulShape, operand: 'f16' | 'f32', result = operand): number {
-  return Math.max(m * k * bytesOf[operand], n * k * bytesOf[operand], m * n * bytesOf[result]);
+/** Bytes of the largest of a product's tensors; a packed w counts as it is, because it is unpacked in parts that fit. */
+export function largestTensor({ m, n, k, packed }: MatmulShape, operand: 'f16' | 'f32', result = operand): number {
+  const w = packed === null ? bytesOf[operand] : packed === 'affine8' ? 1 : 1 / 2;
+  return Math.max(m * k * bytesOf[operand], n * k * w, m * n * bytesOf[result]);
 }
 
 /** Times c = x·wᵀ ('nt') or x·w ('nn') of operand type. */

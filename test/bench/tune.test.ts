@@ -76,6 +76,8 @@ it('knows which products of a vocabulary pass what is bound at once', () => {
   expect(largestTensor(head, 'f16', 'f32')).toBeGreaterThan(most);
   expect(largestTensor({ ...head, m: 16 }, 'f32')).toBe(4 * 152064 * 3584);
   expect(largestTensor({ m: 8, n: 4, k: 16, packed: null }, 'f16')).toBe(2 * 8 * 16);
+  // A packed matrix is unpacked in parts that are bound.
+  expect(largestTensor({ ...head, m: 16, packed: 'nf4' }, 'f32')).toBe((152064 * 3584) / 2);
 });
 
 it('walks from settings to those that differ in one parameter, all of which a file may hold', () => {
