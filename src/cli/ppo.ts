@@ -82,7 +82,10 @@ export async function runPpo(asked: PpoArguments, given: ReadonlySet<string>, ba
     const open = base?.open ?? (await openDevice(args, resumed?.tuning));
     try {
       console.log(open.describe);
-      if (resumed) compareDevice(resumed, open);
+      if (resumed) {
+        compareDevice(resumed, open);
+        compareCache(resumed);
+      }
       return await train(args, run, { model, open, loaded: base?.loaded ?? null });
     } finally {
       if (!base) await open.close();
@@ -90,6 +93,15 @@ export async function runPpo(asked: PpoArguments, given: ReadonlySet<string>, ba
   } finally {
     if (!base) await model.checkpoint.close();
   }
+}
+
+/** Warns where rollouts go through their answers in other parts than before, in which numbers round otherwise. */
+function compareCache({ args, record }: ResumedRun<PpoArguments>): void {
+  const { kv_cache_tokens: before = 0 } = record.arguments as { kv_cache_tokens?: number };
+  if (args.kvCacheTokens !== before && !args.deterministic)
+    console.error(
+      `Warning: --kv-cache-tokens is ${args.kvCacheTokens}, the run began with ${before}: without --deterministic, answers from here on may differ from those of a run without the change.`,
+    );
 }
 
 /** A run's input, read and found good. */

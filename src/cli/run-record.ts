@@ -19,8 +19,8 @@ export const resumeOption = {
   },
 } as const satisfies Record<string, Options>;
 
-/** Options that a resumed run may change: how long it runs and what it writes on the way. */
-const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps'];
+/** Options that a resumed run may change: how long it runs, what it writes on the way, and how its rollouts use memory. */
+const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps', 'kv-cache-tokens'];
 /** Options that decide nothing of the results, or whose content is compared instead. */
 const free = [
   'output',

@@ -173,6 +173,30 @@ describe('lexalign ppo', () => {
     expect(json('plan.json').answers_at_once).toBe(Number(slots));
   });
 
+  it('takes another --kv-cache-tokens on resume: to the same bytes with --deterministic, else with a warning', async () => {
+    const warning = /Warning: --kv-cache-tokens is 48, the run began with 0: without --deterministic/;
+    const resume = async (from: string, run: string) => {
+      cpSync(at(from), at(run), { recursive: true });
+      rmSync(at(`${run}/checkpoints/step-000002`), { recursive: true });
+      const words = ['--resume', '--output', at(run), '--kv-cache-tokens', '48'];
+      const { code, stdout, stderr } = await lexalign('ppo', ...words);
+      expect(code, stderr).toBe(0);
+      expect(stdout).toMatch(/A rollout goes through its 6 answers \d at a time/);
+      expect(json(`${run}/run.json`).arguments.kv_cache_tokens).toBe(48);
+      return stderr;
+    };
+    const words = [...common('steady'), '--total-episodes', '12', '--save-steps', '1', '--deterministic'];
+    expect((await lexalign(...words)).code).toBe(0);
+    expect(await resume('steady', 'steady-parts')).not.toMatch(warning);
+    const adapters = ['steady', 'steady-parts'].map((run) => bytes(`${run}/adapter_model.safetensors`));
+    expect(adapters[0].equals(adapters[1])).toBe(true);
+    cpSync(at('steady'), at('loose'), { recursive: true });
+    const record = json('steady/run.json');
+    const before = { ...record.arguments, deterministic: false };
+    writeFileSync(at('loose/run.json'), JSON.stringify({ ...record, arguments: before }));
+    expect(await resume('loose', 'loose-parts')).toMatch(warning);
+  });
+
   it('trains on a quantised base, which is the reference too', async () => {
     const words = ['--model', at('wide'), '--quantize', 'nf4', '--data', at('rank.jsonl'), '--output', at('packed')];
     const lora = ['--lora-r', '4', '--num-mini-batches', '4', '--total-episodes', '12'];
