@@ -8,7 +8,7 @@ import type { Recipe } from './align-recipe.js';
 import { findData, loadData } from './load-data.js';
 import { runPpo } from './ppo.js';
 import { checkAnswerRoom } from './ppo-memory.js';
-import { loadRankingData } from './ranking-data.js';
+import { checkReward, loadRankingData } from './ranking-data.js';
 import { readRun } from './run-directory.js';
 import type { OpenModel } from './session.js';
 import { type LoadedBase, runSft } from './sft.js';
@@ -26,8 +26,9 @@ export async function checkTraining(culture: StudyCulture, recipe: Recipe, model
       if (file) await loadData(file, model, { maxLength, overlong: overlong as Overlong });
   }
   if (await hasFile(paths.ranking, 'train.jsonl')) {
-    const { questions } = await loadRankingData(join(paths.ranking, 'train.jsonl'), model);
-    const prompts = questions.map(({ ids }) => ids);
+    const data = await loadRankingData(join(paths.ranking, 'train.jsonl'), model);
+    checkReward(recipe.ppo({}).reward, data);
+    const prompts = data.questions.map(({ ids }) => ids);
     positions = Math.max(positions, checkAnswerRoom(prompts, recipe.ppo({}), model.config));
   }
   return positions;

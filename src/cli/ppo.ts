@@ -38,7 +38,7 @@ import {
 } from './ppo-arguments.js';
 import { readPpoCheckpoint, writePpoCheckpoint } from './ppo-checkpoints.js';
 import { checkAnswerRoom, choosePpoMicroBatch, type PpoRequest, readPpoAdapters, trainingOf } from './ppo-memory.js';
-import { loadRankingData, type RankingData } from './ranking-data.js';
+import { checkReward, loadRankingData, type RankingData } from './ranking-data.js';
 import { checkOutput, RunDirectory } from './run-directory.js';
 import {
   baseName,
@@ -136,6 +136,7 @@ async function checkRun(
   const reward = await loadReward(args.reward, args);
   if (!resumed) await checkOutput(args.output);
   const data = await loadRankingData((await findData(args.data, undefined)).train, model);
+  checkReward(args.reward, data);
   checkAnswerRoom(
     data.questions.map(({ ids }) => ids),
     args,

@@ -1,7 +1,9 @@
 import { InputError } from '../errors.js';
+import { normalizeWord } from '../evaluate/association.js';
 import { type HumanRanking, type RankingLanguage, rankedWord } from '../evaluate/ranking.js';
 import { digestFile, readLines } from '../text/lines.js';
 import type { Message } from '../text/prompts.js';
+import { isNamedReward } from './load-reward.js';
 import { type OpenModel, requireTokenizer } from './session.js';
 
 /** A question with what people answer. */
@@ -43,6 +45,22 @@ export async function loadRankingData(
   if (questions.length === 0) throw new InputError(`${file} has no rows: a row is ${shape}`);
   const tokens = questions.reduce((n, { ids }) => n + ids.length, 0);
   return { file, digest: await digestFile(file), questions, stats: { rows: questions.length, tokens } };
+}
+
+/** Throws InputError where a reward of ours pays for another answer than all these questions ask for. */
+export function checkReward(reward: string, { file, questions }: Pick<RankingData, 'file' | 'questions'>): void {
+  const shown = questions.filter(({ messages, ranking }) => {
+    const text = normalizeWord(messages.map(({ content }) => content).join('\n'));
+    return ranking.every((word) => text.includes(rankedWord(word)));
+  }).length;
+  if (reward === 'coverage' && shown === questions.length)
+    throw new InputError(
+      `--reward coverage pays for words that people gave, and every question of ${file} shows all of them: take --reward strict-rank, or lists (lexalign data --lists).`,
+    );
+  if (isNamedReward(reward) && reward !== 'coverage' && shown === 0)
+    throw new InputError(
+      `--reward ${reward} pays for the order of words that a question shows, and none of ${file} shows all of its "ranking": take --reward coverage, or rankings (lexalign data --ranking K).`,
+    );
 }
 
 function parseRankingRow(line: string, where: string): Omit<RankingQuestion, 'ids'> {

@@ -41,6 +41,11 @@ describe('lexalign align refuses, before a device is opened', () => {
       /ppo: .*kl-?[eE]stimator k2 is none of k1, k3|ppo: --kl-estimator "k2" is none of/,
     ],
     ['a reward that is none', `${mini}\nppo: {reward: best}`, /--reward best is none of/],
+    [
+      'a reward of lists for its rankings',
+      `${mini}\nppo: {reward: coverage}`,
+      /--reward coverage pays for words .*ranking\/train\.jsonl shows all of them/,
+    ],
     ['a stop string without text', `${mini}\nevaluate: {stop: ["."," ", ""]}`, /evaluate: --stop needs some text/],
     ['a split that is none', `${mini}\ndata: {split: "50,20"}`, /data: --split 50,20: write three percentages/],
     [

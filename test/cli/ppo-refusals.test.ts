@@ -88,6 +88,20 @@ describe('ppo refuses, before the device, in one sentence', () => {
     await refuse(1, /worse\.mjs cannot be loaded: at once/, '--reward', at('worse.mjs'));
   });
 
+  it('rewards that pay for another answer than the questions ask for', async () => {
+    const coverage = /--reward coverage pays for words .* every question of .*rank\.jsonl shows all .*data --lists/;
+    await refuse(1, coverage, '--reward', 'coverage');
+    const made = [
+      ...['data', 'generic', '--input', join(import.meta.dirname, '../../datasets/mini-norms/en-us.tsv')],
+      ...['--output', at('norms'), '--language', 'en', '--prompts', 'lexi-base', '--split', '3,0,97', '--lists'],
+    ];
+    expect((await lexalign(...made)).code).toBe(0);
+    for (const reward of ['rank', 'strict-rank']) {
+      const order = new RegExp(`--reward ${reward} pays for the order .* none of .*lists.*data --ranking`);
+      await refuse(1, order, '--reward', reward, '--data', at('norms/lists'));
+    }
+  });
+
   it.each([
     ['--num-generations', '4'],
     ['--num-mini-batches', '7'],
