@@ -41,11 +41,6 @@ describe('lexalign align refuses, before a device is opened', () => {
       /ppo: .*kl-?[eE]stimator k2 is none of k1, k3|ppo: --kl-estimator "k2" is none of/,
     ],
     ['a reward that is none', `${mini}\nppo: {reward: best}`, /--reward best is none of/],
-    [
-      'a reward of lists for its rankings',
-      `${mini}\nppo: {reward: coverage}`,
-      /--reward coverage pays for words .*ranking\/train\.jsonl shows all of them/,
-    ],
     ['a stop string without text', `${mini}\nevaluate: {stop: ["."," ", ""]}`, /evaluate: --stop needs some text/],
     ['a split that is none', `${mini}\ndata: {split: "50,20"}`, /data: --split 50,20: write three percentages/],
     [
@@ -136,6 +131,14 @@ describe('lexalign align refuses, before a device is opened', () => {
     expect([1, 2]).toContain(code);
     expect(stdout).toBe('');
     expect(existsSync(at('out'))).toBe(false);
+  });
+
+  it('a reward of lists for its rankings, once it has these', async () => {
+    const file = recipe('coverage.yaml', `${mini}\nppo: {reward: coverage}`);
+    const { code, stderr, stdout } = await lexalign('align', '--config', file);
+    expect(stderr).toMatch(/^lexalign: --reward coverage pays for .*ranking\/train\.jsonl shows all of them.*$/m);
+    expect([code, existsSync(at('out'))]).toEqual([1, false]);
+    expect(stdout).not.toContain('Device:');
   });
 
   it('a directory that holds something else, and a recipe without --config', async () => {
