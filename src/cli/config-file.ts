@@ -62,7 +62,7 @@ function toOptions(
     if (batchFactors.includes(name)) {
       if (typeof entry !== 'number') throw new UsageError(`--config ${file}: ${key} must be a number.`);
       factors.push(entry);
-    } else options[name] = Array.isArray(entry) && known[name].type !== 'array' ? entry.join(',') : entry;
+    } else options[name] = asTyped(entry, known[name].type);
   }
   if (factors.length > 0) {
     if ('batch-size' in options)
@@ -70,6 +70,13 @@ function toOptions(
     options['batch-size'] = factors.reduce((a, b) => a * b);
   }
   return options;
+}
+
+/** As the command line gives it: YAML takes the 5 of "k: 5" for a number, a list of names is one text with commas. */
+function asTyped(entry: unknown, type: Options['type']): unknown {
+  if (type === 'array') return [entry].flat().map((one) => (typeof one === 'number' ? String(one) : one));
+  if (Array.isArray(entry)) return entry.join(',');
+  return type === 'string' && typeof entry === 'number' ? String(entry) : entry;
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {

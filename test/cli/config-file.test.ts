@@ -1,0 +1,39 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { readConfigFile } from '../../src/cli/config-file.js';
+import { expectRefusal } from './run.js';
+import { makeWorkplace } from './sft-helpers.js';
+
+const { directory, remove } = makeWorkplace();
+afterAll(remove);
+const file = (text: string) => {
+  const path = join(directory, 'options.yaml');
+  writeFileSync(path, text);
+  return path;
+};
+
+describe('a file of options', () => {
+  const known = {
+    k: { type: 'string' },
+    'memory-limit': { type: 'string' },
+    stop: { type: 'array' },
+    rate: { type: 'number' },
+  } as const;
+
+  it('gives options of text as text, also where YAML reads a number', () => {
+    const path = file('k: 5\nmemory_limit: [8, 9]\nstop: 3\nrate: 1e-5\n');
+    expect(readConfigFile(path, 'evaluate', known)).toEqual({ k: '5', 'memory-limit': '8,9', stop: ['3'], rate: 1e-5 });
+  });
+
+  it('may have Windows line ends', () => {
+    const path = file('evaluate:\r\n  k: 5, 10\r\nrate: 2\r\n');
+    expect(readConfigFile(path, 'evaluate', known)).toEqual({ k: '5, 10', rate: 2 });
+  });
+
+  it('refuses a switch where a text belongs', () =>
+    expectRefusal(['sft', '--config', file('data: true\noutput: x\n')], 2, /--data needs a value, not true/));
+});
+
+it('the command line refuses a text that is switched off', () =>
+  expectRefusal(['sft', '--no-data', '--output', 'x'], 2, /--data needs a value, not false/));
