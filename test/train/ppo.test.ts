@@ -201,9 +201,12 @@ describe('a run', () => {
     expect(second.result.klCoef).toBe(whole.result.klCoef);
   });
 
-  it('throws away a rollout that is broken off as it samples or is scored, and ends bit for bit as if it had not begun', async () => {
+  it.each([
+    ['a CPU', () => gpu],
+    ['a GPU, a step ahead of what is read', () => gpus],
+  ])('throws away a rollout that is broken off, and ends bit for bit as if it had not begun, on %s', async (_, on) => {
     const options = { totalEpisodes: 36, klTarget: 0.5, klHorizon: 50 } as const;
-    const opened = await openGolden(gpu, 'llama', 'f16');
+    const opened = await openGolden(on(), 'llama', 'f16');
     const whole = await run(opened, options);
     const tokensOf = async (stop: (tokens: number, judged: number) => boolean) => {
       let tokens = 0;
