@@ -147,11 +147,36 @@ type Step =
       dispatch: Dispatch;
     };
 
+/**
+ * FLOPs of one submission: systems reset a GPU that is busy with one for 2 s (Windows, amdgpu since Linux 7) to 10 s
+ * (Intel, older amdgpu), and these take a second at 0.5 TFLOP/s.
+ */
+const submissionFlops = 5e11;
+/** FLOPs in the time that a byte's way to memory takes, at 0.5 TFLOP/s and 30 GB/s. */
+const flopsPerByte = 16;
+
+/** Steps in as few submissions as hold `submissionFlops` each; a dispatch of more stands alone. */
+function divide(steps: readonly Step[]): Step[][] {
+  const parts: Step[][] = [];
+  let sum = Number.POSITIVE_INFINITY;
+  for (const step of steps) {
+    const { flops = 0, bytes = 0 } = step.kind === 'clear' ? { bytes: step.size } : step.dispatch;
+    const work = Math.max(flops, flopsPerByte * bytes);
+    if (sum + work > submissionFlops) {
+      parts.push([]);
+      sum = 0;
+    }
+    parts[parts.length - 1].push(step);
+    sum += work;
+  }
+  return parts;
+}
+
 /** A recorded list of dispatches, replayed as often as wanted without allocating. */
 export class Program {
   readonly plan: MemoryPlan;
   readonly #device: Device;
-  readonly #steps: readonly Step[];
+  readonly #submissions: readonly (readonly Step[])[];
   readonly #rangeOf: (tensor: Tensor) => GPUBufferBinding;
   readonly #uniforms: GPUBuffer;
 
@@ -163,32 +188,35 @@ export class Program {
     uniforms: GPUBuffer,
   ) {
     this.#device = device;
-    this.#steps = steps;
+    this.#submissions = divide(steps);
     this.plan = plan;
     this.#rangeOf = rangeOf;
     this.#uniforms = uniforms;
   }
 
   get dispatches(): readonly Dispatch[] {
-    return this.#steps.flatMap((s) => (s.kind === 'dispatch' ? [s.dispatch] : []));
+    return this.#submissions.flat().flatMap((s) => (s.kind === 'dispatch' ? [s.dispatch] : []));
   }
 
-  /** Submits the whole program; returns at once. */
+  /** Submits the whole program, a large one in parts; returns at once. */
   run(): void {
-    const encoder = this.#device.gpu.createCommandEncoder();
-    let pass: GPUComputePassEncoder | null = null;
-    for (const step of this.#steps) {
-      if (step.kind === 'clear') {
-        pass?.end();
-        pass = null;
-        encoder.clearBuffer(step.buffer, step.offset, step.size);
-        continue;
+    const { gpu } = this.#device;
+    for (const steps of this.#submissions) {
+      const encoder = gpu.createCommandEncoder();
+      let pass: GPUComputePassEncoder | null = null;
+      for (const step of steps) {
+        if (step.kind === 'clear') {
+          pass?.end();
+          pass = null;
+          encoder.clearBuffer(step.buffer, step.offset, step.size);
+          continue;
+        }
+        pass ??= encoder.beginComputePass();
+        encode(pass, step);
       }
-      pass ??= encoder.beginComputePass();
-      encode(pass, step);
+      pass?.end();
+      gpu.queue.submit([encoder.finish()]);
     }
-    pass?.end();
-    this.#device.gpu.queue.submit([encoder.finish()]);
   }
 
   /** Runs once with timestamps around every dispatch; nanoseconds, in the order of `dispatches`. */
@@ -204,25 +232,29 @@ export class Program {
       'timestamps',
       GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
     );
-    const encoder = gpu.createCommandEncoder();
     let index = 0;
-    for (const step of this.#steps) {
-      if (step.kind === 'clear') {
-        encoder.clearBuffer(step.buffer, step.offset, step.size);
-        continue;
+    for (const steps of this.#submissions) {
+      const encoder = gpu.createCommandEncoder();
+      for (const step of steps) {
+        if (step.kind === 'clear') {
+          encoder.clearBuffer(step.buffer, step.offset, step.size);
+          continue;
+        }
+        const at = (index % perSet) * 2;
+        const pass = encoder.beginComputePass({
+          timestampWrites: {
+            querySet: sets[Math.floor(index / perSet)],
+            beginningOfPassWriteIndex: at,
+            endOfPassWriteIndex: at + 1,
+          },
+        });
+        encode(pass, step);
+        pass.end();
+        index++;
       }
-      const at = (index % perSet) * 2;
-      const pass = encoder.beginComputePass({
-        timestampWrites: {
-          querySet: sets[Math.floor(index / perSet)],
-          beginningOfPassWriteIndex: at,
-          endOfPassWriteIndex: at + 1,
-        },
-      });
-      encode(pass, step);
-      pass.end();
-      index++;
+      gpu.queue.submit([encoder.finish()]);
     }
+    const encoder = gpu.createCommandEncoder();
     for (const [i, set] of sets.entries()) {
       encoder.resolveQuerySet(set, 0, Math.min(perSet, count - i * perSet) * 2, resolved, i * perSet * 16);
     }

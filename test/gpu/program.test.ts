@@ -1,6 +1,13 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { BatchUniform } from '../../src/gpu/batch.js';
-import { BufferPool, durations, type BufferPool as Pool, type Program, Recorder } from '../../src/gpu/program.js';
+import {
+  BufferPool,
+  type Dispatch,
+  durations,
+  type BufferPool as Pool,
+  type Program,
+  Recorder,
+} from '../../src/gpu/program.js';
 import { createTensor, type Tensor, upload } from '../../src/gpu/tensor.js';
 import type { OpContext } from '../../src/ops/context.js';
 import { gatherRows } from '../../src/ops/gather-rows.js';
@@ -14,6 +21,7 @@ beforeAll(async () => {
   batch = new BatchUniform(gpu.device);
 });
 afterAll(() => gpu.close());
+afterEach(() => vi.restoreAllMocks());
 
 function record(): { recorder: Recorder; ctx: OpContext } {
   const recorder = new Recorder(gpu.kernels);
@@ -130,6 +138,58 @@ describe('a program', () => {
       /^kernel swiglu\/forward .* does not compile: \d+: .*f33/,
     );
     await gpu.device.finish().catch(() => {}); // the broken module reports itself as well
+  });
+});
+
+describe('a program of much work', () => {
+  const numbers = Array.from({ length: 12 }, (_, i) => i + 0.5);
+
+  /** Turns x's rows round five times, sums of which each is cleared first; dispatches say that they cost `each`. */
+  async function record5(each: Pick<Dispatch, 'flops' | 'bytes'>): Promise<{ program: Program; y: Tensor }> {
+    const { ctx, recorder } = record();
+    const dispatch = recorder.dispatch.bind(recorder);
+    recorder.dispatch = (recorded) => dispatch({ ...recorded, flops: undefined, bytes: undefined, ...each });
+    const index = persistent('u32', [2, 1, 0], [3]);
+    const y = persistent('f32', new Array(12).fill(-1), [3, 4]);
+    const between = Array.from({ length: 4 }, (_, i) => recorder.tensor(`turn ${i}`, 'f32', [3, 4]));
+    const tensors = [persistent('f32', numbers, [3, 4]), ...between, y];
+    for (let i = 0; i < 5; i++) {
+      recorder.clear(tensors[i + 1]);
+      gatherRows(ctx, { index, x: tensors[i], y: tensors[i + 1] });
+    }
+    batch.write({ logitRows: 3 });
+    const program = await recorder.realise(gpu.device, new BufferPool(gpu.device), batch.buffer);
+    return { program, y };
+  }
+
+  const turned = [8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3].map((i) => numbers[i]);
+
+  it.each([
+    ['nothing', {}, 1],
+    ['0.09 TFLOP', { flops: 9e10 }, 1],
+    ['0.2 TFLOP', { flops: 2e11 }, 3],
+    ['0.2 TFLOP and few bytes', { flops: 2e11, bytes: 1e9 }, 3],
+    ['16 GB', { flops: 1e9, bytes: 16e9 }, 5],
+    // Each by itself, and so each clear.
+    ['10 TFLOP', { flops: 1e13 }, 10],
+  ])('is submitted in parts: dispatches of %s', async (_, each, submissions) => {
+    const { program, y } = await record5(each);
+    const submit = vi.spyOn(gpu.device.gpu.queue, 'submit');
+    program.run();
+    expect(submit).toHaveBeenCalledTimes(submissions);
+    expect(await floats(program, y)).toEqual(turned);
+  });
+
+  it('is timed in the same parts', async () => {
+    if (!gpu.device.features.timestamps) return;
+    const { program, y } = await record5({ flops: 2e11 });
+    const submit = vi.spyOn(gpu.device.gpu.queue, 'submit');
+    const times = await program.time();
+    // Behind them the timestamps are resolved, then copied.
+    expect(submit).toHaveBeenCalledTimes(3 + 2);
+    expect(times).toHaveLength(5);
+    for (const time of times) expect(time).toBeGreaterThan(0);
+    expect(await floats(program, y)).toEqual(turned);
   });
 });
 
