@@ -102,25 +102,12 @@ export const dataCommand: Command = {
 
 function describeSources(argv: readonly string[]): string {
   const chosen = sources.find(({ name }) => argv.includes(name));
-  if (chosen) return `${chosen.title}\n\n${chosen.about.split('\n\n').map(wrap).join('\n\n')}`;
+  if (chosen) return `${chosen.title}\n\n${chosen.about.replace(/(?<!\n)\n(?!\n)/g, ' ')}`;
   const width = Math.max(...sources.map(({ name }) => name.length));
   return [
     'Sources (none of their data comes with lexalign):',
     ...sources.map(({ name, title }) => `  ${name.padEnd(width)}  ${title}`),
   ].join('\n');
-}
-
-/** A paragraph in lines of the terminal's width; yargs would break within words. */
-function wrap(paragraph: string): string {
-  const width = Math.min(100, process.stdout.columns ?? 100) - 1;
-  const lines = [''];
-  for (const word of paragraph.split(/\s+/)) {
-    const line = lines[lines.length - 1];
-    if (line === '') lines[lines.length - 1] = word;
-    else if (line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`;
-    else lines.push(word);
-  }
-  return lines.join('\n');
 }
 
 async function runData(args: Arguments, given: ReadonlySet<string>): Promise<void> {

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import yargs, { type ArgumentsCamelCase, type InferredOptionTypes, type Options } from 'yargs';
+import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import type { Language } from '../../datasets/norms.js';
 import { UsageError } from '../errors.js';
 import { scoreAssociations } from '../evaluate/association.js';
@@ -25,6 +25,7 @@ import { packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
 import { checkSeed, modelOptions } from './options.js';
 import { jsonOption } from './output-file.js';
+import { createParser } from './parser.js';
 import { requireTokenizer } from './session.js';
 import { commandLine } from './usage.js';
 
@@ -107,7 +108,7 @@ function demoRecipe({ output, language, device, tier, seed, json, recipe: config
     ...{ config: relative(process.cwd(), config), output: output ?? join('runs', `demo-${timestamp(new Date())}`) },
     ...{ device, tier, seed: String(seed), ...(json === undefined ? {} : { json }) },
   };
-  const recipe = readRecipe(yargs([]).config(given).options(alignOptions).parseSync() as AlignArguments);
+  const recipe = readRecipe(createParser([]).config(given).options(alignOptions).parseSync() as AlignArguments);
   const wanted = (i: number) => language === 'both' || recipe.cultures[i].language === language;
   const cultures = recipe.cultures.filter((_, i) => wanted(i));
   if (cultures.length === 0) throw new UsageError(`--language ${language}: ${config} has no culture of this language.`);

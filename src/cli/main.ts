@@ -1,8 +1,12 @@
-import yargs, { type ArgumentsCamelCase, type Argv, type Options } from 'yargs';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ArgumentsCamelCase, Argv, Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
 import { checkTypes } from './check-types.js';
 import { readConfigFile } from './config-file.js';
 import { runOnSoftwareDriver } from './gpu.js';
+import { packageRoot } from './kernel-source.js';
+import { createParser } from './parser.js';
 import { commands } from './registry.js';
 import { explainUsage } from './usage.js';
 
@@ -28,20 +32,19 @@ export async function main(argv: readonly string[]): Promise<number> {
   let code = 0;
   const fromFile = new Set<string>();
   endOnBrokenPipe();
-  const program = yargs(joinDashes(argv))
+  const program = createParser(joinDashes(argv))
     .scriptName('lexalign')
     .usage('$0 <command> [options]\n\nLoRA training of language models on any GPU, and the ALIGN study on top.')
     .strict()
     .demandCommand(1, 'Say which command to run.')
     .recommendCommands()
     .parserConfiguration({ 'duplicate-arguments-array': false })
-    .exitProcess(false)
-    .version()
+    .version(ownVersion())
     .help()
     .wrap(Math.min(120, process.stdout.columns ?? 100))
     .fail((message, error) => {
       const chosen = commands.find(({ command }) => command.split(' ')[0] === argv[0]);
-      throw error ?? new UsageError(explainUsage(message, Object.keys(chosen?.options ?? {})));
+      throw error ?? new UsageError(explainUsage(message, Object.keys(chosen?.options ?? {}), chosen?.command));
     });
   for (const command of commands) {
     program.command({
@@ -92,6 +95,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.error(error);
     return 1;
   }
+}
+
+/** Of this package; yargs would tell that of the user's own. */
+function ownVersion(): string {
+  return JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
 }
 
 /** "--json -" as "--json=-": yargs takes a lone dash for an argument of its own. */

@@ -1,6 +1,7 @@
-import yargs, { type ArgumentsCamelCase, type InferredOptionTypes, type Options } from 'yargs';
+import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { UsageError } from '../errors.js';
 import { editDistance } from '../text/near.js';
+import { createParser } from './parser.js';
 
 /** The known word that `word` was probably meant to be, or null. */
 function closest(word: string, known: Iterable<string>): string | null {
@@ -22,8 +23,11 @@ export function suggest(word: string, known: Iterable<string>, prefix = ''): str
   return name ? ` Did you mean ${prefix}${name}?` : '';
 }
 
-/** What yargs (in English) says of a wrong command line, as one sentence about the options as they are typed. */
-export function explainUsage(message: string, options: readonly string[]): string {
+/**
+ * What yargs (in English) says of a wrong command line, as one sentence about the options as they are typed. `command`
+ * as yargs writes it, "evaluate <measure>".
+ */
+export function explainUsage(message: string, options: readonly string[], command = ''): string {
   const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1].split(', ')[0];
   if (unknown !== undefined && !/^-|\s/.test(unknown)) {
     const guess = suggest(unknown, options, '--');
@@ -32,7 +36,14 @@ export function explainUsage(message: string, options: readonly string[]): strin
   const missing = /^Missing required arguments?: (.*)$/.exec(message)?.[1];
   if (missing) return `Please give ${missing.replace(/[^\s,]+/g, '--$&')}.`;
   const invalid = /Argument: ([^,]+), Given: (.*), Choices: (.*)$/m.exec(message);
-  if (invalid) return `--${invalid[1]} ${invalid[2]} is none of ${invalid[3]}.`;
+  if (invalid) {
+    const [, name, value, choices] = invalid;
+    return `${options.includes(name) ? '--' : ''}${name} ${value} is none of ${choices}.`;
+  }
+  const [word, argument] = command.split(' ');
+  if (argument && message.startsWith('Not enough non-option arguments'))
+    return `${word} needs a ${argument}: see lexalign ${word} --help.`;
+  if (/^Did you mean \S+\?$/.test(message)) return `There is no such command. ${message}`;
   return message.replace(/\s*\n\s*/g, ' ');
 }
 
@@ -42,10 +53,9 @@ export function parseOptions<Table extends Record<string, Options>>(
   values: Readonly<Record<string, unknown>>,
 ): ArgumentsCamelCase<InferredOptionTypes<Table>> & { output: string; data: string } {
   const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-  const parsed = yargs([])
+  const parsed = createParser([])
     .config(given)
     .options(table)
-    .exitProcess(false)
     .fail((message, error) => {
       throw error ?? new UsageError(explainUsage(message, Object.keys(table)));
     })

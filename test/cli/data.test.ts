@@ -173,7 +173,7 @@ describe('lexalign data', () => {
   });
 
   it.each<[1 | 2, RegExp, string[]]>([
-    [2, /--source "swow-xx" is none of "swow-en"/, ['swow-xx', '--input', edges]],
+    [2, /: source "swow-xx" is none of "swow-en"/, ['swow-xx', '--input', edges]],
     [2, /generic needs --language/, ['generic', '--input', edges]],
     [2, /no prompt of ours in language nl, only in en, zh: give --prompt-file/, ['swow-nl', '--input', edges]],
     [2, /--augment means nothing to warriner/, ['warriner', '--input', edges, '--augment', '2']],

@@ -1,0 +1,44 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { commands } from '../../src/cli/registry.js';
+import { nodeExecutable } from '../../src/cli/software-driver.js';
+import { expectRefusal, root } from './run.js';
+import { lexalign } from './sft-helpers.js';
+
+afterEach(() => void vi.unstubAllEnvs());
+
+describe('lexalign', () => {
+  it('tells its own version in a package of others', () => {
+    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    const cwd = join(root, 'node_modules', 'yargs');
+    const shown = execFileSync(nodeExecutable(), [join(root, 'bin', 'lexalign.mjs'), '--version'], { cwd });
+    expect(shown.toString().trim()).toBe(version);
+  });
+
+  it('breaks the lines of its help between words', async () => {
+    const words = new Set(commands.flatMap(({ describe }) => describe.split(/\s+/)));
+    const { stdout } = await lexalign('--help');
+    const table = stdout.slice(stdout.indexOf('Commands:'), stdout.indexOf('Options:'));
+    const shown = table.split(/\s+/).filter(Boolean);
+    expect(shown.length).toBeGreaterThan(words.size);
+    for (const word of words) expect(shown).toContain(word);
+  });
+
+  it('speaks English on every system', async () => {
+    vi.stubEnv('LC_ALL', 'de_DE.UTF-8');
+    await expectRefusal(['sft', '--dat', 'x'], 2, /There is no option or argument dat here\. Did you mean --data\?/);
+    await expectRefusal(['generate', '--tier', 'f61'], 2, /--tier "f61" is none of/);
+  });
+
+  it.each(['evaluate', 'data', 'check-adapter', 'bench'])('%s says which argument it lacks', (name) =>
+    expectRefusal([name], 2, new RegExp(`lexalign: ${name} needs a <\\w+>: see lexalign ${name} --help\\.$`)),
+  );
+
+  it('says that a command is none', () =>
+    expectRefusal(['stf'], 2, /^lexalign: There is no such command\. Did you mean sft\?$/));
+
+  it('names an argument without dashes', () =>
+    expectRefusal(['evaluate', 'asociation'], 2, /^lexalign: measure "asociation" is none of "association"/));
+});
