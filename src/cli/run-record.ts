@@ -21,7 +21,7 @@ export const resumeOption = {
 
 /** Options that a resumed run may change: how long it runs, what it writes on the way, and how its rollouts use memory. */
 const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps', 'kv-cache-tokens'];
-/** Options that decide nothing of the results, or whose content is compared instead. */
+/** Options that decide nothing of the results but, of micro-batches, rounding and masks; or whose content is compared instead. */
 const free = [
   'output',
   'resume',
@@ -32,6 +32,7 @@ const free = [
   'debug-gpu',
   'memory-limit',
   'gradient-checkpointing',
+  'micro-batch-tokens',
 ];
 const compared = ['model', 'data', 'eval-data'];
 
@@ -128,7 +129,7 @@ export async function resumeRun<Arguments extends { resume?: unknown; output?: s
   }
   set(values, 'output', checkpoint.run);
   set(values, 'tier', resolved.tier);
-  set(values, 'micro-batch-tokens', resolved.micro_batch_tokens);
+  if (!given.has('micro-batch-tokens')) set(values, 'micro-batch-tokens', resolved.micro_batch_tokens);
   return { checkpoint, args: values as unknown as Arguments, record, tuning: tuningOf(record) };
 }
 

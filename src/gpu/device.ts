@@ -86,7 +86,9 @@ export class Device {
     gpu.lost.then((lost) => {
       if (!this.#destroyed)
         this.#error ??= new InputError(
-          `The GPU device was lost (${lost.message || lost.reason}); a run that trains goes on from its last checkpoint with --resume.`,
+          `The GPU device was lost (${lost.message || lost.reason}): its driver failed, or the system's watchdog reset it over ` +
+            'work that took too long. A run that trains goes on from its last checkpoint with --resume, in shorter work ' +
+            'with less --micro-batch-tokens.',
         );
     });
   }

@@ -116,6 +116,20 @@ describe('sft --resume', () => {
     expect(done).toMatchObject({ code: 1, stderr: expect.stringMatching(/has made its 7 steps: raise --max-steps/) });
   });
 
+  it('goes on with other micro-batches where it is given them, and keeps them', async () => {
+    cut('smaller');
+    expect(json('whole/run.json').options.micro_batch_tokens).toBeGreaterThan(12);
+    const bad = await lexalign('sft', '--resume', '--output', at('smaller'), '--micro-batch-tokens', '5');
+    expect(bad).toMatchObject({ code: 1, stderr: expect.stringMatching(/5 is less than the longest row/) });
+    const smaller = await lexalign(...common('smaller'), '--resume', '--micro-batch-tokens', '12', '--max-steps', '5');
+    expect(smaller.code, smaller.stderr).toBe(0);
+    expect(json('smaller/run.json').options.micro_batch_tokens).toBe(12);
+    const { code, stderr } = await lexalign('sft', '--resume', '--output', at('smaller'), '--max-steps', '6');
+    expect(code, stderr).toBe(0);
+    expect(json('smaller/run.json').options.micro_batch_tokens).toBe(12);
+    expect(metricsOf(at('smaller')).filter((line) => 'loss' in line)).toHaveLength(6);
+  });
+
   it('goes on after Ctrl-C as if nothing had been', async ({ skip }) => {
     const launcher = join(import.meta.dirname, '../../bin/lexalign.mjs');
     if (!existsSync(join(import.meta.dirname, '../../dist/src/cli/main.js'))) skip('not built: run npm test');

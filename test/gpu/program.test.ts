@@ -274,7 +274,9 @@ describe('a device that goes away', () => {
     const buffer = own.device.createBuffer(64, 'data');
     own.device.gpu.destroy();
     await lost;
-    await expect(own.device.read(buffer)).rejects.toThrow(/device was lost .*last checkpoint with --resume/);
+    await expect(own.device.read(buffer)).rejects.toThrow(
+      /device was lost .*watchdog.*last checkpoint with --resume.*less --micro-batch-tokens/,
+    );
     await own.close();
   });
 });
