@@ -1,18 +1,25 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { kernelSource } from '../../src/cli/kernel-source.js';
 import { KernelCache } from '../../src/gpu/kernels.js';
-import { candidates, checkCandidate } from '../../src/model/self-test.js';
+import { candidates, checkCandidate, gradient, long, packed } from '../../src/model/self-test.js';
+import { Check, gradientError, matmulError } from '../../src/model/self-test-parts.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 
 let gpu: TestGpu;
+/** Takes the forms that GPUs get. */
+let asOnGpu: TestGpu;
 beforeAll(async () => {
   gpu = await openTestGpu();
+  asOnGpu = await openTestGpu({ cpu: false });
 });
-afterAll(() => gpu.close());
+afterAll(async () => {
+  await gpu.close();
+  await asOnGpu.close();
+});
 
 /** The kernels with one piece of text replaced. */
-const corrupted = (from: string, to: string) =>
-  new KernelCache(gpu.device, (path) => kernelSource()(path).replaceAll(from, to));
+const corrupted = (from: string, to: string, { device } = gpu) =>
+  new KernelCache(device, (path) => kernelSource()(path).replaceAll(from, to));
 
 it('passes every tier and shape of matrices that the device offers', async () => {
   const offered = candidates(gpu.device);
@@ -43,6 +50,48 @@ describe('names what computes wrongly', () => {
     expect(await checkCandidate(gpu.device, wrong(), { tier: 'f32' }, false)).toMatchObject({ ok: true });
   });
 
+  it.each([
+    ['value += bias[p.cColumn / 4u + quad];', '', /matmul with a long sum, adapter and bias is off/],
+    ['level[1] * unit.scale.x', 'level[0] * unit.scale.x', /matmul 'nt' of nf4 weights is off/],
+    ['fma(level[1], vec4f(s.x), vec4f(s.y))', 'level[1] * s.x', /matmul 'nt' of affine4 weights is off/],
+    ['vec4f(unpack2x16float(a.z), unpack2x16float(a.w))', 'vec4f()', /matmul of few rows of nf4 weights is off/],
+    ['p.rowsPerSplit; m < end', 'p.rowsPerSplit + 1u; m < end', /gradient of lora_A is off/],
+  ])('%s turned into %s, in the thorough test', async (from, to, detail) => {
+    const wrong = () => corrupted(from, to, asOnGpu);
+    const check = await checkCandidate(asOnGpu.device, wrong(), { tier: 'f16' });
+    expect(check).toMatchObject({ ok: false, detail: expect.stringMatching(detail) });
+    expect(await checkCandidate(asOnGpu.device, wrong(), { tier: 'f16' }, false)).toMatchObject({ ok: true });
+  });
+
+  // One by one: a CPU driver takes long to compile all that a GPU has in this tier.
+  it.each<[string, string, string, number, (check: Check) => Promise<number>]>([
+    [
+      'unpacks as it stages',
+      'unpack(unit)',
+      'unpack(Packed(unit.codes, 1.01 * unit.scale))',
+      1e-3,
+      (check) => matmulError(check, 'nt', { ...packed, packed: 'nf4' }),
+    ],
+    ['splits a sum', "'select(0u, p.r, wg.z == 0u)'", "'p.r'", 1e-5, (check) => matmulError(check, 'nt', long)],
+    [
+      'sums gradients',
+      'min(first + p.split, live)',
+      'min(first + p.split, live + 1u)',
+      1e-5,
+      (check) => gradientError(check, 'b', gradient),
+    ],
+  ])('where a kernel of matrix units %s', async (_, from, to, allowed, measure) => {
+    const [matrix] = asOnGpu.device.matrixUnits;
+    if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    const error = async (kernels: KernelCache) => {
+      const check = new Check(asOnGpu.device, kernels, { tier: 'tensor', matrix });
+      onTestFinished(() => check.destroy());
+      return measure(check);
+    };
+    expect(await error(asOnGpu.kernels)).toBeLessThan(allowed);
+    expect(await error(corrupted(from, to, asOnGpu))).toBeGreaterThan(2 * allowed);
+  });
+
   it('in matrix units', async () => {
     const [matrix] = gpu.device.matrixUnits;
     if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
@@ -56,6 +105,8 @@ describe('names what computes wrongly', () => {
     const broken = new KernelCache(gpu.device, (path) => `${kernelSource()(path)}\nfn`);
     const check = await checkCandidate(gpu.device, broken, { tier: 'f32' });
     expect(check).toMatchObject({ ok: false, detail: expect.stringMatching(/does not compile/) });
+    // What the device has to say of it is not held against another candidate.
+    expect(await checkCandidate(gpu.device, gpu.kernels, { tier: 'f32' })).toMatchObject({ ok: true });
   });
 });
 
