@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { commands } from '../../src/cli/registry.js';
@@ -10,11 +11,20 @@ import { lexalign } from './sft-helpers.js';
 afterEach(() => void vi.unstubAllEnvs());
 
 describe('lexalign', () => {
-  it('tells its own version in a package of others', () => {
-    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-    const cwd = join(root, 'node_modules', 'yargs');
-    const shown = execFileSync(nodeExecutable(), [join(root, 'bin', 'lexalign.mjs'), '--version'], { cwd });
-    expect(shown.toString().trim()).toBe(version);
+  it('tells its own version as a dependency of another package', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'lexalign-main-'));
+    const packages = join(directory, 'node_modules');
+    writeFileSync(join(directory, 'package.json'), '{"name": "other", "version": "9.9.9"}');
+    mkdirSync(join(packages, 'lexalign'), { recursive: true });
+    for (const name of ['bin', 'dist', 'kernels', 'package.json'])
+      symlinkSync(join(root, name), join(packages, 'lexalign', name));
+    for (const name of readdirSync(join(root, 'node_modules')))
+      symlinkSync(join(root, 'node_modules', name), join(packages, name));
+    const launcher = join(packages, 'lexalign', 'bin', 'lexalign.mjs');
+    const links = ['--preserve-symlinks', '--preserve-symlinks-main'];
+    const shown = execFileSync(nodeExecutable(), [...links, launcher, '--version'], { cwd: directory });
+    rmSync(directory, { recursive: true });
+    expect(shown.toString().trim()).toBe(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version);
   });
 
   it('breaks the lines of its help between words', async () => {
