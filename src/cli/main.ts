@@ -6,6 +6,7 @@ import { checkTypes } from './check-types.js';
 import { readConfigFile } from './config-file.js';
 import { runOnSoftwareDriver } from './gpu.js';
 import { packageRoot } from './kernel-source.js';
+import { checkApart } from './output-file.js';
 import { createParser } from './parser.js';
 import { commands } from './registry.js';
 import { explainUsage } from './usage.js';
@@ -68,6 +69,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       },
       handler: async (args) => {
         checkTypes(args, command.options);
+        checkApart(args, command.options);
         const { log } = console;
         if (args.json === '-') console.log = console.error; // standard output is the result's alone
         try {

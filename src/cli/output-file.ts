@@ -1,8 +1,8 @@
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
+import { constants, realpathSync } from 'node:fs';
+import { access, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Options } from 'yargs';
-import { InputError } from '../errors.js';
+import { InputError, UsageError } from '../errors.js';
 import { writeFileAtomic } from '../formats/files.js';
 
 /** `--json` of every command that has it. */
@@ -15,6 +15,12 @@ export async function checkOutputFile(option: string, file: string): Promise<voi
   const info = await stat(file).catch(() => null);
   if (info?.isDirectory()) throw new InputError(`${option} ${file} is a directory: name a file.`);
   const directory = dirname(file);
+  // It would not be written to but replaced, /dev/null with it.
+  const place = await realpath(directory).catch(() => directory);
+  if ((info && !info.isFile()) || place === '/dev' || place.startsWith('/proc/')) {
+    const instead = option === '--json' ? ', or - for standard output' : '';
+    throw new InputError(`${option} ${file} is no regular file: name one${instead}.`);
+  }
   const parent = await stat(directory).catch(() => null);
   const writable = await access(directory, constants.W_OK).then(
     () => true,
@@ -22,6 +28,25 @@ export async function checkOutputFile(option: string, file: string): Promise<voi
   );
   if (!parent?.isDirectory() || !writable) {
     throw new InputError(`${option} ${file}: ${directory} is not a directory that can be written to.`);
+  }
+}
+
+/** Refuses --json and --output where they name a file that another of the options of type text reads. */
+export function checkApart(args: Readonly<Record<string, unknown>>, options: Readonly<Record<string, Options>>): void {
+  const texts = Object.keys(options).filter((name) => options[name].type === 'string');
+  const files = (name: string) => (typeof args[name] === 'string' ? args[name].split(',').map(realFile) : []);
+  for (const target of texts.filter((name) => name === 'json' || name === 'output')) {
+    const file = typeof args[target] === 'string' ? realFile(args[target]) : null;
+    const read = file && texts.find((name) => name !== target && files(name).includes(file));
+    if (read) throw new UsageError(`--${target} ${args[target]} is what --${read} reads: name another file.`);
+  }
+}
+
+function realFile(path: string): string | null {
+  try {
+    return realpathSync(path);
+  } catch {
+    return null;
   }
 }
 
