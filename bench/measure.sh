@@ -28,7 +28,7 @@ run() {
 
 run doctor 90 doctor
 run product 60 bench kernels --shapes "$product" $peer
-run attention 90 bench kernels --only attention --rows 4096 --model "$model" --tier tensor $peer
+run attention 90 bench kernels --only attention --rows 4096 --model "$model" $peer
 run sft 150 bench sft --model "$model" --sequences 8 --length 512 --profile
 run tune 120 bench kernels --tune --model "$model" --rows 4096,256
 run product-tuned 60 bench kernels --shapes "$product" $peer
