@@ -1,4 +1,4 @@
-import { constants, realpathSync } from 'node:fs';
+import { constants, realpathSync, statSync } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Options } from 'yargs';
@@ -44,7 +44,7 @@ export function checkApart(args: Readonly<Record<string, unknown>>, options: Rea
 
 function realFile(path: string): string | null {
   try {
-    return realpathSync(path);
+    return statSync(path).isFile() ? realpathSync(path) : null;
   } catch {
     return null;
   }
