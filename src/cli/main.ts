@@ -69,7 +69,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       },
       handler: async (args) => {
         checkTypes(args, command.options);
-        checkApart(args, command.options);
+        checkApart('json', args, command.options);
         const { log } = console;
         if (args.json === '-') console.log = console.error; // standard output is the result's alone
         try {

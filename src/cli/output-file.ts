@@ -31,15 +31,17 @@ export async function checkOutputFile(option: string, file: string): Promise<voi
   }
 }
 
-/** Refuses --json and --output where they name a file that another of the options of type text reads. */
-export function checkApart(args: Readonly<Record<string, unknown>>, options: Readonly<Record<string, Options>>): void {
-  const texts = Object.keys(options).filter((name) => options[name].type === 'string');
-  const files = (name: string) => (typeof args[name] === 'string' ? args[name].split(',').map(realFile) : []);
-  for (const target of texts.filter((name) => name === 'json' || name === 'output')) {
-    const file = typeof args[target] === 'string' ? realFile(args[target]) : null;
-    const read = file && texts.find((name) => name !== target && files(name).includes(file));
-    if (read) throw new UsageError(`--${target} ${args[target]} is what --${read} reads: name another file.`);
-  }
+/** Refuses an option `target`, of a file to write, that names a file which another of the options of type text reads. */
+export function checkApart(
+  target: 'json' | 'output',
+  args: Readonly<Record<string, unknown>>,
+  options: Readonly<Record<string, Options>>,
+): void {
+  const texts = Object.keys(options).filter((name) => options[name].type === 'string' && name !== target);
+  const files = (value: unknown) => (typeof value === 'string' ? value.split(',').map(realFile) : []);
+  const file = typeof args[target] === 'string' ? realFile(args[target]) : null;
+  const read = file && texts.find((name) => files(args[name]).includes(file));
+  if (read) throw new UsageError(`--${target} ${args[target]} is what --${read} reads: name another file.`);
 }
 
 function realFile(path: string): string | null {

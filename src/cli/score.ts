@@ -11,7 +11,7 @@ import { readLines } from '../text/lines.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { configOption } from './options.js';
-import { checkOutputFile } from './output-file.js';
+import { checkApart, checkOutputFile } from './output-file.js';
 import { createProgress } from './progress.js';
 import { type OpenModel, openModel } from './session.js';
 
@@ -43,6 +43,7 @@ async function runScore(args: Arguments): Promise<void> {
     throw new UsageError('--micro-batch-tokens must be a whole number of at least 1.');
   }
   await checkOutputFile('--output', args.output);
+  checkApart('output', args, options);
   const info = await stat(args.data).catch(() => null);
   if (info && !info.isFile()) {
     throw new InputError(`--data ${args.data} is not a regular file: it is read twice, so save it as a file first.`);
