@@ -14,7 +14,7 @@
 @group(0) @binding(6) var<storage, read> norm: array<f32>; // [2] of the unscaled gradient; 1 where it is not finite
 #endif
 struct Params { quads: u32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

@@ -19,7 +19,7 @@ struct Params { dim: u32 }
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<${TYPE}>>;
 struct Params { heads: u32, kvHeads: u32, window: u32, maxPath: u32, scale: f32 }
 #endif
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

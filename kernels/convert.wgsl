@@ -3,7 +3,7 @@
 @group(0) @binding(0) var<storage, read> raw: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<${TO}>;
 struct Params { count: u32, first: u32 } // elements; where they go in y
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "elements.wgsl"
 #include "fold.wgsl"
 

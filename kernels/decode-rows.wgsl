@@ -6,7 +6,7 @@
 @group(0) @binding(4) var<storage, read_write> positions: array<u32>;      // [rows]
 @group(0) @binding(5) var<storage, read_write> place: array<u32>;          // [rows]
 struct Params { maxPath: u32, none: u32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 
 @compute @workgroup_size(64)

@@ -12,7 +12,7 @@ struct Params {
   k: u32,
   groups: u32, // of a row
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "dequantize.wgsl"
 #include "fold.wgsl"
 

@@ -10,7 +10,7 @@
 @group(0) @binding(1) var<storage, read_write> dx: array<${TYPE}>;
 #endif
 struct Params { dim: u32, site: u32 } // site: which module of which layer
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

@@ -19,7 +19,7 @@ struct Params {
   group: u32,  // of a packed table, see there
   groups: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 #if FORMAT != 'plain'

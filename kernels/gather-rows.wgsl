@@ -14,7 +14,7 @@
 #endif
 #endif
 struct Params { dim: u32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

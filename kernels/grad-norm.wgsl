@@ -10,7 +10,7 @@ struct Params { quads: u32, first: u32 }
 @group(0) @binding(1) var<storage, read_write> norm: array<f32>; // [2]
 struct Params { count: u32 }
 #endif
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 #include "reduce.wgsl"

@@ -29,7 +29,7 @@ struct Params {
   add: u32,     // to each word of zeros
 #endif
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "awq.wgsl"
 #include "fold.wgsl"
 

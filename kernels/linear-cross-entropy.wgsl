@@ -34,7 +34,7 @@ struct Params {
   part: u32,
   parts: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 #if stats

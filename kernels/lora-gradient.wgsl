@@ -7,7 +7,7 @@
 @group(0) @binding(1) var<storage, read> wide: array<vec4<${WIDE}>>;      // [rows, columns]
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;       // [splits, rank · columns]
 struct Params { rank: u32, columns: u32, rowsPerSplit: u32, alpha: f32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 
 @compute @workgroup_size(${WG})

@@ -7,7 +7,7 @@
 @group(0) @binding(3) var<storage, read> samples: array<vec2f>;        // [samples] old log p, advantage
 @group(0) @binding(4) var<storage, read_write> edgeWeight: array<f32>; // [edges]
 struct Params { chunkRows: u32, firstRow: u32, cliprange: f32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

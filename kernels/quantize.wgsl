@@ -11,7 +11,7 @@ struct Params {
   first: u32, // where they go in the flattened matrix, a multiple of the group
   group: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "elements.wgsl"
 #include "fold.wgsl"
 #if FORMAT == 'nf4'

@@ -13,7 +13,7 @@ struct Params {
   n: u32,
   width: u32,   // words of a row
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "awq.wgsl"
 #include "fold.wgsl"
 

@@ -4,7 +4,7 @@
 @group(0) @binding(1) var<storage, read> table: array<vec2f>;         // [positions, headDim / 2] cosine, sine
 @group(0) @binding(2) var<storage, read_write> x: array<${TYPE}>;     // [rows, heads, headDim]
 struct Params { heads: u32, headDim: u32, direction: f32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

@@ -14,7 +14,7 @@
 @group(0) @binding(4) var<storage, read> spared: array<u32>;                // [words]
 #endif
 struct Params { vocab: u32, stride: u32, words: u32, penalty: f32, inverseTemperature: f32, topK: u32, topP: f32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "random.wgsl"
 const lowest = -1e20;

@@ -3,7 +3,7 @@
 @group(0) @binding(0) var<storage, read> sums: array<vec4f>;              // [splits, quads]
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<${TYPE}>>;   // [rows, rowQuads]
 struct Params { quads: u32, splits: u32, rowQuads: u32, firstRow: u32, yRow: u32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #if LIVE
 #include "batch.wgsl"
 #endif

@@ -11,7 +11,7 @@
 @group(0) @binding(2) var<storage, read> dh: array<vec4<${TYPE}>>;
 #endif
 struct Params { dim: u32, scale: f32 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

@@ -32,7 +32,7 @@ struct Params { cliprange: f32 }
 #else
 struct Params { dim: u32 }
 #endif
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 #if forward

@@ -35,7 +35,7 @@
 @group(0) @binding(10) var<storage, read_write> dq: array<vec4<${TYPE}>>;
 #endif
 struct Params { heads: u32, kvHeads: u32, headDim: u32, window: u32, scale: f32 } // window 0: none
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 #include "fold.wgsl"
 

@@ -17,4 +17,4 @@ struct Batch {
   maxNorm: f32,     // clip gradients to this norm; 0 = off
   dropout: f32,
 }
-@group(1) @binding(1) var<uniform> batch: Batch;
+@group(0) @binding(21) var<uniform> batch: Batch;

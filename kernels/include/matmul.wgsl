@@ -46,7 +46,7 @@ struct Params {
   group: u32,   // of a packed w, see there
   groups: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 
 fn liveRows() -> u32 {

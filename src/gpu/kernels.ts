@@ -29,15 +29,17 @@ export interface Kernel {
 
 export interface CompiledKernel {
   readonly pipeline: GPUComputePipeline;
-  /** Group 0: tensors; group 1: params and batch. */
-  readonly layouts: readonly GPUBindGroupLayout[];
+  readonly layout: GPUBindGroupLayout;
 }
+
+/** Where a kernel's scalars are bound, behind its tensors: a call of the host for a group of its own costs microseconds. */
+export const scalarBindings = { params: 20, batch: 21 } as const;
 
 /**
  * Specialises, compiles and keeps kernels. A kernel file declares its tensors as
- * `var<storage, read|read_write> NAME: …` in group 0, its scalars as `struct Params { … }` with
- * `@group(1) @binding(0) var<uniform> p: Params`, and includes "batch.wgsl" for what changes from batch to batch
- * (`@group(1) @binding(1)`). Layouts follow from the text, so callers bind by name.
+ * `var<storage, read|read_write> NAME: …`, bindings from 0 on, its scalars as `struct Params { … }` with
+ * `@binding(20) var<uniform> p: Params`, and includes "batch.wgsl" for what changes from batch to batch
+ * (`@binding(21)`), all in group 0. Layouts follow from the text, so callers bind by name.
  */
 export class KernelCache {
   readonly #device: Device | null;
@@ -99,28 +101,25 @@ async function compileKernel(
 ): Promise<CompiledKernel> {
   const { gpu } = device;
   const visibility = GPUShaderStage.COMPUTE;
-  const layouts = [
-    gpu.createBindGroupLayout({
-      entries: bindings.map((b, binding) => ({
+  const uniform = (binding: number) => ({ binding, visibility, buffer: { type: 'uniform' as const } });
+  const layout = gpu.createBindGroupLayout({
+    entries: [
+      ...bindings.map((b, binding) => ({
         binding,
         visibility,
-        buffer: { type: b.writable ? 'storage' : 'read-only-storage' },
+        buffer: { type: b.writable ? ('storage' as const) : ('read-only-storage' as const) },
       })),
-    }),
-    gpu.createBindGroupLayout({
-      entries: [
-        ...(params.length ? [{ binding: 0, visibility, buffer: { type: 'uniform' as const } }] : []),
-        ...(usesBatch ? [{ binding: 1, visibility, buffer: { type: 'uniform' as const } }] : []),
-      ],
-    }),
-  ];
+      ...(params.length ? [uniform(scalarBindings.params)] : []),
+      ...(usesBatch ? [uniform(scalarBindings.batch)] : []),
+    ],
+  });
   const module = gpu.createShaderModule({ label: id, code });
-  const layout = gpu.createPipelineLayout({ bindGroupLayouts: layouts });
+  const pipelineLayout = gpu.createPipelineLayout({ bindGroupLayouts: [layout] });
   try {
     const pipeline = await device.track(
-      gpu.createComputePipelineAsync({ label: id, layout, compute: { module, entryPoint } }),
+      gpu.createComputePipelineAsync({ label: id, layout: pipelineLayout, compute: { module, entryPoint } }),
     );
-    return { pipeline, layouts };
+    return { pipeline, layout };
   } catch (reason) {
     const { messages } = await module.getCompilationInfo();
     const text = messages

@@ -1,5 +1,5 @@
 import type { Device } from './device.js';
-import type { Kernel, KernelCache, KernelKey } from './kernels.js';
+import { type Kernel, type KernelCache, type KernelKey, scalarBindings } from './kernels.js';
 import { assignBuffers, type MemoryPlan, planMemory } from './memory-plan.js';
 import { type DType, Tensor } from './tensor.js';
 
@@ -97,7 +97,6 @@ export class Recorder {
     const align = device.uniformAlign;
     const data = new DataView(new ArrayBuffer(Math.max(1, dispatches.length) * align));
     const uniforms = device.createBuffer(data.byteLength, 'params', GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
-    const groups = new Map<string, GPUBindGroup>();
     let index = 0;
     const steps: Step[] = [];
     for (const command of this.#commands) {
@@ -107,7 +106,7 @@ export class Recorder {
         continue;
       }
       const { dispatch, kernel } = command;
-      const { pipeline, layouts } = await kernel.compile();
+      const { pipeline, layout } = await kernel.compile();
       const offset = index++ * align;
       kernel.params.forEach(({ name, type }, i) => {
         const value = dispatch.params![name];
@@ -115,22 +114,17 @@ export class Recorder {
         else if (type === 'u32') data.setUint32(offset + 4 * i, value, true);
         else data.setInt32(offset + 4 * i, value, true);
       });
-      const entries: GPUBindGroupEntry[] = [];
-      if (kernel.params.length)
-        entries.push({
-          binding: 0,
-          resource: { buffer: uniforms, offset, size: Math.ceil(kernel.params.length / 4) * 16 },
-        });
-      if (kernel.usesBatch) entries.push({ binding: 1, resource: { buffer: batch } });
-      const shared = kernel.params.length ? null : `${kernel.name} ${kernel.usesBatch}`;
-      const scalars = (shared && groups.get(shared)) || device.gpu.createBindGroup({ layout: layouts[1], entries });
-      if (shared) groups.set(shared, scalars);
-      const tensors = device.gpu.createBindGroup({
-        label: dispatch.label,
-        layout: layouts[0],
-        entries: kernel.bindings.map(({ name }, binding) => ({ binding, resource: rangeOf(dispatch.tensors[name]) })),
-      });
-      steps.push({ kind: 'dispatch', pipeline, tensors, scalars, dispatch });
+      const entries: GPUBindGroupEntry[] = kernel.bindings.map(({ name }, binding) => ({
+        binding,
+        resource: rangeOf(dispatch.tensors[name]),
+      }));
+      if (kernel.params.length) {
+        const size = Math.ceil(kernel.params.length / 4) * 16;
+        entries.push({ binding: scalarBindings.params, resource: { buffer: uniforms, offset, size } });
+      }
+      if (kernel.usesBatch) entries.push({ binding: scalarBindings.batch, resource: { buffer: batch } });
+      const group = device.gpu.createBindGroup({ label: dispatch.label, layout, entries });
+      steps.push({ kind: 'dispatch', pipeline, group, dispatch });
     }
     device.gpu.queue.writeBuffer(uniforms, 0, data.buffer as ArrayBuffer);
     return new Program(device, steps, plan, rangeOf, uniforms);
@@ -139,13 +133,7 @@ export class Recorder {
 
 type Step =
   | { kind: 'clear'; buffer: GPUBuffer; offset: number; size: number }
-  | {
-      kind: 'dispatch';
-      pipeline: GPUComputePipeline;
-      tensors: GPUBindGroup;
-      scalars: GPUBindGroup;
-      dispatch: Dispatch;
-    };
+  | { kind: 'dispatch'; pipeline: GPUComputePipeline; group: GPUBindGroup; dispatch: Dispatch };
 
 /**
  * FLOPs of one submission: systems reset a GPU that is busy with one for 2 s (Windows, amdgpu since Linux 7) to 10 s
@@ -293,8 +281,7 @@ export function durations(ticks: BigUint64Array): number[] {
 
 function encode(pass: GPUComputePassEncoder, step: Step & { kind: 'dispatch' }): void {
   pass.setPipeline(step.pipeline);
-  pass.setBindGroup(0, step.tensors);
-  pass.setBindGroup(1, step.scalars);
+  pass.setBindGroup(0, step.group);
   pass.dispatchWorkgroups(...(step.dispatch.workgroups as [number, number, number]));
 }
 
