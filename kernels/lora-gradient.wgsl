@@ -2,11 +2,11 @@
 //   dA[i, j] = Σ_m du[m, i] · x[m, j]          (LAYOUT 'a': [rank, wide])
 //   dB[j, i] = Σ_m dy[m, j] · u[m, i]          (LAYOUT 'b': [wide, rank])
 // Rows are split over workgroups in z ("split-K"); each writes alpha times its sum to sums[z].
-// An invocation holds 16 ranks × 4 columns. TYPE of skinny, WIDE of wide. rank: a multiple of 4; wide % 4 = 0.
-@group(0) @binding(0) var<storage, read> skinny: array<vec4<${TYPE}>>;    // [rows, rank]
+// An invocation holds 16 ranks × 4 columns. TYPE of skinny, WIDE of wide. rank, wide and columns: multiples of 4.
+@group(0) @binding(0) var<storage, read> skinny: array<vec4<${TYPE}>>;    // [rows, skinnyStride]
 @group(0) @binding(1) var<storage, read> wide: array<vec4<${WIDE}>>;      // [rows, columns]
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;       // [splits, rank · columns]
-struct Params { rank: u32, columns: u32, rowsPerSplit: u32, alpha: f32 }
+struct Params { rank: u32, columns: u32, rowsPerSplit: u32, alpha: f32, skinnyStride: u32, skinnyColumn: u32 }
 @group(0) @binding(20) var<uniform> p: Params;
 #include "batch.wgsl"
 
@@ -18,7 +18,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   let width = p.rank / 4u;
   let first = wg.y * 4u;
 #for i in 0..4
-  let r${i} = min(first + ${i}u, width - 1u);
+  let r${i} = p.skinnyColumn / 4u + min(first + ${i}u, width - 1u);
 #endfor
 #for i in 0..16
   var c${i} = vec4f(0.0);
@@ -28,7 +28,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
     let b = vec4f(wide[m * columns + at]);
 #for i in 0..4
     {
-      let a = vec4f(skinny[m * width + r${i}]);
+      let a = vec4f(skinny[m * (p.skinnyStride / 4u) + r${i}]);
 #for e in 0..4
       c${i * 4 + e} = fma(vec4f(a[${e}]), b, c${i * 4 + e});
 #endfor

@@ -116,6 +116,10 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #else
     let wDepth = p.k / wide;
 #endif
+#if !WT
+    let wRow = ${s == 0 ? 'p.wStride' : 'p.n'} / wide;
+    let wFirst = ${s == 0 ? 'p.wColumn / wide' : '0u'};
+#endif
 #if STAGES
     // Where this invocation's units of the tiles start; rows and columns past the end repeat the last one, whose
     // results nobody stores.
@@ -130,7 +134,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #if WT
     let wAt${e} = (${s == 0 ? '' : 'p.cColumn + '}min(n0 + (li + ${e}u * threads) / wUnits, p.n - 1u)) * wDepth;
 #else
-    let wAt${e} = min(n0 / wide + (li + ${e}u * threads) % wUnits, p.n / wide - 1u);
+    let wAt${e} = wFirst + min(n0 / wide + (li + ${e}u * threads) % wUnits, p.n / wide - 1u);
 #endif
 #endfor
     var buffer = 0u;
@@ -170,9 +174,9 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #else
           let at = k0 + e / wUnits;
 #if !WFULL || (s == 0 ? KTAIL : RTAIL)
-          if (at < end) { wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * (p.n / wide) + wAt${e}); }
+          if (at < end) { wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * wRow + wAt${e}); }
 #else
-          wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * (p.n / wide) + wAt${e});
+          wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * wRow + wAt${e});
 #endif
 #endif
         }
@@ -236,7 +240,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #if WT
         let b = subgroupMatrixLoad<Right, col_major>(&${s == 0 ? 'w' : 'v'}, (${s == 0 ? '' : 'p.cColumn + '}n0 + gn + ${j * MN}u) * wDepth + k0 / wide, wDepth);
 #else
-        let b = subgroupMatrixLoad<Right, row_major>(&${s == 0 ? 'w' : 'v'}, k0 * (p.n / wide) + (n0 + gn + ${j * MN}u) / wide, p.n / wide);
+        let b = subgroupMatrixLoad<Right, row_major>(&${s == 0 ? 'w' : 'v'}, k0 * wRow + wFirst + (n0 + gn + ${j * MN}u) / wide, wRow);
 #endif
 #for i in 0..TM
         c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b, c${i}_${j});

@@ -8,6 +8,14 @@ export const HEAD = 'lm_head.weight';
 export const LINEAR_MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const;
 export type LinearModule = (typeof LINEAR_MODULES)[number];
 
+/** The same, together where they multiply the same activations. */
+export const MODULES_BY_INPUT = [
+  ['q_proj', 'k_proj', 'v_proj'],
+  ['o_proj'],
+  ['gate_proj', 'up_proj'],
+  ['down_proj'],
+] as const satisfies readonly (readonly LinearModule[])[];
+
 const NORM_MODULES = ['input_layernorm', 'post_attention_layernorm', 'q_norm', 'k_norm'] as const;
 export type NormModule = (typeof NORM_MODULES)[number];
 

@@ -42,6 +42,8 @@ struct Params {
   xColumn: u32, // column of x that is column 0
   uStride: u32, // likewise
   uColumn: u32,
+  wStride: u32, // numbers from one row of w to the next, where it is [k, n] (matmul-tensor alone)
+  wColumn: u32, // column of w that is column 0
   split: u32,   // numbers of k that a slice sums
   group: u32,   // of a packed w, see there
   groups: u32,

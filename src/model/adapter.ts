@@ -1,5 +1,5 @@
 import type { ModelConfig } from '../../models/config.js';
-import { LINEAR_MODULES, linearShape, modulePath } from '../../models/tensors.js';
+import { LINEAR_MODULES, type LinearModule, linearShape, MODULES_BY_INPUT, modulePath } from '../../models/tensors.js';
 import { type Adapter, type AdapterConfig, adapterRank, adapterScale, type LoraPair } from '../formats/adapter.js';
 import type { Device } from '../gpu/device.js';
 import { bytesOf, createTensor, Tensor, upload } from '../gpu/tensor.js';
@@ -21,16 +21,33 @@ interface Matrix {
   readonly first: number;
 }
 
+/** One adapted linear layer's matrices, of which A may stand with others' in one. */
+interface Pair {
+  readonly a: Matrix;
+  readonly b: Matrix;
+}
+
+/** The lora_A of the adapted layers that multiply the same x, one under the other: one product gives x·Aᵀ of all. */
+export interface AdapterInput {
+  /** Of all of them together, padded. */
+  readonly rank: number;
+  /** Operand type, [rank, in]. */
+  readonly a: Tensor;
+  /** f32; null for an adapter that is not trained. */
+  readonly gradientA: Tensor | null;
+}
+
 /** The tensors of one adapted linear layer, as matmuls and gradients use them. */
 export interface AdaptedModule {
+  readonly input: AdapterInput;
+  /** Row of the input's lora_A where this module's begins. */
+  readonly column: number;
   /** r of this module, padded. */
   readonly rank: number;
   readonly scale: number;
-  /** Operand type, [rank, in] and [out, rank]; B is times the scale. */
-  readonly a: Tensor;
+  /** Operand type, [out, rank], times the scale. */
   readonly b: Tensor;
   /** f32; null for an adapter that is not trained. */
-  readonly gradientA: Tensor | null;
   readonly gradientB: Tensor | null;
   /** Numbers the module for dropout masks. */
   readonly site: number;
@@ -71,7 +88,8 @@ export class AdapterWeights implements AdapterLayout {
     this.#device = device;
     this.config = config;
     this.trainable = options.trainable;
-    const { matrices, chunks: sizes } = layOut(model, config, device.maxBinding / 4);
+    const { inputs, chunks: sizes } = layOut(model, config, device.maxBinding / 4);
+    const matrices = inputs.flat().flatMap(({ a, b }) => [a, b]);
     this.#matrices = matrices;
     const made = (label: string, dtype: 'f32' | 'f16' | 'u32', elements: number, wanted = true) => {
       const tensor = createTensor(device, `adapter.${label}`, dtype, [wanted ? elements : 4]);
@@ -97,7 +115,7 @@ export class AdapterWeights implements AdapterLayout {
       upload(device, chunk.scales, scales);
       return chunk;
     });
-    this.modules = moduleViews(config, matrices, this.chunks, options.trainable);
+    this.modules = moduleViews(config, inputs, this.chunks, options.trainable);
   }
 
   /** Bytes that an adapter of this shape takes on the device. */
@@ -177,69 +195,101 @@ function align(elements: number): number {
 
 function moduleViews(
   config: AdapterConfig,
-  matrices: readonly Matrix[],
+  inputs: readonly (readonly Pair[])[],
   chunks: readonly Pick<AdamWChunk, 'operands' | 'gradients'>[],
   trainable: boolean,
 ): Map<string, AdaptedModule> {
-  const view = (tensor: Tensor, m: Matrix) =>
-    new Tensor(
-      `${m.path}.lora_${m.matrix}`,
-      tensor.dtype,
-      m.padded,
-      tensor.buffer,
-      m.first * bytesOf[tensor.dtype],
-      true,
-    );
+  const view = (tensor: Tensor, { path, matrix, first }: Matrix, shape: readonly number[]) =>
+    new Tensor(`${path}.lora_${matrix}`, tensor.dtype, shape, tensor.buffer, first * bytesOf[tensor.dtype], true);
   const modules = new Map<string, AdaptedModule>();
-  for (let i = 0; i < matrices.length; i += 2) {
-    const [a, b] = [matrices[i], matrices[i + 1]];
-    const [chunkA, chunkB] = [chunks[a.chunk], chunks[b.chunk]];
-    modules.set(a.path, {
-      rank: a.padded[0],
-      scale: adapterScale(config, a.path),
-      a: view(chunkA.operands, a),
-      b: view(chunkB.operands, b),
-      gradientA: trainable ? view(chunkA.gradients, a) : null,
-      gradientB: trainable ? view(chunkB.gradients, b) : null,
-      site: i / 2,
-    });
+  for (const pairs of inputs) {
+    const { a } = pairs[0];
+    const rank = pairs.reduce((sum, pair) => sum + pair.a.padded[0], 0);
+    const [stacked, chunk] = [[rank, a.padded[1]], chunks[a.chunk]];
+    const gradientA = trainable ? view(chunk.gradients, a, stacked) : null;
+    const input = { rank, a: view(chunk.operands, a, stacked), gradientA };
+    let column = 0;
+    for (const { a, b } of pairs) {
+      const { operands, gradients } = chunks[b.chunk];
+      modules.set(a.path, {
+        input,
+        column,
+        rank: a.padded[0],
+        scale: adapterScale(config, a.path),
+        b: view(operands, b, b.padded),
+        gradientB: trainable ? view(gradients, b, b.padded) : null,
+        site: modules.size,
+      });
+      column += a.padded[0];
+    }
   }
   return modules;
 }
 
 /** An adapter of this shape without memory, for planning. */
 export function adapterStandIn(model: ModelConfig, config: AdapterConfig, operand: 'f16' | 'f32'): AdapterLayout {
-  const { matrices, chunks } = layOut(model, config, Number.MAX_SAFE_INTEGER);
+  const { inputs, chunks } = layOut(model, config, Number.MAX_SAFE_INTEGER);
   const flat = chunks.map((elements) => ({
     operands: new Tensor('operands', operand, [elements], null, 0, true),
     gradients: new Tensor('gradients', 'f32', [elements], null, 0, true),
   }));
-  return { config, modules: moduleViews(config, matrices, flat, true) };
+  return { config, modules: moduleViews(config, inputs, flat, true) };
 }
 
-/** Places every A and B in flat chunks of at most `limit` elements. */
-function layOut(model: ModelConfig, config: AdapterConfig, limit: number): { matrices: Matrix[]; chunks: number[] } {
-  const matrices: Matrix[] = [];
+/**
+ * Places every A and B in flat chunks of at most `limit` elements. The A of modules that share an input follow each other
+ * without a gap, unless each module drops elements of its own from that input.
+ */
+function layOut(model: ModelConfig, config: AdapterConfig, limit: number): { inputs: Pair[][]; chunks: number[] } {
   const chunks = [0];
+  const place = (matrices: readonly Omit<Matrix, 'chunk' | 'first'>[]): Matrix[] => {
+    const sizes = matrices.map(({ padded: [rows, columns] }) => align(rows * columns));
+    if (chunks[chunks.length - 1] + sizes.reduce((a, b) => a + b, 0) > limit) chunks.push(0);
+    const chunk = chunks.length - 1;
+    return matrices.map((matrix, i) => {
+      const first = chunks[chunk];
+      chunks[chunk] += sizes[i];
+      return { ...matrix, chunk, first };
+    });
+  };
+  const inputs: Pair[][] = [];
   for (let layer = 0; layer < model.layers; layer++) {
-    for (const module of LINEAR_MODULES) {
-      if (!config.targetModules.includes(module)) continue;
-      const path = modulePath(layer, module);
-      const { in: width, out } = linearShape(model, module);
-      const r = adapterRank(config, path);
-      const rank = Math.ceil(r / rankAlign) * rankAlign;
-      for (const matrix of ['A', 'B'] as const) {
-        const shape = matrix === 'A' ? ([r, width] as const) : ([out, r] as const);
-        const padded = matrix === 'A' ? ([rank, width] as const) : ([out, rank] as const);
-        const elements = align(padded[0] * padded[1]);
-        if (chunks[chunks.length - 1] + elements > limit) chunks.push(0);
-        const chunk = chunks.length - 1;
-        matrices.push({ path, matrix, shape, padded, chunk, first: chunks[chunk] });
-        chunks[chunk] += elements;
+    for (const modules of MODULES_BY_INPUT) {
+      const adapted = modules.filter((module) => config.targetModules.includes(module));
+      const sizes = adapted.map((module) => matricesOf(model, config, layer, module));
+      const shared =
+        config.dropout === 0 &&
+        sizes.every(
+          ([
+            {
+              padded: [rank, width],
+            },
+          ]) => (rank * width) % matrixAlign === 0,
+        );
+      for (const together of shared && sizes.length ? [sizes] : sizes.map((each) => [each])) {
+        const all = place(together.map(([a]) => a));
+        inputs.push(together.map(([, b], i) => ({ a: all[i], b: place([b])[0] })));
       }
     }
   }
-  return { matrices, chunks };
+  return { inputs, chunks };
+}
+
+/** A and B of a module, without a place. */
+function matricesOf(
+  model: ModelConfig,
+  config: AdapterConfig,
+  layer: number,
+  module: LinearModule,
+): [Omit<Matrix, 'chunk' | 'first'>, Omit<Matrix, 'chunk' | 'first'>] {
+  const path = modulePath(layer, module);
+  const { in: width, out } = linearShape(model, module);
+  const r = adapterRank(config, path);
+  const rank = Math.ceil(r / rankAlign) * rankAlign;
+  return [
+    { path, matrix: 'A', shape: [r, width], padded: [rank, width] },
+    { path, matrix: 'B', shape: [out, r], padded: [out, rank] },
+  ];
 }
 
 function pad(values: Float32Array, m: Matrix, into: Float32Array): void {

@@ -72,7 +72,7 @@ export function decoder(d: DecoderContext, rows: RowTensors, attend: Attend): De
   for (let layer = 0; layer < config.layers; layer++) {
     const t = layerTape(d, rows, attend, layer, x);
     const h = gated(d, t);
-    const down = adapt(d, layer, 'down_proj', { x: () => h, inputScale: 1 / mlpScale(ops.operand) });
+    const [down] = adapt(d, layer, ['down_proj'], { x: () => h, inputScale: 1 / mlpScale(ops.operand) });
     inputs.push(x);
     layers.push(layer < (d.recompute ?? 0) ? null : { ...t, down });
     x = ops.recorder.tensor(`layers.${layer}.out`, 'f32', [capacity, config.hiddenSize]);
@@ -90,24 +90,37 @@ function layerTape(d: DecoderContext, rows: RowTensors, attend: Attend, layer: n
   const dims = { q: config.heads * config.headDim, kv: config.kvHeads * config.headDim };
   const n1 = normed(d, x, w.inputNorm);
   const [rawQ, rawK, v] = [make('q', dims.q), make('k', dims.kv), make('v', dims.kv)];
-  const tapes = [
-    linear(d, layer, 'q_proj', { x: n1, y: rawQ }),
-    linear(d, layer, 'k_proj', { x: n1, y: rawK }),
-    linear(d, layer, 'v_proj', { x: n1, y: v }),
-  ];
+  const tapes = linear(
+    d,
+    layer,
+    [
+      ['q_proj', rawQ],
+      ['k_proj', rawK],
+      ['v_proj', v],
+    ],
+    { x: n1 },
+  );
   const q = headNorm(d, rawQ, w.qNorm, config.heads);
   const k = headNorm(d, rawK, w.kNorm, config.kvHeads);
-  const turn = { positions: rows.positions, table: rows.ropeTable };
-  rope(ops, { heads: config.heads, headDim: config.headDim }, { x: q, ...turn });
-  rope(ops, { heads: config.kvHeads, headDim: config.headDim }, { x: k, ...turn });
+  rope(ops, config, { q, k, positions: rows.positions, table: rows.ropeTable });
   const o = make('attention', dims.q);
   const lse = make('lse', config.heads, 'f32');
   attend(layer, q, k, v, o, lse);
   const middle = make('middle', config.hiddenSize, 'f32');
-  tapes.push(linear(d, layer, 'o_proj', { x: o, y: middle, residual: x }));
+  tapes.push(...linear(d, layer, [['o_proj', middle]], { x: o, residual: x }));
   const n2 = normed(d, middle, w.postAttentionNorm);
   const [gate, up] = [make('gate', config.intermediateSize), make('up', config.intermediateSize)];
-  tapes.push(linear(d, layer, 'gate_proj', { x: n2, y: gate }), linear(d, layer, 'up_proj', { x: n2, y: up }));
+  tapes.push(
+    ...linear(
+      d,
+      layer,
+      [
+        ['gate_proj', gate],
+        ['up_proj', up],
+      ],
+      { x: n2 },
+    ),
+  );
   return { middle, rawQ, rawK, q, k, v, o, lse, gate, up, linear: tapes };
 }
 
@@ -172,19 +185,25 @@ export function decoderBackward(
     const t = kept ?? layerTape(d, rows, attendTree(d, trees), layer, x);
     const [q, k, v, o, gate, up] = t.linear;
     const h = once(() => gated(d, t));
-    const down = kept?.down ?? adapt(d, layer, 'down_proj', { x: h, inputScale: 1 / mlpScale(operand) });
+    const down = kept?.down ?? adapt(d, layer, ['down_proj'], { x: h, inputScale: 1 / mlpScale(operand) })[0];
     const make = (name: string, width: number, dtype: 'f16' | 'f32' = operand) =>
       recorder.tensor(name, dtype, [capacity, width]);
     const dh = make('dh', config.intermediateSize);
-    linearBackward(d, down, { x: h, dy: dxCopy, dx: dh });
+    linearBackward(d, [[down, dxCopy]], { x: h, dx: dh });
     swigluBackward(ops, { gate: t.gate, up: t.up, dh }); // from here on they are their gradients
     const dn2 = make('dn2', config.hiddenSize, 'f32');
     const n2 = once(() => normed(d, t.middle, w.postAttentionNorm));
-    linearBackward(d, gate, { x: n2, dy: t.gate, dx: dn2 });
-    linearBackward(d, up, { x: n2, dy: t.up, dx: dn2, accumulate: true });
+    linearBackward(
+      d,
+      [
+        [gate, t.gate],
+        [up, t.up],
+      ],
+      { x: n2, dx: dn2 },
+    );
     rmsNormBackward(ops, norm, { x: t.middle, w: w.postAttentionNorm, dy: dn2, dx, dxCopy, accumulate: true });
     const dout = make('do', t.o.shape[1]);
-    linearBackward(d, o, { x: () => t.o, dy: dxCopy, dx: dout });
+    linearBackward(d, [[o, dxCopy]], { x: () => t.o, dx: dout });
     const [dq, dk, dv] = [make('dq', t.q.shape[1]), make('dk', t.k.shape[1]), make('dv', t.v.shape[1])];
     const tree = trees.get(config.windows[layer])!;
     attentionBackward(ops, attentionShape(d, layer), tree, {
@@ -198,17 +217,21 @@ export function decoderBackward(
       dk,
       dv,
     });
-    const turn = { positions: rows.positions, table: rows.ropeTable };
-    ropeBackward(ops, { heads: config.heads, headDim: config.headDim }, { x: dq, ...turn });
-    ropeBackward(ops, { heads: config.kvHeads, headDim: config.headDim }, { x: dk, ...turn });
+    ropeBackward(ops, config, { q: dq, k: dk, positions: rows.positions, table: rows.ropeTable });
     const rawDq = headNormBackward(d, t.rawQ, w.qNorm, config.heads, dq);
     const rawDk = headNormBackward(d, t.rawK, w.kNorm, config.kvHeads, dk);
     // The embedding is frozen: nothing below the first layer's adapters is trained.
     const dn1 = layer > 0 ? make('dn1', config.hiddenSize, 'f32') : null;
     const n1 = once(() => normed(d, x, w.inputNorm));
-    linearBackward(d, q, { x: n1, dy: rawDq, dx: dn1 });
-    linearBackward(d, k, { x: n1, dy: rawDk, dx: dn1, accumulate: true });
-    linearBackward(d, v, { x: n1, dy: dv, dx: dn1, accumulate: true });
+    linearBackward(
+      d,
+      [
+        [q, rawDq],
+        [k, rawDk],
+        [v, dv],
+      ],
+      { x: n1, dx: dn1 },
+    );
     if (dn1) rmsNormBackward(ops, norm, { x, w: w.inputNorm, dy: dn1, dx, dxCopy, accumulate: true });
   }
 }

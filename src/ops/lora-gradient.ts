@@ -7,6 +7,8 @@ export interface LoraGradientArgs {
   readonly label: string;
   readonly layout: 'a' | 'b';
   readonly skinny: Tensor;
+  /** Layout 'b': column of a wider skinny that is its column 0, a multiple of 8. */
+  readonly column?: number;
   readonly wide: Tensor;
   readonly gradient: Tensor;
   readonly rank: number;
@@ -20,6 +22,7 @@ export interface LoraGradientArgs {
  * parts summed in a fixed order, so the result does not depend on scheduling.
  */
 export function loraGradient(ctx: OpContext, args: LoraGradientArgs): void {
+  if (args.layout === 'a' && args.column !== undefined) throw new Error(`${args.label}: columns are for layout 'b'`);
   const sums = onMatrices(ctx, args) ?? inRegisters(ctx, args);
   sumSplits(ctx, { label: `${args.label}.sum`, sums, y: args.gradient, accumulate: true });
 }
@@ -29,13 +32,23 @@ const rowsPerSplit = 256;
 
 /** Parts of the sum on matrix units, [splits, gradient]; null where the context has none or they do not take the shape. */
 function onMatrices(ctx: OpContext, args: LoraGradientArgs): Tensor | null {
-  const { layout, skinny, wide, rank, columns, alpha, label } = args;
-  if (!ctx.matrix || ctx.cpu || rank % 8 || columns % 8 || skinny.dtype !== 'f16' || wide.dtype !== 'f16') return null;
+  const { layout, skinny, wide, rank, columns, alpha, label, column } = args;
+  if (
+    !ctx.matrix ||
+    ctx.cpu ||
+    rank % 8 ||
+    columns % 8 ||
+    skinny.shape[1] % 8 ||
+    skinny.dtype !== 'f16' ||
+    wide.dtype !== 'f16'
+  )
+    return null;
   const rows = wide.shape[0];
   const [x, w, m, n] = layout === 'a' ? [skinny, wide, rank, columns] : [wide, skinny, columns, rank];
   const splits = Math.ceil(rows / rowsPerSplit);
   const sums = ctx.recorder.tensor('lora_sums', 'f32', [splits, m, n]);
-  matmul(ctx, { label, form: 'tn', x, w, c: sums, m, n, k: rows, splits, alpha, count: 'batch.rows' });
+  const common = { label, c: sums, m, n, k: rows, splits, alpha, count: 'batch.rows' } as const;
+  matmul(ctx, { ...common, form: 'tn', x, w, wColumn: column });
   return sums;
 }
 
@@ -53,7 +66,14 @@ function inRegisters(ctx: OpContext, args: LoraGradientArgs): Tensor {
     defines: { TYPE: skinny.dtype, WIDE: wide.dtype, LAYOUT: args.layout, WG },
     label: args.label,
     tensors: { skinny, wide, sums },
-    params: { rank, columns, rowsPerSplit: Math.ceil(rows / splits), alpha: args.alpha },
+    params: {
+      rank,
+      columns,
+      rowsPerSplit: Math.ceil(rows / splits),
+      alpha: args.alpha,
+      skinnyStride: skinny.shape[1],
+      skinnyColumn: args.column ?? 0,
+    },
     workgroups: [Math.ceil(columns / 4 / WG), Math.ceil(rank / 16), splits],
     flops: 2 * rows * rank * columns,
     bytes: wide.bytes + skinny.bytes + sums.bytes,

@@ -53,6 +53,8 @@ export interface MatmulArgs {
    */
   readonly xColumn?: number;
   readonly cColumn?: number;
+  /** In 'tn': likewise of w, whose stride is its own. */
+  readonly wColumn?: number;
   /** On matrix units: workgroups share the sum over k; c[z] receives the z-th part. */
   readonly splits?: number;
 }
@@ -80,9 +82,9 @@ export function matmul(ctx: OpContext, args: MatmulArgs): void {
     return;
   }
   const sums = ctx.recorder.tensor('matmul_sums', 'f32', [parts, m, n]);
-  record(ctx, { ...args, m, c: sums, cRow: 0, splits: parts, accumulate: false }, tile);
-  const { accumulate, count, firstRow, cRow } = args;
-  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, accumulate, count, firstRow, yRow: cRow });
+  record(ctx, { ...args, m, c: sums, cRow: 0, cColumn: undefined, splits: parts, accumulate: false }, tile);
+  const { accumulate, count, firstRow, cRow: yRow, cColumn: yColumn } = args;
+  sumSplits(ctx, { label: `${args.label}.sum`, sums, y: c, accumulate, count, firstRow, yRow, yColumn });
 }
 
 /** A part of w's rows is a part of c's columns in 'nt', and of the sum in 'nn', where c is rounded once a part. */
@@ -118,6 +120,8 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
   const rank = lora?.rank ?? 0;
   if (lora && args.cColumn && args.form !== 'nt') throw new Error(`matmul ${args.label}: part of an adapter's columns`);
   const packed = w instanceof Tensor ? null : w;
+  if (args.wColumn !== undefined && (args.form !== 'tn' || packed))
+    throw new Error(`matmul ${args.label}: columns of w are for form 'tn'`);
   const tensors: Record<string, Tensor> = { x, c };
   Object.assign(tensors, w instanceof Tensor ? { w } : packedTensors(w));
   if (lora) Object.assign(tensors, { u: lora.u, v: lora.v });
@@ -159,6 +163,8 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
       alpha: args.alpha ?? 1,
       uStride: lora?.u.shape[1] ?? 0,
       uColumn: lora?.column ?? 0,
+      wStride: args.wColumn === undefined ? n : (w as Tensor).shape[1],
+      wColumn: args.wColumn ?? 0,
       split: splitOf(k, splits),
       group: packed?.group ?? 0,
       groups: packed ? packed.k / packed.group : 0,
@@ -184,7 +190,8 @@ const [enoughWorkgroups, leastOfK] = [256, 256];
  */
 function partsOf(args: MatmulArgs, tile: Tile, rows: number): number {
   const { cColumn, n, k, form } = args;
-  const apart = cColumn === undefined && !(args.residual && args.cRow);
+  const inside = cColumn !== undefined && (args.lora || args.bias || args.residual);
+  const apart = !inside && !(args.residual && args.cRow);
   if (tile.kernel !== 'matmul-tensor' || form[0] === 't' || tile.defines.STAGES === 0 || !apart) return 1;
   const tiles = Math.ceil(rows / tile.rows) * Math.ceil(n / tile.columns);
   const worth = ((rows + n) * k) / (4 * rows * n); // halves of operands against two times a float of each part

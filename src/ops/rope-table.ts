@@ -1,8 +1,3 @@
-export interface RopeShape {
-  readonly heads: number;
-  readonly headDim: number;
-}
-
 /** As `RopeConfig` of models/config.ts. */
 export interface RopeFrequencies {
   readonly theta: number;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { OpContext } from '../../src/ops/context.js';
 import { matmul } from '../../src/ops/matmul.js';
-import { OpRun, openTestGpu, rounded, type TestGpu } from '../gpu.js';
+import { OpRun, openTestGpu, rounded, type TestGpu, tolerance } from '../gpu.js';
 import { matmulNN, matmulNT } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
 import { smallTile } from './random-shapes/products.js';
@@ -54,6 +54,33 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
     expect([...actual.keys()].filter((i) => !Number.isNaN(actual[i]))).toEqual(written);
   });
 
+  it('sums narrow products of long rows side by side', async () => {
+    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    const [m, k, wide, n] = [9, 520, 40, 8];
+    const x = rounded('f16', randomNormal(m * k, 1));
+    const op = new OpRun(gpu, 'f16', forms[form]());
+    const c = op.output('c', 'f16', [m, wide]);
+    const parts = [8, 24].map((column, i) => ({ column, w: rounded('f16', randomNormal(k * n, 2 + i)) }));
+    for (const { column, w } of parts)
+      matmul(op.ctx, {
+        ...{ label: 'test', form: 'nn', c, n, k, cColumn: column, count: 'batch.rows' },
+        x: op.input('x', 'f16', [m, k], x),
+        w: op.input('w', 'f16', [k, n], w),
+      });
+    expect(op.kernels.has('sum-splits')).toBe(form.endsWith('matrices'));
+    await op.run({ rows: m - 1 });
+    const actual = await op.read(c);
+    const expected = new Float64Array(m * wide).fill(Number.NaN);
+    for (const { column, w } of parts) {
+      const product = matmulNN(x, w, m, k, n);
+      for (let row = 0; row < m - 1; row++) expected.set(product.subarray(row * n, (row + 1) * n), row * wide + column);
+    }
+    const written = [...expected.keys()].filter((i) => !Number.isNaN(expected[i]));
+    const pick = (values: Float64Array) => Float64Array.from(written, (i) => values[i]);
+    expect(relativeError(pick(actual), pick(expected))).toBeLessThan(tolerance.f16);
+    expect([...actual.keys()].filter((i) => !Number.isNaN(actual[i]))).toEqual(written);
+  });
+
   it("takes a part of x's columns, and of a wide c's with adapter, bias and residual", async () => {
     if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
     const [m, wide, rank] = [form === 'rows' ? 5 : 40, 96, 8];
@@ -98,7 +125,7 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
       x: op.input('x', 'f16', [m, k], x),
       w: op.input('w', 'f16', [k, n], w),
     });
-    expect(op.kernels.has('sum-splits')).toBe(form === 'matrices');
+    expect(op.kernels.has('sum-splits')).toBe(form.endsWith('matrices'));
     await op.run({ rows: live });
     const expected = before.slice();
     const product = matmulNN(x, w, m, k, n);

@@ -188,7 +188,7 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
     return [y, dx, dxCopy];
   },
   rope(op) {
-    const x = random(op, [capacity, 3, 20]);
+    const [q, k] = [random(op, [capacity, 3, 20]), random(op, [capacity, 1, 20])];
     const positions = op.input(
       'positions',
       'u32',
@@ -196,8 +196,9 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
       Array.from({ length: capacity }, (_, i) => (i * 5) % 29),
     );
     const values = ropeTable({ theta: 10000, llama3: null }, 20, 29);
-    rope(op.ctx, { heads: 3, headDim: 20 }, { x, positions, table: op.input('table', 'f32', [29, 10, 2], values) });
-    return [x];
+    const table = op.input('table', 'f32', [29, 10, 2], values);
+    rope(op.ctx, { heads: 3, kvHeads: 1, headDim: 20 }, { q, k, positions, table });
+    return [q, k];
   },
   swiglu(op) {
     const dims = [capacity, 36];

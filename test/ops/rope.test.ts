@@ -33,34 +33,35 @@ afterAll(() => gpu.close());
 describe.each(tiers)('rope, %s', (tier) => {
   it.each(
     [
-      { rows: 1, heads: 1, headDim: 4 },
-      { rows: 17, heads: 3, headDim: 20 },
-      { rows: 5, heads: 2, headDim: 128 },
+      { rows: 1, heads: 1, kvHeads: 1, headDim: 4 },
+      { rows: 17, heads: 3, kvHeads: 2, headDim: 20 },
+      { rows: 5, heads: 2, kvHeads: 1, headDim: 128 },
     ].flatMap((shape) => configs.map(([name, config]) => ({ ...shape, name, config }))),
-  )('forward and backward: $rows rows, $heads heads of $headDim, $name', async ({ rows, heads, headDim, config }) => {
+  )('forward and backward: $rows rows, $heads and $kvHeads heads of $headDim, $name', async ({ config, ...shape }) => {
+    const { rows, heads, kvHeads, headDim } = shape;
     // Positions of a trie: neither ascending nor distinct.
     const positions = Array.from({ length: rows }, (_, i) => (i * 37) % 50);
-    const total = rows * heads * headDim;
-    const unused = new Array(heads * headDim).fill(Number.NaN);
-    const x = rounded(tier, [...randomNormal(total, 1), ...unused]);
     const op = new OpRun(gpu, tier);
-    const shape = [rows + 1, heads, headDim];
-    const forward = op.input('x', tier, shape, x);
-    const backward = op.input('dx', tier, shape, x);
     const shared = {
       positions: op.input('positions', 'u32', [rows + 1], [...positions, 0]),
       table: op.input('table', 'f32', [50, headDim / 2, 2], ropeTable(config, headDim, 50)),
     };
-    rope(op.ctx, { heads, headDim }, { x: forward, ...shared });
-    ropeBackward(op.ctx, { heads, headDim }, { x: backward, ...shared });
-    await op.run({ rows });
     const table = reference.ropeTable(config, headDim, 50);
-    for (const [tensor, rotate] of [
-      [forward, reference.rope],
-      [backward, reference.ropeBackward],
-    ] as const) {
+    const checks = ([rope, ropeBackward] as const).flatMap((turn, i) => {
+      const rotate = i === 0 ? reference.rope : reference.ropeBackward;
+      const sides = [heads, kvHeads].map((count, side) => {
+        const total = rows * count * headDim;
+        const unused = new Array(count * headDim).fill(Number.NaN);
+        const x = rounded(tier, [...randomNormal(total, 1 + side), ...unused]);
+        const tensor = op.input(`${side}`, tier, [rows + 1, count, headDim], x);
+        return { tensor, total, expected: rotate(x.subarray(0, total), positions, count, headDim, table) };
+      });
+      turn(op.ctx, shape, { q: sides[0].tensor, k: sides[1].tensor, ...shared });
+      return sides;
+    });
+    await op.run({ rows });
+    for (const { tensor, total, expected } of checks) {
       const actual = await op.read(tensor);
-      const expected = rotate(x.subarray(0, total), positions, heads, headDim, table);
       expect(relativeError(actual.subarray(0, total), expected)).toBeLessThan(tolerance[tier]);
       expect(actual.subarray(total).every(Number.isNaN)).toBe(true);
     }

@@ -79,22 +79,30 @@ export const attentions: Readonly<Record<string, RandomCase>> = {
   rope: {
     record(op, tier, draw) {
       const [rows, capacity] = drawRows(draw, 60);
-      const [heads, headDim] = [draw.int(1, 5), 4 * draw.int(1, 33)];
-      const x = draw.rows(op, tier, [rows, capacity], heads * headDim);
+      const [heads, kvHeads, headDim] = [draw.int(1, 5), draw.int(1, 5), 4 * draw.int(1, 33)];
+      const [q, k] = [heads, kvHeads].map((count) => draw.rows(op, tier, [rows, capacity], count * headDim));
       const positions = Array.from({ length: capacity }, () => draw.int(0, 49));
       const config = { theta: 10000, llama3: null };
       rope(
         op.ctx,
-        { heads, headDim },
+        { heads, kvHeads, headDim },
         {
-          x: x.tensor,
+          q: q.tensor,
+          k: k.tensor,
           positions: op.input('positions', 'u32', [capacity], positions),
           table: op.input('table', 'f32', [50, headDim / 2, 2], ropeTable(config, headDim, 50)),
         },
       );
       const table = ropeReference.ropeTable(config, headDim, 50);
-      const expected = ropeReference.rope(x.values, positions.slice(0, rows), heads, headDim, table);
-      return { batch: { rows }, checks: [{ tensor: x.tensor, expected, limit: tolerance[tier] }] };
+      const turned = (x: Float64Array, count: number) =>
+        ropeReference.rope(x, positions.slice(0, rows), count, headDim, table);
+      return {
+        batch: { rows },
+        checks: [
+          { tensor: q.tensor, expected: turned(q.values, heads), limit: tolerance[tier] },
+          { tensor: k.tensor, expected: turned(k.values, kvHeads), limit: tolerance[tier] },
+        ],
+      };
     },
   },
   'cache-attention': {

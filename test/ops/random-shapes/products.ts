@@ -110,12 +110,24 @@ const gradient: RandomCase['record'] = (op, tier, draw) => {
   const [rows, capacity] = drawRows(draw, 300);
   const [rank, columns] = [unit * draw.int(1, 5), unit * draw.int(1, 20)];
   const layout = draw.pick(['a', 'b'] as const);
-  const skinny = draw.rows(op, tier, [rows, capacity], rank);
+  // Of lora_B, u may stand between those of other modules.
+  const [column, more] = layout === 'b' ? [8 * draw.int(0, 2), 8 * draw.int(0, 2)] : [0, 0];
+  const stride = column + rank + more;
+  const skinny = draw.rows(op, tier, [rows, capacity], stride);
   const wide = draw.rows(op, tier, [rows, capacity], columns);
   const before = draw.rows(op, 'f32', [rank, rank], columns);
   const arguments_ = { skinny: skinny.tensor, wide: wide.tensor, gradient: before.tensor, rank, columns };
-  loraGradient(op.ctx, { label: 'test', layout, alpha: 0.25, ...arguments_ });
-  const [s, w] = [skinny.values, wide.values];
+  loraGradient(op.ctx, {
+    label: 'test',
+    layout,
+    alpha: 0.25,
+    ...arguments_,
+    column: layout === 'b' ? column : undefined,
+  });
+  const s = Float64Array.from({ length: rows * rank }, (_, i) => {
+    return skinny.values[Math.floor(i / rank) * stride + column + (i % rank)];
+  });
+  const w = wide.values;
   const product = layout === 'a' ? matmulTN(s, w, rows, rank, columns) : matmulTN(w, s, rows, columns, rank);
   const expected = product.map((sum, i) => 0.25 * sum + before.values[i]);
   return { batch: { rows }, checks: [{ tensor: before.tensor, expected, limit: 1e-5 }] };
@@ -139,16 +151,22 @@ export const products: Readonly<Record<string, RandomCase>> = {
     record(op, tier, draw) {
       const [rows, capacity] = drawRows(draw, 60);
       const [splits, columns] = [draw.int(1, 8), 4 * draw.int(1, 70)];
+      const [yColumn, width] = draw.pick([
+        [undefined, columns],
+        [4 * draw.int(0, 5), columns + 24],
+      ]);
       const sums = rounded('f32', draw.normal(splits * capacity * columns));
-      const y = op.output('y', tier, [capacity, columns]);
+      const y = draw.rows(op, tier, [rows, capacity], width);
       const parts = op.input('sums', 'f32', [splits, capacity, columns], sums);
-      sumSplits(op.ctx, { label: 'test', sums: parts, y, count: 'batch.rows' });
-      const expected = Float64Array.from({ length: rows * columns }, (_, i) => {
+      sumSplits(op.ctx, { label: 'test', sums: parts, y: y.tensor, count: 'batch.rows', yColumn });
+      const expected = y.values.map((before, i) => {
+        const column = (i % width) - (yColumn ?? 0);
+        if (column < 0 || column >= columns) return before;
         let sum = 0;
-        for (let z = 0; z < splits; z++) sum += sums[z * capacity * columns + i];
+        for (let z = 0; z < splits; z++) sum += sums[(z * capacity + Math.floor(i / width)) * columns + column];
         return sum;
       });
-      return { batch: { rows }, checks: [{ tensor: y, expected, limit: tolerance[tier] }] };
+      return { batch: { rows }, checks: [{ tensor: y.tensor, expected, limit: tolerance[tier] }] };
     },
   },
   dequantize: {
