@@ -58,9 +58,7 @@ export async function adapterCard(directory: string, run: Readonly<Record<string
       '## Measures',
       table(
         ['measure', 'value'],
-        Object.entries((run.result ?? {}) as object)
-          .filter(([, value]) => value !== null && typeof value !== 'object')
-          .map(([name, value]) => [`\`${name}\``, String(value)]),
+        measuresOf(run).map(([name, value]) => [`\`${name}\``, String(value)]),
       ),
       '`run.json` has the rest, `metrics.jsonl` a line for every step.',
     ],
@@ -96,6 +94,14 @@ function settingsOf(run: Readonly<Record<string, unknown>>): Record<string, unkn
   const places = ['model', 'data', 'eval_data', 'output', 'config', 'json', 'resume', 'debug_gpu', 'profile'];
   const options = Object.entries((run.options ?? {}) as object);
   return Object.fromEntries(options.filter(([name, value]) => !places.includes(name) && (value ?? '') !== ''));
+}
+
+/** Figures of a run's result; those of PPO are of its last rollout. */
+function measuresOf({ result }: Readonly<Record<string, unknown>>): [string, unknown][] {
+  const { last, ...others } = (result ?? {}) as Record<string, unknown>;
+  return Object.entries({ ...others, ...(last as object | null | undefined) }).filter(
+    ([, value]) => value !== null && typeof value !== 'object',
+  );
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

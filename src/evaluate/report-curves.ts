@@ -6,8 +6,8 @@ export type Metrics = readonly Readonly<Record<string, unknown>>[];
 /** Curves of a training run: what of these its metrics hold. */
 export const curves: readonly { readonly title: string; readonly y: string; readonly keys: readonly string[] }[] = [
   { title: 'loss', y: 'loss', keys: ['loss', 'eval_loss'] },
-  { title: 'learning rate', y: 'rate', keys: ['learning_rate'] },
-  { title: 'score of the rollouts', y: 'score', keys: ['objective/scores', 'eval/scores'] },
+  { title: 'learning rate', y: 'rate', keys: ['learning_rate', 'lr'] },
+  { title: 'score of the rollouts', y: 'score', keys: ['objective/scores'] },
   { title: 'KL from the reference', y: 'nats', keys: ['objective/kl'] },
   { title: 'losses of policy and value', y: 'loss', keys: ['loss/policy_avg', 'loss/value_avg'] },
 ];

@@ -56,6 +56,17 @@ test('the card of a run says base, licence, data, settings and measures', async 
   expect(card).not.toContain('/home/me');
 });
 
+test('the card of a PPO run has the figures of its last rollout', async () => {
+  const card = await adapterCard('/runs/my-run', {
+    command: 'ppo',
+    model: await makeBase(''),
+    result: { outcome: 'finished', steps: 3, last: { step: 3, 'objective/scores': 0.25, 'objective/kl': 0.5 } },
+  });
+  for (const [name, value] of Object.entries({ steps: 3, 'objective/scores': 0.25, 'objective/kl': 0.5 }))
+    expect(card).toContain(`| \`${name}\` | ${value} |`);
+  expect(card).not.toContain('[object');
+});
+
 test('a licence that the base does not name is unknown', async () => {
   expect(await licenseOf(await makeBase(''))).toBe('unknown');
   expect(await licenseOf(await makeBase('---\nlicense: [a, b]\n---\n'))).toBe('unknown');
