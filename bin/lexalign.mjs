@@ -17,5 +17,8 @@ if (existsSync(setup) && process.env.LEXALIGN_RELAUNCHED_BY !== String(process.p
   await orFail(prepare);
 }
 
-const { main } = await import(pathToFileURL(join(root, 'dist', 'src', 'cli', 'main.js')).href);
+const load = (name) => import(pathToFileURL(join(root, 'dist', 'src', 'cli', `${name}.js`)).href);
+const { endWithParent } = await load('software-driver');
+endWithParent();
+const { main } = await load('main');
 process.exit(await main(process.argv.slice(2)));

@@ -109,6 +109,20 @@ export function runAttached(command: string, args: readonly string[], env: NodeJ
   });
 }
 
+/**
+ * In a process of `relaunch`: ends it, as SIGTERM does, once its parent is gone. One that is killed outright hands no
+ * signal on, and what it had started would go on unseen, in the way of a resumed run.
+ */
+export function endWithParent(): void {
+  const parent = process.env.LEXALIGN_RELAUNCHED_BY;
+  if (parent !== String(process.ppid)) return;
+  const watch = setInterval(() => {
+    if (String(process.ppid) === parent) return;
+    clearInterval(watch);
+    process.kill(process.pid, 'SIGTERM');
+  }, 500).unref();
+}
+
 /** The launcher of this package, seen from src/ and from dist/src/. */
 function launcher(): string {
   let directory = dirname(fileURLToPath(import.meta.url));

@@ -223,4 +223,24 @@ describe('running under the private loader', () => {
     expect((await attached(catches, (pid) => process.kill(pid, 'SIGINT'))).code).toBe(130);
     expect((await attached(waits, (pid) => process.kill(pid, 'SIGTERM'))).signal).toBe('SIGTERM');
   });
+
+  it('ends, by a signal that it may catch, when what started it is killed outright', async ({ skip }) => {
+    if (!existsSync(built)) skip('not built: run npm test');
+    const mark = join(mkdtempSync(join(tmpdir(), 'lexalign-orphan-')), 'ended');
+    onTestFinished(() => rmSync(dirname(mark), { recursive: true }));
+    const started = `import { endWithParent } from ${JSON.stringify(pathToFileURL(built).href)};
+      import { writeFileSync } from 'node:fs';
+      process.on('SIGTERM', () => { writeFileSync(${JSON.stringify(mark)}, ''); process.exit(); });
+      setTimeout(() => process.exit(1), 20000);
+      endWithParent();
+      console.log('ready');`;
+    const starting = `require('child_process').spawn(${JSON.stringify(nodeExecutable())},
+      ['--input-type=module', '-e', ${JSON.stringify(started)}],
+      { stdio: 'inherit', env: { ...process.env, LEXALIGN_RELAUNCHED_BY: String(process.pid) } });`;
+    const parent = spawn(nodeExecutable(), ['-e', starting]);
+    await new Promise((resolve) => parent.stdout.once('data', resolve));
+    expect(existsSync(mark)).toBe(false);
+    parent.kill('SIGKILL');
+    await vi.waitFor(() => expect(existsSync(mark)).toBe(true), { timeout: 10_000, interval: 100 });
+  });
 });
