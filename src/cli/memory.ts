@@ -91,7 +91,8 @@ export interface PlannedRun {
 }
 
 /**
- * The fastest way to run that fits under `limit` bytes (null: anything) with what stands `beside` it, else the smallest.
+ * The fastest way to run that fits under `limit` bytes with what stands `beside` it, else the smallest. Without a limit
+ * nobody knows what fits: then micro-batches are no larger than keeps a device busy.
  */
 export function planRun(
   target: PlanTarget,
@@ -101,7 +102,8 @@ export function planRun(
 ): PlannedRun {
   const { cpu } = target.device.features;
   const { asked, data, checkpointing, config } = request;
-  const sizes = asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, cpu ? cpuMost : undefined);
+  const most = cpu ? cpuMost : limit === null ? enoughTokens.gpu : undefined;
+  const sizes = asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, most);
   return chooseFastest((tokens, recompute) => planMicroBatch(target, request, tokens, recompute), sizes, {
     layers: config.layers,
     checkpointing,
@@ -175,17 +177,19 @@ export function firstThatFits<T, R extends { readonly fits: boolean }>(
   return found;
 }
 
-/** Bytes that a run may take, and whether that is for the user to say; null where nothing tells. */
+/** Bytes that a run may take, and whether the user said so; null where nothing tells. */
 export interface MemoryLimit {
   readonly bytes: number | null;
   readonly given: boolean;
+  /** What of the device's memory these are, where that told. */
+  readonly what?: string;
 }
 
 /** What --memory-limit says (null where it was not given), else what is free on the device, less a twentieth. */
 export function memoryLimit(open: OpenDevice, given: number | null): MemoryLimit {
   if (given !== null) return { bytes: given, given: true };
-  const free = deviceMemory(open);
-  return { bytes: free === null ? null : 0.95 * free, given: false };
+  const free = deviceMemory(open.device);
+  return { bytes: free && 0.95 * free.bytes, given: false, what: free?.what };
 }
 
 /**
@@ -258,10 +262,10 @@ export function describePlan(run: PlannedRun, layers: number, limit: MemoryLimit
 }
 
 /** Against what a plan is held. */
-export function describeLimit({ bytes, given }: MemoryLimit): string {
+export function describeLimit({ bytes, given, what }: MemoryLimit): string {
   if (bytes === null)
     return `${given ? '' : 'the system tells nothing of the card: '}give --memory-limit to have it checked`;
-  return `${given ? '--memory-limit' : 'free on the device'}: ${formatBytes(bytes)}`;
+  return `${given ? '--memory-limit' : what}: ${formatBytes(bytes)}`;
 }
 
 /** A line for each that takes any memory. */

@@ -21,7 +21,7 @@ export const resumeOption = {
 
 /** Options that a resumed run may change: how long it runs, what it writes on the way, and how its rollouts use memory. */
 const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps', 'kv-cache-tokens'];
-/** Options that decide nothing of the results but, of micro-batches, rounding and masks; or whose content is compared instead. */
+/** Options that decide nothing of the results (micro-batches: rounding, masks), or whose content is compared instead. */
 const free = [
   'output',
   'resume',

@@ -1,7 +1,20 @@
 import { describe, expect, it } from 'vitest';
-import { type Checkpointing, chooseFastest, formatBytes, microBatchSizes, parseBytes } from '../../src/cli/memory.js';
+import {
+  type Checkpointing,
+  chooseFastest,
+  describePlan,
+  formatBytes,
+  type MemoryLimit,
+  microBatchSizes,
+  parseBytes,
+  planRun,
+} from '../../src/cli/memory.js';
+import { planModel } from '../../src/cli/plan-model.js';
+import { typicalTarget } from '../../src/cli/plan-target.js';
 import { UsageError } from '../../src/errors.js';
 import type { TrainingMemory } from '../../src/model/training-memory.js';
+
+const gib = 2 ** 30;
 
 describe('microBatchSizes', () => {
   it('falls from the largest to the longest row', () => {
@@ -77,6 +90,31 @@ describe('chooseFastest', () => {
     plans = 0;
     choose(99 + 512 * 8);
     expect(plans).toBeLessThanOrEqual(sizes.length + 5);
+  });
+});
+
+describe('a plan for a GPU', () => {
+  const adapter = { r: 8, alpha: 16, dropout: 0, useRslora: false, targetModules: ['q_proj'] };
+  const planned = async (limit: number | null, asked = 0, longest = 100) => {
+    const { config, packed } = await planModel('qwen2.5-0.5b', 'none');
+    const data = { longest, fill: 1e5 };
+    const request = { config, packed, adapter, maxLength: longest, asked, checkpointing: 'auto', data } as const;
+    return planRun(typicalTarget('auto'), request, limit);
+  };
+
+  it('of unknown memory takes no larger micro-batch than keeps it busy, unless asked for', async () => {
+    expect(await planned(1e12)).toMatchObject({ microBatchTokens: 8192, recompute: 0 });
+    expect(await planned(null)).toMatchObject({ microBatchTokens: 1024, recompute: 0, fits: true });
+    expect(await planned(null, 2048)).toMatchObject({ microBatchTokens: 2048 });
+    expect(await planned(null, 0, 1500)).toMatchObject({ microBatchTokens: 1500 });
+  });
+
+  it('says against what it is held', async () => {
+    const run = await planned(null);
+    const told = (limit: MemoryLimit) => describePlan(run, 24, limit)[0].split('; ')[1];
+    expect(told({ bytes: gib, given: true })).toBe('--memory-limit: 1.00 GiB:');
+    expect(told({ bytes: gib, given: false, what: 'free on card1' })).toBe('free on card1: 1.00 GiB:');
+    expect(told({ bytes: null, given: false })).toMatch(/tells nothing of the card: give --memory-limit/);
   });
 });
 
