@@ -42,6 +42,7 @@ import { checkBase, recordBase } from './run-record.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel, requireTokenizer } from './session.js';
 import type { LoadedBase } from './sft.js';
 import { commandLine } from './usage.js';
+import { lockDirectory } from './writer-lock.js';
 
 export const alignCommand: Command = {
   command: 'align',
@@ -67,6 +68,9 @@ interface Study {
   readonly files: readonly { readonly file: string; readonly sha256: string }[];
 }
 
+/** What else is asked of the loaded base. */
+type Beside = (base: LoadedBase, cultures: readonly StudyCulture[]) => Promise<void>;
+
 /**
  * Conducts a recipe's study; null where it was interrupted. `command` repeats it; `beside` asks what else is asked of the loaded base, before the
  * results are written.
@@ -74,7 +78,7 @@ interface Study {
 export async function runStudy(
   recipe: Recipe,
   command: string,
-  beside: (base: LoadedBase, cultures: readonly StudyCulture[]) => Promise<void> = async () => {},
+  beside: Beside = async () => {},
 ): Promise<StudyResult | null> {
   const { output, resume, json } = recipe.args;
   if (resume !== undefined && resume !== true && resume !== false)
@@ -92,26 +96,37 @@ export async function runStudy(
     if (text !== undefined) files.push({ file: text, sha256: await digestFile(text) });
     const study = { recipe, command, model, cultures, probes, files };
     const began = await claimOutput(study, resume === true);
-    let positions = probes.reduce((most, own) => Math.max(most, own.positions), 0);
+    const unlock = await lockDirectory(output);
     try {
-      for (const culture of cultures) {
-        for (const line of describeImports(culture)) console.log(line);
-        console.log(await writeCultureData(culture, recipe));
-        checkLexicon(culture);
-        positions = Math.max(positions, await checkTraining(culture, recipe, model));
-      }
-    } catch (error) {
-      if (began) await rm(output, { recursive: true, force: true });
-      throw error;
-    }
-    const open = await openDevice(recipe.args);
-    try {
-      return await conduct(study, open, positions, beside);
+      return await importAndConduct(study, began, beside);
     } finally {
-      await open.close();
+      await unlock();
     }
   } finally {
     await model.checkpoint.close();
+  }
+}
+
+/** Writes and checks what is trained on, which takes no device (a new directory goes again where that fails), then conducts. */
+async function importAndConduct(study: Study, began: boolean, beside: Beside): Promise<StudyResult | null> {
+  const { recipe, model, cultures, probes } = study;
+  let positions = probes.reduce((most, own) => Math.max(most, own.positions), 0);
+  try {
+    for (const culture of cultures) {
+      for (const line of describeImports(culture)) console.log(line);
+      console.log(await writeCultureData(culture, recipe));
+      checkLexicon(culture);
+      positions = Math.max(positions, await checkTraining(culture, recipe, model));
+    }
+  } catch (error) {
+    if (began) await rm(recipe.args.output, { recursive: true, force: true });
+    throw error;
+  }
+  const open = await openDevice(recipe.args);
+  try {
+    return await conduct(study, open, positions, beside);
+  } finally {
+    await open.close();
   }
 }
 
@@ -158,12 +173,7 @@ function difference(a: unknown, b: unknown, path: string): string | null {
 }
 
 /** Trains and measures on one loaded base, and writes the results. */
-async function conduct(
-  study: Study,
-  open: OpenDevice,
-  positions: number,
-  beside: (base: LoadedBase, cultures: readonly StudyCulture[]) => Promise<void>,
-): Promise<StudyResult | null> {
+async function conduct(study: Study, open: OpenDevice, positions: number, beside: Beside): Promise<StudyResult | null> {
   const started = performance.now();
   const { recipe, model, cultures, probes } = study;
   const { output } = recipe.args;

@@ -9,6 +9,7 @@ import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { readHeader, readTensor, toFloat32 } from '../formats/safetensors.js';
 import { writeSafetensors } from '../formats/safetensors-file.js';
 import type { Moments } from '../model/adapter.js';
+import { refuseBusy } from './writer-lock.js';
 
 const MOMENTS = 'optimizer.safetensors';
 const STATE = 'trainer_state.json';
@@ -98,7 +99,8 @@ export interface FoundCheckpoint {
 
 /**
  * The checkpoint that `--resume` means: the newest of the run `output` where it names none. Throws InputError where
- * there is none, or where it is not the run's newest: what came after it would be mixed with what is to come.
+ * there is none, where the run goes on still, or where it is not the run's newest: what came after it would be mixed with
+ * what is to come.
  */
 export async function findCheckpoint(resume: string | true, output: string | undefined): Promise<FoundCheckpoint> {
   if (resume === true && output === undefined)
@@ -111,6 +113,7 @@ export async function findCheckpoint(resume: string | true, output: string | und
     throw new InputError(
       `--resume ${resume} belongs to the run ${run}, not to --output ${output}: leave --output out.`,
     );
+  await refuseBusy(run);
   const checkpoints = join(run, 'checkpoints');
   const found: FoundCheckpoint[] = [];
   for (const name of await readdir(checkpoints).catch(() => [])) {

@@ -1,45 +1,60 @@
 import { appendFile, mkdir, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
-import { makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { EventWriter } from '../formats/tensorboard.js';
 import { adapterCard } from './model-card.js';
 import { createProgress, type Progress } from './progress.js';
+import { lockDirectory } from './writer-lock.js';
 
 /** Writes what a run leaves: run.json, metrics.jsonl, tensorboard/; and shows its progress. */
 export class RunDirectory {
   readonly #path: string;
   readonly #progress: Progress;
   readonly #events: EventWriter;
+  readonly #unlock: () => Promise<void>;
   #run: Record<string, unknown>;
   #last: object | null;
 
-  private constructor(path: string, run: Record<string, unknown>, events: EventWriter, last: object | null) {
+  private constructor(
+    path: string,
+    run: Record<string, unknown>,
+    events: EventWriter,
+    last: object | null,
+    unlock: () => Promise<void>,
+  ) {
     this.#path = path;
     this.#run = run;
     this.#events = events;
     this.#last = last;
+    this.#unlock = unlock;
     this.#progress = createProgress();
   }
 
-  /** Makes the directory and says in run.json what runs. */
+  /** Makes the directory and says in run.json what runs. Throws InputError where another run took it meanwhile. */
   static async create(path: string, run: Record<string, unknown>): Promise<RunDirectory> {
     await makeDirectory(path);
+    const unlock = await lockDirectory(path);
+    if (await hasFile(path, 'run.json')) {
+      await unlock();
+      throw new InputError(`--output ${path} has become another run's: name a new directory.`);
+    }
     const started = new Date();
     const events = await EventWriter.create(join(path, 'tensorboard'), started.getTime() / 1000);
-    const directory = new RunDirectory(path, { started: started.toISOString(), ...run }, events, null);
+    const directory = new RunDirectory(path, { started: started.toISOString(), ...run }, events, null, unlock);
     await directory.#writeRun();
     return directory;
   }
 
   /** Goes on after a step with the run of run.json, changed by `run`; metrics of later steps are dropped. */
   static async reopen(path: string, run: Record<string, unknown>, step: number): Promise<RunDirectory> {
+    const unlock = await lockDirectory(path);
     const { finished: _, result: __, resumed = [], ...before } = await readRun(path);
     const now = new Date();
     const last = await dropLater(join(path, 'metrics.jsonl'), step);
     const events = await EventWriter.create(join(path, 'tensorboard'), now.getTime() / 1000, step);
     const history = [...(resumed as unknown[]), { step, at: now.toISOString() }];
-    const directory = new RunDirectory(path, { ...before, ...run, resumed: history }, events, last);
+    const directory = new RunDirectory(path, { ...before, ...run, resumed: history }, events, last, unlock);
     await directory.#writeRun();
     return directory;
   }
@@ -90,6 +105,7 @@ export class RunDirectory {
   async close(): Promise<void> {
     this.#progress.end();
     await this.#events.close();
+    await this.#unlock();
   }
 }
 
