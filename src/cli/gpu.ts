@@ -25,7 +25,22 @@ export interface OpenAdapter {
 /** Dawn's instances in use: promises of a collected one never settle. */
 const instances = new Set<GPU>();
 
-const backend = { darwin: 'Metal', win32: 'Direct3D 12' }[process.platform as string] ?? 'Vulkan';
+const backends = new Map([
+  ['vulkan', 'Vulkan'],
+  ['d3d12', 'Direct3D 12'],
+  ['metal', 'Metal'],
+]);
+
+/**
+ * What Dawn reaches GPUs through: DAWNNODE_BACKEND, which the binding reads itself, else the system's own.
+ * @throws InputError where DAWNNODE_BACKEND names another one
+ */
+export function backendName({ platform, env }: Pick<NodeJS.Process, 'platform' | 'env'> = process): string {
+  const own = { darwin: 'metal', win32: 'd3d12' }[platform as string] ?? 'vulkan';
+  const name = backends.get(env.DAWNNODE_BACKEND?.toLowerCase() || own);
+  if (!name) throw new InputError(`DAWNNODE_BACKEND=${env.DAWNNODE_BACKEND}: name ${[...backends.keys()].join(', ')}.`);
+  return name;
+}
 
 /** Runs `use` with an instance of Dawn that lives until it has settled. */
 async function withInstance<T>(options: { name?: string }, use: (gpu: GPU) => Promise<T>): Promise<T> {
@@ -45,6 +60,7 @@ function nameDrivers({ env } = process): void {
 }
 
 function createInstance(options: { debug?: boolean; name?: string }): GPU {
+  backendName(); // or Dawn refuses it with a stack trace
   Object.assign(globalThis, globals);
   nameDrivers();
   const enabled = [
@@ -110,6 +126,7 @@ async function findByName(part: string): Promise<string> {
 
 /** Why there is no adapter of the wished kind, and the mend, in one sentence. */
 export function explainNoAdapter(wish: string, gpus: readonly string[] = visibleGpus()): string {
+  const backend = backendName();
   if (wish === 'cpu')
     return 'No software driver for --device cpu was found: run `npm run setup`, or install mesa-vulkan-drivers.';
   if (gpus.length)
@@ -124,6 +141,7 @@ export function explainNoAdapter(wish: string, gpus: readonly string[] = visible
 }
 
 function describeAdapter(info: GPUAdapterInfo, wish: string): string {
+  const backend = backendName();
   if (adapterKind(info) === 'cpu') {
     const reason = wish === 'auto' ? 'no GPU found, so the CPU' : 'the CPU';
     return `Device: ${info.description || info.device} (${reason} through a software ${backend} driver)`;

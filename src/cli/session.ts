@@ -11,7 +11,7 @@ import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import { candidates, checkCandidate, offeredTiers } from '../model/self-test.js';
 import type { Tuning } from '../ops/tuning.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
-import { openAdapter } from './gpu.js';
+import { backendName, openAdapter } from './gpu.js';
 import { modelDirectory } from './hub.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
 import { formatBytes } from './memory.js';
@@ -130,11 +130,13 @@ async function chooseTier(device: Device, kernels: KernelCache, wish = 'auto'): 
   );
 }
 
-/** Why a GPU runs in a slower tier than it might. */
-function explainTier(device: Device, tier: Tier): string {
-  if (!device.features.f16)
+/** Why a GPU runs in a slower tier than it might, and what may mend it. */
+export function explainTier({ features }: Pick<Device, 'features'>, tier: Tier, system = process): string {
+  if (!features.f16)
     return `This device has no 16-bit floats (shader-f16), so tier ${tier} runs; a newer driver may have them.`;
-  return `This device has no matrix units that WebGPU reaches, so tier ${tier} runs; a newer driver may have them.`;
+  const backend = backendName(system);
+  const other = backend === 'Direct3D 12' ? ', and so may Vulkan (set DAWNNODE_BACKEND=vulkan)' : '';
+  return `This device has no matrix units that ${backend} reaches, so tier ${tier} runs; a newer driver may have them${other}.`;
 }
 
 /** Streams a model onto a device; closes its files. Says how far it is where that takes more than a second. */

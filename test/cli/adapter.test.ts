@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { findDebianMirror } from '../../src/cli/apt-sources.js';
-import { deviceWish, explainNoAdapter, listAdapterNames, openAdapter } from '../../src/cli/gpu.js';
+import { backendName, deviceWish, explainNoAdapter, listAdapterNames, openAdapter } from '../../src/cli/gpu.js';
 import { driverCommand, installedDriver, needsRelaunch, nodeExecutable } from '../../src/cli/software-driver.js';
 import { unlistedDrivers, visibleGpus } from '../../src/cli/system-gpus.js';
 import { adapterKind, chooseAdapter } from '../../src/gpu/adapter.js';
@@ -53,6 +53,27 @@ describe('chooseAdapter', () => {
     expect(await chosen(system(lavapipe), 'auto')).toBe(lavapipe);
     expect(await chosen(system(nvidia), 'cpu')).toBeNull();
     expect(await chosen(system(), 'auto')).toBeNull();
+  });
+});
+
+describe('DAWNNODE_BACKEND', () => {
+  afterEach(() => vi.unstubAllEnvs());
+
+  it('chooses another backend than the system has for its own', async () => {
+    const named = (platform: string, wish?: string) =>
+      backendName({ platform: platform as NodeJS.Platform, env: { DAWNNODE_BACKEND: wish } });
+    expect(['linux', 'win32', 'darwin'].map((platform) => named(platform))).toEqual(['Vulkan', 'Direct3D 12', 'Metal']);
+    expect([named('win32', 'vulkan'), named('win32', '')]).toEqual(['Vulkan', 'Direct3D 12']);
+  });
+
+  it.skipIf(process.platform === 'win32')('is heard by the binding: there is no Direct3D here', async () => {
+    vi.stubEnv('DAWNNODE_BACKEND', 'd3d12');
+    await expect(openAdapter({ wish: 'gpu' })).rejects.toThrow(/Direct3D 12 (offers no GPU|does not offer it)/);
+  });
+
+  it('is refused in one sentence where there is no such thing', async () => {
+    vi.stubEnv('DAWNNODE_BACKEND', 'opengl');
+    await expect(openAdapter()).rejects.toThrow(/^DAWNNODE_BACKEND=opengl: name vulkan, d3d12, metal\.$/);
   });
 });
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, it, vi } from 'vitest';
-import { loadModel, openDevice, openModel } from '../../src/cli/session.js';
+import { explainTier, loadModel, openDevice, openModel } from '../../src/cli/session.js';
 import type { CheckpointTensor } from '../../src/formats/checkpoint.js';
 import { loadGolden } from '../golden.js';
 
@@ -27,4 +27,14 @@ it('a load of more than a second says how far it is, and how fast it was', async
   await open.close();
   expect(said[0]).toMatch(/^loading: [\d.]+ KiB of weights in [\d.]+ s, [\d.]+ GB\/s$/);
   expect(said.at(-1)).toMatch(/^Loaded [\d.]+ KiB of weights in [\d.]+ s, [\d.]+ GB\/s\.$/);
+});
+
+it('says why a slower tier runs, and on Windows that Vulkan may have a faster one', () => {
+  const features = { cpu: false, f16: true, timestamps: true, subgroups: true };
+  const told = (platform: string, env = {}, f16 = true) =>
+    explainTier({ features: { ...features, f16 } }, 'f16', { platform, env } as NodeJS.Process);
+  expect(told('linux')).toMatch(/no matrix units that Vulkan reaches, .* a newer driver may have them\.$/);
+  expect(told('win32')).toMatch(/that Direct3D 12 reaches, .*and so may Vulkan \(set DAWNNODE_BACKEND=vulkan\)\.$/);
+  expect(told('win32', { DAWNNODE_BACKEND: 'Vulkan' })).toMatch(/that Vulkan reaches, .* may have them\.$/);
+  expect(told('win32', {}, false)).toMatch(/no 16-bit floats/);
 });
