@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { Options } from 'yargs';
@@ -7,7 +7,7 @@ import { commands } from '../src/cli/registry.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)];
+const pages = ['README.md', 'bench/README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)];
 
 /** Cells of one option. */
 function cells(name: string, option: Options): string[] {
@@ -60,6 +60,17 @@ describe('the documents', () => {
   it.each(pages)('%s links only to what is there', (page) => {
     for (const [, target] of read(page).matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g))
       expect(existsSync(join(root, dirname(page), target)), target).toBe(true);
+  });
+
+  it.each(pages)('%s links only to what is in the package', (page) => {
+    const { files } = JSON.parse(read('package.json')) as { files: string[] };
+    for (const [, target] of read(page).matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)) {
+      const path = posix.normalize(posix.join(dirname(page), target));
+      expect(
+        files.some((file) => path === file || path.startsWith(`${file}/`)),
+        path,
+      ).toBe(true);
+    }
   });
 
   it.each(pages)('%s names only commands and options that exist', (page) => {

@@ -4,7 +4,15 @@ import { adapterKind } from '../gpu/adapter.js';
 import { Device } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
 import { candidates, checkCandidate, nameCandidate, type TierCheck } from '../model/self-test.js';
-import { deviceWish, explainNoAdapter, listAdapterNames, type OpenAdapter, openAdapter } from './gpu.js';
+import {
+  deviceWish,
+  explainNoAdapter,
+  listAdapterNames,
+  type OpenAdapter,
+  openAdapter,
+  runOnSoftwareDriver,
+} from './gpu.js';
+import { installDriver } from './install-software-driver.js';
 import { kernelSource } from './kernel-source.js';
 import type { Command } from './main.js';
 import { formatBytes } from './memory.js';
@@ -183,8 +191,23 @@ export const doctorCommand: Command = {
   describe: 'Show adapters, drivers, features and limits, what is missing and the mend',
   options: {
     device: modelOptions.device,
+    'install-driver': {
+      type: 'boolean',
+      default: false,
+      describe: 'First set up a software driver for this user, where it is not there (Debian and Ubuntu, without root)',
+    },
     ...jsonOption,
   },
   computes: true,
-  run: (args) => doctor(args.device as string | undefined, args.json as string | undefined),
+  run: async (args) => {
+    const [device, json] = [args.device as string | undefined, args.json as string | undefined];
+    if (args.installDriver && !installedDriver()) {
+      await checkJson(json);
+      await installDriver((line) => console.error(line));
+      const again = ['doctor', ...(device ? ['--device', device] : []), ...(json ? [`--json=${json}`] : [])];
+      const code = await runOnSoftwareDriver(again, device);
+      if (code !== null) return code;
+    }
+    return doctor(device, json);
+  },
 };

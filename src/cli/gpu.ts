@@ -124,11 +124,13 @@ async function findByName(part: string): Promise<string> {
   throw new InputError(`--device ${part}: no adapter has that in its name (found: ${offered}); see lexalign doctor.`);
 }
 
+const setUpDriver = 'on Debian and Ubuntu `npx lexalign doctor --install-driver` sets up a software driver';
+
 /** Why there is no adapter of the wished kind, and the mend, in one sentence. */
 export function explainNoAdapter(wish: string, gpus: readonly string[] = visibleGpus()): string {
   const backend = backendName();
   if (wish === 'cpu')
-    return 'No software driver for --device cpu was found: run `npm run setup`, or install mesa-vulkan-drivers.';
+    return `No software driver for --device cpu was found: ${setUpDriver}, or install mesa-vulkan-drivers.`;
   if (gpus.length)
     return (
       `The system has a GPU, ${gpus.join(', ')}, but ${backend} does not offer it: install the vendor's ${backend} ` +
@@ -137,7 +139,7 @@ export function explainNoAdapter(wish: string, gpus: readonly string[] = visible
     );
   if (wish === 'gpu')
     return `--device gpu: ${backend} offers no GPU; install its driver, or use --device cpu to compute on the CPU.`;
-  return `No ${backend} device was found: run \`npm run setup\` and see \`npx lexalign doctor\`.`;
+  return `No ${backend} device was found: ${setUpDriver}; see \`npx lexalign doctor\`.`;
 }
 
 function describeAdapter(info: GPUAdapterInfo, wish: string): string {

@@ -249,7 +249,7 @@ export async function installDriver(say: (line: string) => void): Promise<Softwa
     if (error instanceof InputError) throw error;
     throw new InputError(
       `The software Vulkan driver could not be set up (${(error as Error).message.trim()}): check the network and ` +
-        'the apt sources, then run `npm run setup` again.',
+        'the apt sources, then try again.',
     );
   } finally {
     if (work) await rm(work, { recursive: true, force: true });

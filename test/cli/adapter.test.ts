@@ -170,8 +170,8 @@ describe('the device a command gets', () => {
   it('is explained in one sentence with the mend when there is none', () => {
     expect(explainNoAdapter('auto', ['NVIDIA (/dev/nvidia0)'])).toMatch(/NVIDIA.*driver.*--device cpu/);
     expect(explainNoAdapter('gpu', [])).toMatch(/--device gpu.*--device cpu/);
-    expect(explainNoAdapter('cpu', [])).toMatch(/npm run setup/);
-    expect(explainNoAdapter('auto', [])).toMatch(/npm run setup/);
+    expect(explainNoAdapter('cpu', [])).toMatch(/npx lexalign doctor --install-driver/);
+    expect(explainNoAdapter('auto', [])).toMatch(/npx lexalign doctor --install-driver/);
   });
 
   it('is the software driver only if that is installed and no GPU was meant', async () => {

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, expect, it, vi } from 'vitest';
 import { runCli } from './run.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'lexalign-doctor-'));
@@ -30,4 +30,13 @@ it('doctor says what is wrong and ends with 1 where no device can be used', asyn
   expect(problems).toEqual([
     expect.stringMatching(/^--device nonesuch: no adapter has that in its name|^No \w+ device was found/),
   ]);
+});
+
+it.runIf(process.platform === 'linux')('doctor --install-driver sets one up, or says why it cannot', async () => {
+  vi.stubEnv('XDG_CACHE_HOME', directory); // where there is none
+  vi.stubEnv('LEXALIGN_DEBIAN_MIRROR', 'http://127.0.0.1:9/debian'); // and none to be had
+  const { code, stderr, stdout } = await runCli('doctor', '--install-driver');
+  vi.unstubAllEnvs();
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+  expect(stderr).toMatch(/^lexalign: .*(driver|Debian)/m);
 });
