@@ -3,7 +3,7 @@ import { UsageError } from '../errors.js';
 import { type Culture, parseCultures } from './align-cultures.js';
 import { checkWhole, checkWithin } from './check-numbers.js';
 import { checkTypes } from './check-types.js';
-import { readConfigFile, readYaml, sections } from './config-file.js';
+import { readSection, readYaml, sections } from './config-file.js';
 import { dataOptions, parsePositions, parseSplit } from './data.js';
 import { type EvaluateArguments, evaluateOptions } from './evaluate.js';
 import { parseKs } from './evaluate-association.js';
@@ -121,7 +121,7 @@ export function readRecipe(asked: AlignArguments): Recipe {
     throw new UsageError(`--config ${config}: ${stray} stands in no section; a study has ${sections.join(', ')}.`);
   const cultures = parseCultures(top.cultures, config);
   const section = (name: string, table: Readonly<Record<string, Options>>, names: readonly string[]) =>
-    readSection(config, name, table, names);
+    checkedSection(config, name, table, names);
   const trained = (options: object) => Object.keys(options).filter((name) => !decided.includes(name));
   const { model, device, tier, quantize } = args;
   const seeds = parseSeeds(args.seed);
@@ -164,13 +164,13 @@ export function readRecipe(asked: AlignArguments): Recipe {
 }
 
 /** One of a recipe's sections, as options. */
-function readSection(
+function checkedSection(
   file: string,
   name: string,
   table: Readonly<Record<string, Options>>,
   names: readonly string[],
 ): Record<string, unknown> {
-  const values = readConfigFile(file, name, table);
+  const values = readSection(file, name, table);
   const settled = Object.keys(values).find((option) => !names.includes(option));
   if (settled !== undefined)
     throw new UsageError(`--config ${file}: ${name}: ${settled} is settled by align and its cultures: leave it out.`);

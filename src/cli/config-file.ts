@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { parse } from 'yaml';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
+import { modelOptions } from './options.js';
 import { suggest } from './usage.js';
 
 const maxBytes = 1 << 20;
@@ -13,7 +14,7 @@ const batchFactors = ['per-device-train-batch-size', 'gradient-accumulation-step
 
 /**
  * Options from a YAML file, by long option name: those at the top, and those of the command's own section, which go
- * first. Keys may be written with - or _; TRL's per_device_train_batch_size and gradient_accumulation_steps are
+ * first. The model and the device of a study's section `align` are those of its other sections too. Keys may be written with - or _; TRL's per_device_train_batch_size and gradient_accumulation_steps are
  * understood (their product is the batch size). An empty value leaves an option at its default; unknown keys are errors.
  */
 export function readConfigFile(
@@ -23,9 +24,22 @@ export function readConfigFile(
 ): Record<string, unknown> {
   const top = readYaml(file);
   const command = typeof commandOf === 'string' ? commandOf : commandOf(top);
+  const study = isRecord(top.align) ? Object.entries(top.align) : [];
+  const shared = study.filter(([key]) => key.replaceAll('_', '-') in modelOptions && key.replaceAll('_', '-') in known);
   const section = isRecord(top[command]) ? Object.entries(top[command]) : [];
   const common = Object.entries(top).filter(([key, entry]) => !(sections.includes(key) && typeof entry === 'object'));
-  return { ...toOptions(file, command, common, known), ...toOptions(file, command, section, known) };
+  const read = (entries: readonly [string, unknown][]) => toOptions(file, command, entries, known);
+  return { ...read(shared), ...read(common), ...read(section) };
+}
+
+/** Options of one section alone. */
+export function readSection(
+  file: string,
+  section: string,
+  known: Readonly<Record<string, Options>>,
+): Record<string, unknown> {
+  const value = readYaml(file)[section];
+  return toOptions(file, section, isRecord(value) ? Object.entries(value) : [], known);
 }
 
 /** A YAML file that holds a mapping. Throws InputError. */

@@ -1,9 +1,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { readConfigFile } from '../../src/cli/config-file.js';
+import { readConfigFile, readSection } from '../../src/cli/config-file.js';
+import { sftTable } from '../../src/cli/sft.js';
 import { expectRefusal } from './run.js';
-import { makeWorkplace } from './sft-helpers.js';
+import { lexalign, makeWorkplace } from './sft-helpers.js';
 
 const { directory, remove } = makeWorkplace();
 afterAll(remove);
@@ -29,6 +30,25 @@ describe('a file of options', () => {
   it('may have Windows line ends', () => {
     const path = file('evaluate:\r\n  k: 5, 10\r\nrate: 2\r\n');
     expect(readConfigFile(path, 'evaluate', known)).toEqual({ k: '5, 10', rate: 2 });
+  });
+
+  it('gives model and device of a study to its other sections, and leaves the rest of align alone', () => {
+    const path = file('align: {model: big, memory_limit: 8GiB, tier: f16, seed: 1}\nsft: {tier: f32, lora_r: 4}\n');
+    expect(readConfigFile(path, 'sft', sftTable)).toEqual({
+      model: 'big',
+      'memory-limit': '8GiB',
+      tier: 'f32',
+      'lora-r': 4,
+    });
+    expect(readConfigFile(path, 'data', known)).toEqual({ 'memory-limit': '8GiB' });
+    expect(readSection(path, 'sft', sftTable)).toEqual({ tier: 'f32', 'lora-r': 4 });
+  });
+
+  it('plans the model of a study', async () => {
+    const path = file('align: {model: llama-3.1-8b}\ncultures: []\nsft: {max_length: 64}\n');
+    const { stdout, code } = await lexalign('plan', '--config', path, '--quantize', 'nf4', '--device', 'typical');
+    expect(stdout).toMatch(/^Model: llama-3\.1-8b, 8\.03 billion .* rows of up to 64 tokens/m);
+    expect(code).toBe(0);
   });
 
   it('refuses a switch where a text belongs', () =>
