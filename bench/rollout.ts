@@ -65,8 +65,10 @@ export async function benchRollout(bench: BenchDevice, options: RolloutBenchOpti
     const engine = await open(newTokens);
     const { slots } = engine.size;
     // Steps are told of when they are submitted, each when the host is done with the one before the last.
-    const steps: (RolloutStep & { at: number })[] = [];
-    await engine.run(requests, { onStep: (step) => steps.push({ ...step, at: performance.now() }) });
+    const steps: (RolloutStep & { at: number; hostMs: number })[] = [];
+    await engine.run(requests, {
+      onStep: (step, hostMs) => steps.push({ ...step, hostMs, at: performance.now() }),
+    });
     engine.destroy();
     const full = steps.filter(({ sequences, promptTokens }) => sequences.length === slots && promptTokens === 0);
     if (full.length < 2)
@@ -92,7 +94,9 @@ export async function benchRollout(bench: BenchDevice, options: RolloutBenchOpti
       const made = benchRow({ operation, ...what }, { ms, spread: spread(times), peerMs: null }, work, null);
       return { ...made, tokens_per_second: (1000 * tokens) / ms };
     };
-    rows.push(row('prompts', prompts, promptWork, batch * length), row('step', intervals, stepWork, slots));
+    const host_ms = median(full.map(({ hostMs }) => hostMs));
+    rows.push(row('prompts', prompts, promptWork, batch * length));
+    rows.push({ ...row('step', intervals, stepWork, slots), host_ms });
     await bench.device.finish();
   }
   return { rows };

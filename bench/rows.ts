@@ -21,8 +21,9 @@ export interface BenchRow {
   readonly peer_gflops: number | null;
   /** Ours over the peer's. */
   readonly ratio: number | null;
-  /** Of rollouts. */
+  /** Of rollouts; of a step also what the host needs to submit it, median. */
   readonly tokens_per_second?: number;
+  readonly host_ms?: number;
 }
 
 export interface BenchReport {
@@ -108,6 +109,7 @@ export function formatRows(rows: readonly BenchRow[]): string[] {
     r.peer === null ? '' : `${r.peer} ${r.peer_gflops?.toFixed(2)}`,
     r.ratio === null ? '' : r.ratio.toFixed(2),
     ...(ofTokens ? [r.tokens_per_second?.toFixed(r.tokens_per_second < 100 ? 1 : 0) ?? ''] : []),
+    ...(ofTokens ? [r.host_ms?.toFixed(2) ?? ''] : []),
   ]);
   const head = [
     'operation',
@@ -121,7 +123,7 @@ export function formatRows(rows: readonly BenchRow[]): string[] {
     'share',
     'peer GFLOP/s',
     'ratio',
-    ...(ofTokens ? ['tokens/s'] : []),
+    ...(ofTokens ? ['tokens/s', 'host ms'] : []),
   ];
   const widths = head.map((h, i) => Math.max(h.length, ...cells.map((row) => row[i].length)));
   const line = (row: readonly string[]) =>

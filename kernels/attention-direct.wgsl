@@ -22,8 +22,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endfor
   var top = hidden;
   var total = 0.0;
-  for (var e = listStart[wg.x]; e < listStart[wg.x + 1u]; e++) {
-    let entry = listBlocks[e];
+  for (var e = list[wg.x]; e < list[wg.x + 1u]; e++) {
+    let entry = list[e];
     let masked = (entry & 1u) != 0u;
     let first = (entry >> 1u) * 16u;
     for (var key = first; key < min(first + 16u, batch.rows); key += ${ROWS}u) {
@@ -79,15 +79,15 @@ fn queries(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   let query = wg.x * 16u + li;
   let row = min(query, batch.rows - 1u);
   let base = (row * p.heads + head) * ${QUADS}u;
-  let rowLse = lse[row * p.heads + head];
-  let rowDelta = delta[row * p.heads + head];
+  let rowLse = stats[row * p.heads + head].x;
+  let rowDelta = stats[row * p.heads + head].y;
 #for d in 0..QUADS
   let q${d} = vec4f(q[base + ${d}u]) * p.scale;
   let g${d} = vec4f(dout[base + ${d}u]);
   var dq${d} = vec4f(0.0);
 #endfor
-  for (var e = listStart[wg.x]; e < listStart[wg.x + 1u]; e++) {
-    let entry = listBlocks[e];
+  for (var e = list[wg.x]; e < list[wg.x + 1u]; e++) {
+    let entry = list[e];
     let masked = (entry & 1u) != 0u;
     let first = (entry >> 1u) * 16u;
     for (var key = first; key < min(first + 16u, batch.rows); key += ${ROWS}u) {
@@ -135,8 +135,8 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
   var dk${d} = vec4f(0.0);
   var dv${d} = vec4f(0.0);
 #endfor
-  for (var e = listStart[wg.x]; e < listStart[wg.x + 1u]; e++) {
-    let entry = listBlocks[e];
+  for (var e = list[wg.x]; e < list[wg.x + 1u]; e++) {
+    let entry = list[e];
     let masked = (entry & 1u) != 0u;
     let first = (entry >> 1u) * 16u;
     for (var head = kvHead * group; head < (kvHead + 1u) * group; head++) {
@@ -156,8 +156,8 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
 #endfor
 #for i in 0..ROWS
         let seen${i} = query + ${i}u < batch.rows && key < batch.rows && (!masked || visible(query${i}, key));
-        let w${i} = select(0.0, exp(min(s${i} - lse[stat${i}], 80.0)), seen${i});
-        let ds${i} = w${i} * (dp${i} - delta[stat${i}]) * p.scale;
+        let w${i} = select(0.0, exp(min(s${i} - stats[stat${i}].x, 80.0)), seen${i});
+        let ds${i} = w${i} * (dp${i} - stats[stat${i}].y) * p.scale;
 #endfor
 #for d in 0..QUADS
 #for i in 0..ROWS

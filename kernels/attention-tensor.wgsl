@@ -48,7 +48,8 @@ fn put(at: u32, value: vec4u) {
 fn putWeights(at: u32, weights: vec4f) { tile[at] = bitcast<vec4u>(weights); }
 #else
 fn putWeights(at: u32, lo: vec4f, hi: vec4f) {
-  tile[at] = vec4u(pack2x16float(lo.xy), pack2x16float(lo.zw), pack2x16float(hi.xy), pack2x16float(hi.zw));
+  // Not pack2x16float: drivers may round that towards zero, and what overflows is to become infinite.
+  tile[at] = vec4u(bitcast<vec2u>(vec4<f16>(lo)), bitcast<vec2u>(vec4<f16>(hi)));
 }
 #endif
 
@@ -101,8 +102,8 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
   var total${i} = 0.0;
 #elif queries
   let at${i} = min(own0 + row${i}, rows - 1u) * p.heads + wg.y;
-  let lse${i} = lse[at${i}];
-  let delta${i} = delta[at${i}];
+  let lse${i} = stats[at${i}].x;
+  let delta${i} = stats[at${i}].y;
 #endif
 #endfor
 #for j in 0..D / MN / ACROSS
@@ -115,8 +116,8 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
 #endfor
 
 #for phase in forward ? 0 : 1..2
-  for (var entryAt = listStart[block]; entryAt < listStart[block + 1u]; entryAt++) {
-    let entry = listBlocks[entryAt];
+  for (var entryAt = list[block]; entryAt < list[block + 1u]; entryAt++) {
+    let entry = list[entryAt];
     let all = (entry & 1u) == 0u;
     for (var sub = 0u; sub < ${BLOCK / ROWS}u; sub++) {
       let walked0 = (entry >> 1u) * ${BLOCK}u + sub * ${ROWS}u;
@@ -142,7 +143,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
 #if keys
       for (var e = li; e < ${ROWS}u; e += threads) {
         let at = min(walked0 + e, rows - 1u) * p.heads + walkedHead;
-        statistics[e] = vec2f(lse[at], delta[at]);
+        statistics[e] = stats[at];
       }
 #endif
       workgroupBarrier();

@@ -2,7 +2,7 @@
 // A workgroup of 64 owns 16 rows of one head and walks the blocks that the host listed for it. Softmax statistics and
 // sums in f32; only probability tiles pass through workgroup memory.
 // forward:  o, lse = log Σ exp(s)              (one pass, running maximum)
-// prepare:  delta[q] = Σ do[q] · o[q]
+// prepare:  delta[q] = Σ do[q] · o[q], beside its lse
 // keys:     dk, dv of a key block, over the query heads of its group
 // queries:  dq of a query block
 // PARTS = ceil(headDim / 16): vec4s of a row that each of a row's four invocations holds.
@@ -39,8 +39,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endfor
   var top = hidden;
   var total = 0.0;
-  for (var e = listStart[wg.x]; e < listStart[wg.x + 1u]; e++) {
-    let entry = listBlocks[e];
+  for (var e = list[wg.x]; e < list[wg.x + 1u]; e++) {
+    let entry = list[e];
     let key0 = (entry >> 1u) * 16u;
     workgroupBarrier();
     for (var i = 0u; i < 4u; i++) {
@@ -88,7 +88,7 @@ fn prepare(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   let width = p.headDim / 4u;
   var sum = 0.0;
   for (var d = 0u; d < width; d++) { sum += dot(vec4f(o[i * width + d]), vec4f(dout[i * width + d])); }
-  delta[i] = sum;
+  stats[i] = vec2f(lse[i], sum);
 }
 #endif
 
@@ -98,12 +98,12 @@ fn fillTile(query: u32, head: u32, key: u32, at: u32, masked: bool, width: u32) 
   var weight = 0.0;
   var ds = 0.0;
   if (!masked || visible(query, key)) {
-    weight = exp(score(query, head, key, width) - lse[query * p.heads + head]);
+    weight = exp(score(query, head, key, width) - stats[query * p.heads + head].x);
     let a = (query * p.heads + head) * width;
     let b = (key * p.kvHeads + head / (p.heads / p.kvHeads)) * width;
     var dp = 0.0;
     for (var d = 0u; d < width; d++) { dp += dot(vec4f(dout[a + d]), vec4f(v[b + d])); }
-    ds = weight * (dp - delta[query * p.heads + head]) * p.scale;
+    ds = weight * (dp - stats[query * p.heads + head].y) * p.scale;
   }
   tile[at] = weight;
   grads[at] = ds;
@@ -124,8 +124,8 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
   var dk${j} = vec4f(0.0);
   var dv${j} = vec4f(0.0);
 #endfor
-  for (var e = listStart[wg.x]; e < listStart[wg.x + 1u]; e++) {
-    let entry = listBlocks[e];
+  for (var e = list[wg.x]; e < list[wg.x + 1u]; e++) {
+    let entry = list[e];
     let query0 = (entry >> 1u) * 16u;
     for (var head = kvHead * group; head < (kvHead + 1u) * group; head++) {
       workgroupBarrier();
@@ -171,8 +171,8 @@ fn queries(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for j in 0..PARTS
   var dq${j} = vec4f(0.0);
 #endfor
-  for (var e = listStart[wg.x]; e < listStart[wg.x + 1u]; e++) {
-    let entry = listBlocks[e];
+  for (var e = list[wg.x]; e < list[wg.x + 1u]; e++) {
+    let entry = list[e];
     let key0 = (entry >> 1u) * 16u;
     workgroupBarrier();
     for (var i = 0u; i < 4u; i++) {

@@ -57,8 +57,8 @@ alias Unit = Packed;
 fn weight(i: u32) -> Unit { return packedUnit(i); }
 fn halves(unit: Unit) -> vec4u {
   let values = unpack(unit);
-  return vec4u(
-    pack2x16float(values[0].xy), pack2x16float(values[0].zw), pack2x16float(values[1].xy), pack2x16float(values[1].zw));
+  // Not pack2x16float: drivers may round that towards zero, where dequantize.wgsl rounds to nearest.
+  return vec4u(bitcast<vec2u>(vec4<f16>(values[0])), bitcast<vec2u>(vec4<f16>(values[1])));
 }
 #endif
 #if LORA

@@ -190,9 +190,7 @@ function chain(
     block,
     positions: operands.numbers(batch.positions),
     subtreeEnd: operands.numbers(batch.subtreeEnd),
-    keyStart: operands.numbers(lists.keyStart),
-    keyBlocks: operands.numbers(lists.keyBlocks),
-    queryStart: operands.numbers(lists.queryStart),
-    queryBlocks: operands.numbers(lists.queryBlocks),
+    keys: operands.numbers(lists.keys),
+    queries: operands.numbers(lists.queries),
   };
 }

@@ -18,8 +18,8 @@ export function blockLists(
 ): BlockLists {
   const blocks = Math.ceil(rows / block);
   const reach = window ?? Number.POSITIVE_INFINITY;
-  const keyStart = new Uint32Array(blocks + 1);
-  const keyBlocks: number[] = [];
+  const keys: number[] = new Array(blocks + 1);
+  keys[0] = blocks + 1;
   const chain = new Uint32Array(rows);
   let chainLength = 0;
   const shallowest = new Uint32Array(block);
@@ -56,32 +56,25 @@ export function blockLists(
       if (subtreeEnd[key] >= end && deepest - positions[key] < reach) seenByAll++;
     }
     close();
-    for (let i = found.length - 1; i >= 0; i--) keyBlocks.push(found[i]);
-    keyStart[q + 1] = keyBlocks.length;
+    for (let i = found.length - 1; i >= 0; i--) keys.push(found[i]);
+    keys[q + 1] = keys.length;
 
     for (let i = first; i < end; i++) {
       while (chainLength > 0 && subtreeEnd[chain[chainLength - 1]] <= i) chainLength--;
       chain[chainLength++] = i;
     }
   }
-  const lists = { block, keyStart, keyBlocks: Uint32Array.from(keyBlocks) };
-  return { ...lists, ...transpose(lists.keyStart, lists.keyBlocks, blocks) };
+  return { block, keys: Uint32Array.from(keys), queries: transpose(keys, blocks) };
 }
 
-function transpose(
-  keyStart: Uint32Array,
-  keyBlocks: Uint32Array,
-  blocks: number,
-): Pick<BlockLists, 'queryStart' | 'queryBlocks'> {
-  const queryStart = new Uint32Array(blocks + 1);
-  for (const entry of keyBlocks) queryStart[(entry >>> 1) + 1]++;
-  for (let k = 0; k < blocks; k++) queryStart[k + 1] += queryStart[k];
-  const next = queryStart.slice(0, blocks);
-  const queryBlocks = new Uint32Array(keyBlocks.length);
+function transpose(keys: readonly number[], blocks: number): Uint32Array {
+  const queries = new Uint32Array(keys.length);
+  queries[0] = blocks + 1;
+  for (let i = blocks + 1; i < keys.length; i++) queries[(keys[i] >>> 1) + 1]++;
+  for (let k = 0; k < blocks; k++) queries[k + 1] += queries[k];
+  const next = queries.slice(0, blocks);
   for (let q = 0; q < blocks; q++) {
-    for (let i = keyStart[q]; i < keyStart[q + 1]; i++) {
-      queryBlocks[next[keyBlocks[i] >>> 1]++] = (q << 1) | (keyBlocks[i] & 1);
-    }
+    for (let i = keys[q]; i < keys[q + 1]; i++) queries[next[keys[i] >>> 1]++] = (q << 1) | (keys[i] & 1);
   }
-  return { queryStart, queryBlocks };
+  return queries;
 }

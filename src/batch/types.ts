@@ -35,14 +35,15 @@ export interface TokenTrie {
   readonly edgeOf: readonly Int32Array[];
 }
 
-/** Which key blocks a query block needs, and the transpose. An entry is `block << 1 | masked`; blocks that see nothing are left out. */
+/**
+ * Which key blocks a query block needs, and the transpose. An entry is `block << 1 | masked`; blocks that see nothing are
+ * left out. A list begins with the places in it where each block's entries begin, [blocks + 1]; the entries follow.
+ */
 export interface BlockLists {
   /** Rows in a block. */
   readonly block: number;
-  /** [query blocks + 1] offsets into keyBlocks. */
-  readonly keyStart: Uint32Array;
-  readonly keyBlocks: Uint32Array;
-  /** [key blocks + 1] offsets into queryBlocks. */
-  readonly queryStart: Uint32Array;
-  readonly queryBlocks: Uint32Array;
+  /** Key blocks of each query block. */
+  readonly keys: Uint32Array;
+  /** Query blocks of each key block. */
+  readonly queries: Uint32Array;
 }

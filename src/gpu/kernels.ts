@@ -32,6 +32,9 @@ export interface CompiledKernel {
   readonly layout: GPUBindGroupLayout;
 }
 
+/** Metal has 31 places for buffers, of which Dawn leaves 10 to storage (gpuweb issue 4235). */
+const mostTensors = 10;
+
 /** Where a kernel's scalars are bound, behind its tensors: a call of the host for a group of its own costs microseconds. */
 export const scalarBindings = { params: 20, batch: 21 } as const;
 
@@ -75,6 +78,10 @@ export class KernelCache {
     bindings.forEach((b, i) => {
       if (b.binding !== i) throw new Error(`kernel ${key.kernel}/${key.pass}: bindings must count from 0`);
     });
+    if (bindings.length > mostTensors)
+      throw new Error(
+        `kernel ${id} binds ${bindings.length} tensors, more than the ${mostTensors} that Metal has room for`,
+      );
     const params = [...(/struct Params \{([^}]*)\}/.exec(code)?.[1] ?? '').matchAll(/(\w+): (u32|i32|f32)/g)].map(
       (m) => ({
         name: m[1],

@@ -16,7 +16,8 @@ export function specialise(source: string, defines: Defines, include: (name: str
   const out: string[] = [];
   emitFile(source, new Map(Object.entries(defines)), include, out);
   const text = out.join('\n');
-  return /\bf16\b/.test(text) ? `enable f16;\n${text}` : text;
+  // Of the code alone: a device without f16 refuses what enables it.
+  return /\bf16\b/.test(text.replace(/\/\/.*/g, '')) ? `enable f16;\n${text}` : text;
 }
 
 type Scope = Map<string, number | string>;

@@ -42,10 +42,8 @@ export function layOutBatch(
     block,
     positions,
     subtreeEnd,
-    keyStart: make('key_start', 'u32', blocks + 1),
-    keyBlocks: make('key_blocks', 'u32', pairs),
-    queryStart: make('query_start', 'u32', blocks + 1),
-    queryBlocks: make('query_blocks', 'u32', pairs),
+    keys: make('key_blocks', 'u32', blocks + 1 + pairs),
+    queries: make('query_blocks', 'u32', blocks + 1 + pairs),
   });
   return {
     tokens: make('tokens', 'u32', capacity),
@@ -104,10 +102,8 @@ export class BatchTensors implements BatchLayout {
     put(this.edges.edgeWeight, batch.edgeWeight);
     for (const [window, tree] of this.trees) {
       const lists = batch.blockLists.get(window)!;
-      put(tree.keyStart, lists.keyStart);
-      put(tree.keyBlocks, lists.keyBlocks);
-      put(tree.queryStart, lists.queryStart);
-      put(tree.queryBlocks, lists.queryBlocks);
+      put(tree.keys, lists.keys);
+      put(tree.queries, lists.queries);
     }
   }
 

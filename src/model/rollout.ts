@@ -34,8 +34,8 @@ export interface RolloutHooks {
   readonly onToken?: (sequence: number, id: number) => void;
   /** Asked after every token; true ends that sequence (its last token stays). */
   readonly shouldStop?: (sequence: number, ids: readonly number[]) => boolean;
-  /** Called when a step has been submitted; what it throws ends the run, once that step is done. */
-  readonly onStep?: (step: RolloutStep) => void;
+  /** Called when a step has been submitted, in `hostMs` of the host; what it throws ends the run after that step. */
+  readonly onStep?: (step: RolloutStep, hostMs: number) => void;
 }
 
 export interface Completion {
@@ -134,8 +134,9 @@ export class RolloutEngine {
         const step = schedule.next(table);
         if (step) {
           const program = await this.#program(step.sequences.length + step.promptTokens);
+          const started = performance.now();
           running.push({ step, words: this.#submit(program, step, table) });
-          hooks.onStep?.(step);
+          hooks.onStep?.(step, performance.now() - started);
         }
         while (running.length > (step ? ahead : 0)) {
           const { step, words } = running.shift()!;

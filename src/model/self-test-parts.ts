@@ -209,19 +209,15 @@ export async function attentionErrors(check: Check, rows: number, dim: number): 
   const lists = (of: 0 | 1) => {
     const entries = pairs.slice().sort((a, b) => a[of] - b[of] || a[1 - of] - b[1 - of]);
     const starts = Array.from({ length: blocks + 1 }, (_, i) => entries.filter((pair) => pair[of] < i).length);
-    return [list(starts), list(entries.map((pair) => (pair[1 - of] << 1) | 1))];
+    return list([...starts.map((start) => blocks + 1 + start), ...entries.map((pair) => (pair[1 - of] << 1) | 1)]);
   };
-  const [keyStart, keyBlocks] = lists(0);
-  const [queryStart, queryBlocks] = lists(1);
   const chain = Array.from({ length: rows }, (_, i) => i);
   const tree = {
     block,
     positions: list(chain),
     subtreeEnd: list(chain.map(() => rows)),
-    keyStart,
-    keyBlocks,
-    queryStart,
-    queryBlocks,
+    keys: lists(0),
+    queries: lists(1),
   };
   const [q, k, v, dout] = [3, 4, 5, 6].map((seed) => eighths(rows * dim, seed));
   const input = (values: Float64Array) => check.tensor('input', operand, [rows, dim], values);

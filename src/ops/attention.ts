@@ -18,12 +18,10 @@ export interface AttentionTree {
   readonly block: number;
   readonly positions: Tensor;
   readonly subtreeEnd: Tensor;
-  /** For each query block its key blocks. */
-  readonly keyStart: Tensor;
-  readonly keyBlocks: Tensor;
-  /** For each key block its query blocks. */
-  readonly queryStart: Tensor;
-  readonly queryBlocks: Tensor;
+  /** Lists of blocks, as `BlockLists` of src/batch has them: for each query block its key blocks, … */
+  readonly keys: Tensor;
+  /** … and for each key block its query blocks. */
+  readonly queries: Tensor;
 }
 
 /** o = softmax(q·kᵀ/√headDim)·v over the trie's visible keys. q, o: [rows, heads·headDim]; k, v: [rows, kvHeads·headDim]; lse f32 [rows, heads]. */
@@ -37,7 +35,7 @@ export function attention(
   const form = chooseForm(ctx, shape, tree);
   ctx.recorder.dispatch({
     ...common('forward', form, shape, args.q, 'attention'),
-    tensors: { ...args, ...lists(tree, 'key') },
+    tensors: { ...args, ...seen(tree, tree.keys) },
     workgroups: [Math.ceil(rows / form.block), shape.heads],
     flops: 4 * rows * rows * shape.heads * shape.headDim * 0.5,
     bytes: args.q.bytes * 2 + args.k.bytes * 2,
@@ -65,26 +63,26 @@ export function attentionBackward(
   const rows = q.shape[0];
   const form = chooseForm(ctx, shape, tree);
   const blocks = Math.ceil(rows / form.block);
-  const delta = ctx.recorder.tensor('attention.delta', 'f32', [rows, shape.heads]);
+  const stats = ctx.recorder.tensor('attention.stats', 'f32', [rows, shape.heads, 2]);
   ctx.recorder.dispatch({
     ...common('prepare', registers(shape), shape, q, 'attention.backward'),
-    tensors: { o, dout, delta },
+    tensors: { o, dout, lse, stats },
     workgroups: grid(Math.ceil((rows * shape.heads) / 64)),
     flops: 2 * q.elements,
     bytes: 2 * q.bytes,
   });
-  const inputs = { q, k, v, lse, dout, delta };
+  const inputs = { q, k, v, dout, stats };
   const half = 0.5 * rows * rows * shape.heads * shape.headDim;
   ctx.recorder.dispatch({
     ...common('keys', form, shape, q, 'attention.backward'),
-    tensors: { ...inputs, ...lists(tree, 'query'), dk, dv },
+    tensors: { ...inputs, ...seen(tree, tree.queries), dk, dv },
     workgroups: [blocks, shape.kvHeads],
     flops: 8 * half,
     bytes: 2 * q.bytes + 4 * k.bytes,
   });
   ctx.recorder.dispatch({
     ...common('queries', form, shape, q, 'attention.backward'),
-    tensors: { ...inputs, ...lists(tree, 'key'), dq },
+    tensors: { ...inputs, ...seen(tree, tree.keys), dq },
     workgroups: [blocks, shape.heads],
     flops: 6 * half,
     bytes: 3 * q.bytes + 2 * k.bytes,
@@ -188,11 +186,6 @@ function tensorForm(matrix: MatrixUnits, headDim: number): Form | null {
   return { kernel: 'attention-tensor', block: BLOCK, defines };
 }
 
-function lists(tree: AttentionTree, of: 'key' | 'query') {
-  return {
-    positions: tree.positions,
-    subtreeEnd: tree.subtreeEnd,
-    listStart: of === 'key' ? tree.keyStart : tree.queryStart,
-    listBlocks: of === 'key' ? tree.keyBlocks : tree.queryBlocks,
-  };
+function seen({ positions, subtreeEnd }: AttentionTree, list: Tensor) {
+  return { positions, subtreeEnd, list };
 }

@@ -94,7 +94,7 @@ describe('packBatch', () => {
     expect([...batch.edgeTarget]).toEqual([3, 9, 4, 8, 6]);
     expect([...batch.edgeWeight]).toEqual([2, 1, 2, 1, 1]);
     expect([...batch.blockLists.keys()]).toEqual([null, 2]);
-    expect(batch.blockLists.get(null)!.keyStart.length).toBe(3);
+    expect(batch.blockLists.get(null)!.keys[0]).toBe(3);
     expect(() => packBatch(trie, { capacity: 4, block: 4, windows: [null] })).toThrow(RangeError);
   });
 

@@ -34,12 +34,14 @@ describe('benchRollout', () => {
     expect(step.gflops * step.median_ms * 1e6).toBeCloseTo(2 * (2 * layer + head) * 3, -1);
     expect((prompts.tokens_per_second! * prompts.median_ms) / 1000).toBeCloseTo(15);
     expect((step.tokens_per_second! * step.median_ms) / 1000).toBeCloseTo(3);
+    expect(step.host_ms).toBeGreaterThan(0);
+    expect(step.host_ms).toBeLessThan(step.median_ms);
     // Norms are in 32 bits; the linear layers in 16, or in 4 with a scale for 64 numbers.
     const weights = 2 * (quantize === 'none' ? 2 * layer : (2 * layer) / 4 + (2 * layer) / 32) + 2 * head + 4 * 64 * 5;
     expect(prompts.gbps * prompts.median_ms * 1e6).toBeCloseTo(weights, 0);
     // Steps 2 to 6 see 6 to 10 tokens of 3 sequences, each with a key and a value of 32 halves in 2 layers.
     expect(step.gbps * step.median_ms * 1e6).toBeCloseTo(weights + 8 * 3 * 2 * 2 * 32 * 2, 0);
-    expect(formatRows(rows)[0]).toMatch(/tokens\/s \|$/);
+    expect(formatRows(rows)[0]).toMatch(/tokens\/s \| host ms \|$/);
   });
 
   it('says so where no step has all sequences going', async () => {

@@ -133,4 +133,9 @@ describe('evaluate', () => {
   ])('refuses %j', (expression, message) => {
     expect(() => evaluate(expression, scope)).toThrow(`shader: ${message}`);
   });
+
+  it('enables f16 where code names it, not where a comment does', () => {
+    expect(lines(['var a: vec2<f16>; // wide'])[0]).toBe('enable f16;');
+    expect(lines(['// stores f16', 'var a: f32; // or f16'])[0]).toBe('// stores f16');
+  });
 });

@@ -75,10 +75,8 @@ export async function checkAttention(
     block,
     positions: u32('positions', batch.positions),
     subtreeEnd: u32('subtreeEnd', batch.subtreeEnd),
-    keyStart: u32('keyStart', lists.keyStart),
-    keyBlocks: u32('keyBlocks', lists.keyBlocks),
-    queryStart: u32('queryStart', lists.queryStart),
-    queryBlocks: u32('queryBlocks', lists.queryBlocks),
+    keys: u32('keys', lists.keys),
+    queries: u32('queries', lists.queries),
   };
   const [o, dq] = ['o', 'dq'].map((name) => op.output(name, tier, [capacity, heads * headDim]));
   const [dk, dv] = ['dk', 'dv'].map((name) => op.output(name, tier, [capacity, kvHeads * headDim]));

@@ -69,10 +69,8 @@ const operations: Record<string, (op: OpRun) => Tensor[]> = {
       block,
       positions: u32(batch.positions),
       subtreeEnd: u32(batch.subtreeEnd),
-      keyStart: u32(lists.keyStart),
-      keyBlocks: u32(lists.keyBlocks),
-      queryStart: u32(lists.queryStart),
-      queryBlocks: u32(lists.queryBlocks),
+      keys: u32(lists.keys),
+      queries: u32(lists.queries),
     };
     const shape = { heads: 2, kvHeads: 1, headDim: 20, window };
     const [wide, narrow] = [

@@ -175,10 +175,8 @@ describe.each(Object.keys(units))('attention on %s', (name) => {
       block: attentionBlock(ctx, headDim),
       positions: list,
       subtreeEnd: list,
-      keyStart: list,
-      keyBlocks: list,
-      queryStart: list,
-      queryBlocks: list,
+      keys: list,
+      queries: list,
     };
     const shape = { heads: 8, kvHeads: 2, headDim, window: null };
     const [q, o, dout, dq] = [1, 2, 3, 4].map(() => make(8 * headDim));

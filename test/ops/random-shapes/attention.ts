@@ -35,10 +35,8 @@ function attend(headDims: readonly number[]): RandomCase['record'] {
       block,
       positions: u32(batch.positions),
       subtreeEnd: u32(batch.subtreeEnd),
-      keyStart: u32(lists.keyStart),
-      keyBlocks: u32(lists.keyBlocks),
-      queryStart: u32(lists.queryStart),
-      queryBlocks: u32(lists.queryBlocks),
+      keys: u32(lists.keys),
+      queries: u32(lists.queries),
     };
     const [wide, narrow] = [shape.heads * shape.headDim, shape.kvHeads * shape.headDim];
     const make = (width: number) => draw.rows(op, tier, [rows, capacity], width);
