@@ -35,7 +35,8 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
           batchSize: args.batchSize,
           deterministic: args.deterministic,
           stop: args.stop,
-          onProgress: (share) => progress.update(share, `${run.name}: ${questions.length} questions`),
+          onProgress: (share) =>
+            progress.update(share, `${run.name}: ranking ${questions.length} questions: ${Math.round(100 * share)} %`),
         }).finally(progress.end);
       },
     );

@@ -38,7 +38,8 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
     checkPositions(model, probes.positions, 'An instruction and its answer', 'take a model with more');
     const { measured, base } = await measureRuns(args, model, runs, probes.positions, (loaded, weights, run) => {
       const progress = createProgress();
-      const onProgress = (share: number) => progress.update(share, `${run.name}: ${instructions.length} instructions`);
+      const onProgress = (share: number) =>
+        progress.update(share, `${run.name}: ${instructions.length} instructions: ${Math.round(100 * share)} %`);
       return measureSideEffects(loaded, weights, tokenizer, probes, { ...args, onProgress }).finally(progress.end);
     });
     const summaries = measured.map((own) => summarizeSideEffects(own.texts, own.followed, args.seed));

@@ -86,13 +86,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync();
     return code;
   } catch (error) {
-    if (error instanceof UsageError) {
-      console.error(`lexalign: ${error.message}`);
-      return 2;
-    }
-    if (error instanceof InputError) {
-      console.error(`lexalign: ${error.message}`);
-      return 1;
+    if (error instanceof UsageError || error instanceof InputError) {
+      // One line, whatever the message quotes of a file.
+      console.error(`lexalign: ${error.message.replace(/\s*\n\s*/g, ' ')}`);
+      return error instanceof UsageError ? 2 : 1;
     }
     console.error(error);
     return 1;

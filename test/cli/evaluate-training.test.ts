@@ -196,6 +196,7 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
       json,
     );
     expect(side.code, side.stderr).toBe(0);
+    expect(side.stderr).toMatch(/^after: 8 instructions: \d+ %$/m);
     const { runs, change } = result(json);
     expect(runs[0].texts.map(({ id }: { id: string }) => id)).toEqual(['1', '2']);
     expect(runs[0].perplexity.mean).toBeGreaterThan(1);

@@ -49,6 +49,15 @@ describe('lexalign', () => {
   it('says that a command is none', () =>
     expectRefusal(['stf'], 2, /^lexalign: There is no such command\. Did you mean sft\?$/));
 
+  it('says what is wrong in one line, also where it quotes several', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'lexalign-main-'));
+    writeFileSync(join(directory, 'adapter_config.json'), 'x\ny\n');
+    const { code, stderr } = await lexalign('check-adapter', directory);
+    rmSync(directory, { recursive: true });
+    expect(stderr.split('\n')).toEqual([expect.stringMatching(/adapter_config\.json is not JSON: .*"x y "/)]);
+    expect(code).toBe(1);
+  });
+
   it('names an argument without dashes', () =>
     expectRefusal(['evaluate', 'asociation'], 2, /^lexalign: measure "asociation" is none of "association"/));
 });

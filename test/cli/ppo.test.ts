@@ -72,6 +72,7 @@ describe('lexalign ppo', () => {
     expect(stdout).toMatch(/9 questions of .*rank\.jsonl, about 9 cues:/);
     const { measure, runs, gain, provenance } = json('ranking.json');
     expect(measure).toBe('ranking');
+    expect(stderr).toMatch(/^\S+: ranking \d+ questions: \d+ %$/m);
     expect(provenance.command).toContain('evaluate ranking --model');
     // A model of random weights ranks nothing: the worst reward on both sides.
     const test = { n: 0, statistic: 0, p: 1, effect: 0 };
