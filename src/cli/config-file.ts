@@ -46,14 +46,24 @@ export function readSection(
 export function readYaml(file: string): Record<string, unknown> {
   let value: unknown;
   try {
-    if (statSync(file).size > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`);
-    value = parse(readFileSync(file, 'utf8'), { maxAliasCount: 100 });
+    const info = statSync(file);
+    if (info.isDirectory()) throw new Error('it is a directory');
+    if (info.size > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`);
+    value = parse(decode(readFileSync(file)), { maxAliasCount: 100 });
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'it does not exist' : (error as Error).message;
-    throw new InputError(`--config ${file} cannot be read: ${reason.split('\n')[0]}`);
+    throw new InputError(`--config ${file} cannot be read: ${reason.split('\n')[0].replace(/:$/, '')}`);
   }
   if (!isRecord(value)) throw new InputError(`--config ${file} must hold options as "key: value".`);
   return value;
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error('it is not UTF-8 text');
+  }
 }
 
 function toOptions(

@@ -51,6 +51,16 @@ describe('a file of options', () => {
     expect(code).toBe(0);
   });
 
+  it('says why it cannot be read', async () => {
+    const utf16 = join(directory, 'utf16.yaml');
+    writeFileSync(utf16, Buffer.from('\ufeffdata: x\n', 'utf16le'));
+    await expectRefusal(['sft', '--config', utf16], 1, /utf16\.yaml cannot be read: it is not UTF-8 text$/);
+    await expectRefusal(['sft', '--config', directory], 1, /cannot be read: it is a directory$/);
+    await expectRefusal(['sft', '--config', file('data: [1\n')], 1, /cannot be read: .* at line 2, column 1$/);
+    writeFileSync(utf16, '\ufeffk: x\n'); // a mark of UTF-8 is no part of the first name
+    expect(readConfigFile(utf16, 'evaluate', known)).toEqual({ k: 'x' });
+  });
+
   it('refuses a switch where a text belongs', () =>
     expectRefusal(['sft', '--config', file('data: true\noutput: x\n')], 2, /--data needs a value, not true/));
 });
