@@ -57,7 +57,7 @@ export interface TextScore {
 
 /** A run's side effects. */
 export interface SideEffects {
-  /** exp of the mean −log p of a token over all texts; the interval over texts. */
+  /** exp of the mean −log p of a token over all texts; of the interval whole texts are drawn, with their tokens. */
   readonly perplexity: Estimate;
   /** Share of the instructions that were followed. */
   readonly followed: Estimate;
@@ -68,28 +68,36 @@ export function summarizeSideEffects(
   followed: readonly boolean[],
   seed = 42,
 ): SideEffects {
-  const { mean, low, high, n } = bootstrapMean(tokenRates(texts), seed);
+  const { mean, low, high, n } = bootstrapMean(tokenRates(texts), seed, tokenCounts(texts));
   return {
     perplexity: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), n },
     followed: bootstrapMean(followed.map(Number), seed),
   };
 }
 
-/** From a first run to a last: by which factor perplexity grew (its test is of the logarithms), and the change of the share that is followed. */
+/**
+ * From a first run to a last on the same tokens: by which factor perplexity grew, and the change of the share that is
+ * followed. The factor's test is of each text's mean −log p of a token, all texts alike.
+ */
 export function sideEffectChange(
   before: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] },
   after: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] },
   seed = 42,
 ): { readonly perplexityFactor: Gain; readonly followed: Gain } {
-  const { mean, low, high, ...rest } = bootstrapGain(tokenRates(before.texts), tokenRates(after.texts), seed);
+  const rates = [before.texts, after.texts].map(tokenRates);
+  const { mean, low, high, ...rest } = bootstrapGain(rates[0], rates[1], seed, tokenCounts(before.texts));
   return {
     perplexityFactor: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), ...rest },
     followed: bootstrapGain(before.followed.map(Number), after.followed.map(Number), seed),
   };
 }
 
-/** Each text's −log p, times texts over tokens of all: their mean is the mean over all tokens. */
+/** Mean −log p of a token in each text, nats. */
 export function tokenRates(texts: readonly TextScore[]): number[] {
-  const tokens = texts.reduce((sum, text) => sum + text.tokens, 0);
-  return texts.map(({ nll }) => (nll * texts.length) / tokens);
+  return texts.map(({ nll, tokens }) => nll / tokens);
+}
+
+/** What each text's rate weighs in the mean over the tokens of all. */
+export function tokenCounts(texts: readonly TextScore[]): number[] {
+  return texts.map(({ tokens }) => tokens);
 }

@@ -13,22 +13,42 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+/** Σ w·v / Σ w over the values that are there; NaN of none. */
+function weightedMean(values: readonly (number | null)[], weights: readonly number[]): number {
+  const all = values.reduce((sum: number, value, i) => (value === null ? sum : sum + weights[i]), 0);
+  return values.reduce((sum: number, value, i) => (value === null ? sum : sum + weights[i] * value), 0) / all;
+}
+
+/** Draws with replacement of a bootstrap. */
+const resamples = 10_000;
+
 /**
  * The mean and its percentile bootstrap 95 % interval (Efron and Tibshirani 1993, chapter 13): the 2.5 % and 97.5 %
- * quantiles of the means of `resamples` draws with replacement. Same seed, same interval.
+ * quantiles of the means of 10,000 draws with replacement. Same seed, same interval.
+ * @param weights for the mean Σ w·v / Σ w, of which a draw takes each value with its own weight (a ratio of sums); by
+ *   default all are 1
  */
-export function bootstrapMean(values: readonly number[], seed = 42, resamples = 10_000): Estimate {
+export function bootstrapMean(
+  values: readonly number[],
+  seed = 42,
+  weights: readonly number[] = values.map(() => 1),
+): Estimate {
   const n = values.length;
   if (n === 0) return { mean: Number.NaN, low: Number.NaN, high: Number.NaN, n };
   const random = createRandom(seed);
   const means = new Float64Array(resamples);
   for (let r = 0; r < resamples; r++) {
     let sum = 0;
-    for (let i = 0; i < n; i++) sum += values[random.below(n)];
-    means[r] = sum / n;
+    let total = 0;
+    for (let i = 0; i < n; i++) {
+      const at = random.below(n);
+      sum += weights[at] * values[at];
+      total += weights[at];
+    }
+    means[r] = sum / total;
   }
   means.sort();
-  return { mean: mean(values), low: quantile(means, 0.025), high: quantile(means, 0.975), n };
+  return { mean: weightedMean(values, weights), low: quantile(means, 0.025), high: quantile(means, 0.975), n };
 }
 
 /** A mean of paired differences. */
@@ -37,9 +57,12 @@ export interface Gain extends Estimate {
   readonly test: SignedRankTest;
 }
 
-/** The mean of paired differences with its interval, whole pairs drawn, so what a cue has by itself cancels; and its test. */
-export function pairedGain(differences: readonly number[], seed = 42, resamples = 10_000): Gain {
-  return { ...bootstrapMean(differences, seed, resamples), test: wilcoxonSignedRank(differences) };
+/**
+ * The mean of paired differences with its interval, whole pairs drawn, so what a cue has by itself cancels; and its test.
+ * `weights` are those of `bootstrapMean`; in the test all differences count alike.
+ */
+export function pairedGain(differences: readonly number[], seed = 42, weights?: readonly number[]): Gain {
+  return { ...bootstrapMean(differences, seed, weights), test: wilcoxonSignedRank(differences) };
 }
 
 /** The gain `after[i] − before[i]`. */
@@ -47,13 +70,13 @@ export function bootstrapGain(
   before: readonly number[],
   after: readonly number[],
   seed = 42,
-  resamples = 10_000,
+  weights?: readonly number[],
 ): Gain {
   if (before.length !== after.length) throw new RangeError('a paired bootstrap needs two series of one length');
   return pairedGain(
     after.map((value, i) => value - before[i]),
     seed,
-    resamples,
+    weights,
   );
 }
 
@@ -70,14 +93,15 @@ export interface SeedEstimate extends Estimate {
  * are drawn once for all of them, not anew in each run: what an item has by itself does not average out over runs (Owen
  * 2007, "The pigeonhole bootstrap"). Of one run it is `bootstrapMean`.
  * @param runs a row a run, a column an item; null where a run has no value, which is left out of its mean
+ * @param weights of the items, as of `bootstrapMean`
  */
 export function bootstrapSeeds(
   runs: readonly (readonly (number | null)[])[],
   seed = 42,
-  resamples = 10_000,
+  weights: readonly number[] = (runs[0] ?? []).map(() => 1),
 ): SeedEstimate {
   const items = (runs[0] ?? []).map((_, i) => i).filter((i) => runs.some((run) => run[i] !== null));
-  const seeds = runs.map((run) => mean(run.filter((value) => value !== null)));
+  const seeds = runs.map((run) => weightedMean(run, weights));
   const known = seeds.filter((own) => !Number.isNaN(own));
   const n = items.length;
   if (n === 0) return { mean: Number.NaN, low: Number.NaN, high: Number.NaN, n, seeds };
@@ -89,7 +113,7 @@ export function bootstrapSeeds(
     times.fill(0);
     for (let s = 0; s < runs.length; s++) times[runs.length === 1 ? 0 : random.below(runs.length)]++;
     for (let i = 0; i < n; i++) drawn[i] = items[random.below(n)];
-    const own = meanOfRuns(runs, times, drawn);
+    const own = meanOfRuns(runs, times, drawn, weights);
     if (own !== null) means[r++] = own; // else all that was drawn is without a value: draw again
   }
   means.sort();
@@ -112,21 +136,22 @@ function meanOfRuns(
   runs: readonly (readonly (number | null)[])[],
   times: Uint32Array,
   drawn: Uint32Array,
+  weights: readonly number[],
 ): number | null {
   let total = 0;
   let counted = 0;
   for (const [s, run] of runs.entries()) {
     if (times[s] === 0) continue;
     let sum = 0;
-    let values = 0;
+    let weight = 0;
     for (const i of drawn) {
       const value = run[i];
       if (value === null) continue;
-      sum += value;
-      values++;
+      sum += weights[i] * value;
+      weight += weights[i];
     }
-    if (values === 0) continue;
-    total += (times[s] * sum) / values;
+    if (weight === 0) continue;
+    total += (times[s] * sum) / weight;
     counted += times[s];
   }
   return counted === 0 ? null : total / counted;

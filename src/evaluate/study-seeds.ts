@@ -1,7 +1,7 @@
 import { affectMedians } from './affect.js';
 import type { CueScore } from './association.js';
 import { rewardOf, scoreRankings } from './ranking-summary.js';
-import { tokenRates } from './side-effects.js';
+import { tokenCounts, tokenRates } from './side-effects.js';
 import { bootstrapSeeds, type SeedEstimate } from './statistics.js';
 import type { StudyAnswers, StudyCultureAnswers, StudySettings } from './study.js';
 import { distancesTo, highTension } from './survey.js';
@@ -64,15 +64,20 @@ export function summarizeSeeds(
       seeds: places.flatMap((i) => models[i].seed ?? []),
       measures: runs[0].map(([measure, of], m): SeedsMeasure => {
         const values = runs.map((run) => run[m][2]);
-        const estimate = bootstrapSeeds(values, settings.seed);
+        const estimate = bootstrapSeeds(values, settings.seed, runs[0][m][3]);
         return { measure, of, estimate: measure === 'perplexity_factor' ? exponential(estimate) : estimate };
       }),
     };
   });
 }
 
-/** A measure of one run, item by item; of perplexity's factor the logarithms. */
-type MeasuredItems = readonly [measure: SeedsMeasureName, of: string | null, values: readonly (number | null)[]];
+/** A measure of one run, item by item; of perplexity's factor the logarithms, with the tokens that they weigh. */
+type MeasuredItems = readonly [
+  measure: SeedsMeasureName,
+  of: string | null,
+  values: readonly (number | null)[],
+  weights?: readonly number[],
+];
 
 function measureItems(
   culture: StudyCultureAnswers,
@@ -155,7 +160,7 @@ function sideEffectItems(after: StudyAnswers['sideEffects'], before: StudyAnswer
   const from = tokenRates(before.texts);
   const followed = after.followed.map((own, i) => Number(own) - Number(before.followed[i]));
   return [
-    ['perplexity_factor', null, tokenRates(after.texts).map((rate, i) => rate - from[i])],
+    ['perplexity_factor', null, tokenRates(after.texts).map((rate, i) => rate - from[i]), tokenCounts(before.texts)],
     ['followed_change', null, followed],
   ];
 }

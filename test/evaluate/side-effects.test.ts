@@ -76,3 +76,29 @@ test('perplexity is over all tokens, its factor paired by text', () => {
     { n: 1, p: 1 },
   ]);
 });
+
+test('the interval of perplexity tells how texts differ by token, not how long they are', () => {
+  const lengths = [20, 30, 50, 80, 120, 200, 300, 500, 800, 1000];
+  const even = (rate: number) => lengths.map((tokens) => ({ tokens, nll: rate * tokens }));
+  const run = (rate: number) => ({ texts: even(rate), followed: [true] });
+  const { perplexity } = summarizeSideEffects(even(3), [true]);
+  for (const bound of [perplexity.low, perplexity.mean, perplexity.high]) expect(bound).toBeCloseTo(Math.exp(3), 10);
+  const { perplexityFactor: factor } = sideEffectChange(run(3), run(3.1));
+  for (const bound of [factor.low, factor.mean, factor.high]) expect(bound).toBeCloseTo(Math.exp(0.1), 10);
+  expect(factor.test).toMatchObject({ n: 10, p: 2 / 1024, effect: 1 });
+
+  // 1 nat a token over 10, 4 over 90: a draw of one text twice is at either, in a quarter of the cases each.
+  const two = [
+    { tokens: 10, nll: 10 },
+    { tokens: 90, nll: 360 },
+  ];
+  const apart = summarizeSideEffects(two, [true]).perplexity;
+  expect([apart.low, apart.mean, apart.high].map(Math.log)).toEqual(
+    [1, 3.7, 4].map((nats) => expect.closeTo(nats, 12)),
+  );
+  // A short text that rises by 2 nats a token against nine long ones that fall by 1: ranks 10 against 1 to 9, tied at 5.
+  const mixed = lengths.map((tokens, i) => ({ tokens, nll: (i === 0 ? 5 : 2) * tokens }));
+  const { perplexityFactor: split } = sideEffectChange(run(3), { texts: mixed, followed: [true] });
+  expect(Math.log(split.mean)).toBeCloseTo((2 * 20 - 3080) / 3100, 12);
+  expect(split.test).toMatchObject({ n: 10, statistic: 10 });
+});

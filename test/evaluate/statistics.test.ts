@@ -52,6 +52,13 @@ test('a paired gain is free of what cues have by themselves', () => {
   expect(() => bootstrapGain([1], [1, 2])).toThrow(RangeError);
 });
 
+test('a weighted mean is a ratio of sums, in every draw too', () => {
+  // (1·2 + 3·4) / (1 + 3); a draw holds one value twice in half of the cases.
+  expect(bootstrapMean([2, 4], 42, [1, 3])).toEqual({ mean: 3.5, low: 2, high: 4, n: 2 });
+  expect(bootstrapMean([2, 4, 9], 42, [5, 5, 5])).toEqual(bootstrapMean([2, 4, 9], 42));
+  expect(pairedGain([2, 4], 42, [1, 3])).toMatchObject({ mean: 3.5, test: wilcoxonSignedRank([2, 4]) });
+});
+
 test('nothing has no mean', () => {
   expect(bootstrapMean([])).toEqual({ mean: Number.NaN, low: Number.NaN, high: Number.NaN, n: 0 });
 });
@@ -143,6 +150,18 @@ describe('the hierarchical bootstrap', () => {
     expect(estimate).toEqual(bootstrapMean(values, 7));
     expect(seeds).toEqual([estimate.mean]);
     expect(bootstrapSeeds([[null, ...values]], 7)).toMatchObject(bootstrapMean(values, 7));
+  });
+
+  it('weighs items', () => {
+    // (1·0 + 3·4) / 4 and (1·2 + 3·6) / 4; as above, 0 and 6 stand in 1/16 of the cases each.
+    const runs = [
+      [0, 4],
+      [2, 6],
+    ];
+    expect(bootstrapSeeds(runs, 42, [1, 3])).toEqual({ mean: 4, low: 0, high: 6, n: 2, seeds: [3, 5] });
+    expect(bootstrapSeeds([[0, null, 4]], 7, [1, 9, 3]).mean).toBe(3);
+    const { seeds, ...estimate } = bootstrapSeeds([[2, 4, 9]], 7, [1, 2, 3]);
+    expect(estimate).toEqual(bootstrapMean([2, 4, 9], 7, [1, 2, 3]));
   });
 
   it('leaves out what has no value, and counts the items of which any run has one', () => {

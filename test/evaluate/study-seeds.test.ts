@@ -14,7 +14,10 @@ describe('a study of several seeds', () => {
     lists,
     rankings: null,
     survey: null,
-    sideEffects: { texts: perplexities.map((nll) => ({ tokens: 1, nll })), followed: [seed === 2, false] },
+    sideEffects: {
+      texts: perplexities.map((nll, i) => ({ tokens: [1, 3][i], nll: nll * [1, 3][i] })),
+      followed: [seed === 2, false],
+    },
   });
   const culture = (name: string, models: StudyAnswers[]): StudyCultureAnswers => {
     const rest = { language: 'en', human, questions: [], lexicon: null, surveyed: null };
@@ -40,9 +43,9 @@ describe('a study of several seeds', () => {
     // Seed 1 finds both words, seed 2 one: half of the resamples of seeds have both, a quarter of those of cues one twice.
     expect(known.precision).toMatchObject({ mean: 0.75, low: 0, high: 1, n: 2, seeds: [1, 0.5] });
     expect(known.gain.mean).toBe(0.75);
-    // −log p grew by 0 and 2, and by 1 and 3.
-    expect(known.perplexity_factor.mean).toBeCloseTo(Math.exp(1.5), 12);
-    expect(known.perplexity_factor.seeds.map(Math.log)).toEqual([expect.closeTo(1, 12), expect.closeTo(2, 12)]);
+    // −log p of a token grew by 0 and 2, and by 1 and 3, over one token and three: by (0 + 6) / 4 and (1 + 9) / 4.
+    expect(known.perplexity_factor.mean).toBeCloseTo(Math.exp(2), 12);
+    expect(known.perplexity_factor.seeds.map(Math.log)).toEqual([expect.closeTo(1.5, 12), expect.closeTo(2.5, 12)]);
     expect(known.followed_change.mean).toBe(0.25);
   });
 
