@@ -24,7 +24,7 @@ export function scoreRankings(
 export interface RankingSummary {
   /** Share of the answers that a ranking can be read from. */
   readonly parsed: Estimate;
-  /** Share of those that rank every word once and no other. */
+  /** Share of the answers that rank every word once and no other. */
   readonly whole: Estimate;
   /** Mean over the whole rankings of `n` cues alone, so that form does not pass for order; null without any. */
   readonly spearman: Estimate | null;
@@ -65,13 +65,18 @@ export function rankingGain(
   const over = (values: readonly (number | null)[]) => pairedGain(meanByCue(cues, values), seed);
   const spearman = over(spearmanGains(before, after));
   return {
-    reward: over(after.map((score, i) => rewardOf(score) - rewardOf(before[i]))),
+    reward: over(rewardGains(before, after)),
     spearman: spearman.n === 0 ? null : spearman,
   };
 }
 
-/** Gain of each question that both rank whole; null of the others. */
-function spearmanGains(before: readonly RankingScore[], after: readonly RankingScore[]): (number | null)[] {
+/** Gain in the reward of each question, of form and order together. */
+export function rewardGains(before: readonly RankingScore[], after: readonly RankingScore[]): number[] {
+  return after.map((score, i) => rewardOf(score) - rewardOf(before[i]));
+}
+
+/** Gain in the order of each question that both rank whole; null of the others. */
+export function spearmanGains(before: readonly RankingScore[], after: readonly RankingScore[]): (number | null)[] {
   return before.map(({ spearman: from }, i) => {
     const to = after[i].spearman;
     return from === null || to === null ? null : to - from;

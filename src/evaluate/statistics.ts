@@ -126,9 +126,11 @@ export interface SeedGain extends SeedEstimate {
   readonly test: SignedRankTest | null;
 }
 
-/** `bootstrapSeeds` of paired differences, and their test where there is one run. */
-export function seedGain(runs: readonly (readonly number[])[], seed = 42): SeedGain {
-  return { ...bootstrapSeeds(runs, seed), test: runs.length === 1 ? wilcoxonSignedRank(runs[0]) : null };
+/** `bootstrapSeeds` of paired differences, null where a run has none, and their test where there is one run. */
+export function seedGain(runs: readonly (readonly (number | null)[])[], seed = 42): SeedGain {
+  const [only, ...others] = runs;
+  const known = (only ?? []).filter((difference) => difference !== null);
+  return { ...bootstrapSeeds(runs, seed), test: others.length === 0 ? wilcoxonSignedRank(known) : null };
 }
 
 /** Mean over runs, each counted so many times, of their means over the drawn items; null where these have no value. */

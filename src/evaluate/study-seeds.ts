@@ -1,6 +1,6 @@
 import { affectMedians } from './affect.js';
 import type { CueScore } from './association.js';
-import { rewardOf, scoreRankings } from './ranking-summary.js';
+import { rewardGains, rewardOf, scoreRankings, spearmanGains } from './ranking-summary.js';
 import { tokenCounts, tokenRates } from './side-effects.js';
 import { bootstrapSeeds, type SeedEstimate } from './statistics.js';
 import type { StudyAnswers, StudyCultureAnswers, StudySettings } from './study.js';
@@ -14,6 +14,8 @@ export type SeedsMeasureName =
   | 'spearman'
   | 'rankings_read'
   | 'rankings_whole'
+  | 'ranking_spearman'
+  | 'ranking_spearman_gain'
   | 'ranking_reward'
   | 'ranking_reward_gain'
   | 'rating_distance'
@@ -121,8 +123,10 @@ function rankingItems(
   return [
     ['rankings_read', null, to.map(({ parsed }) => Number(parsed))],
     ['rankings_whole', null, to.map(({ spearman }) => Number(spearman !== null))],
+    ['ranking_spearman', null, to.map(({ spearman }) => spearman)],
+    ['ranking_spearman_gain', null, spearmanGains(from, to)],
     ['ranking_reward', null, to.map(rewardOf)],
-    ['ranking_reward_gain', null, to.map((score, i) => rewardOf(score) - rewardOf(from[i]))],
+    ['ranking_reward_gain', null, rewardGains(from, to)],
   ];
 }
 

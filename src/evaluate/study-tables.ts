@@ -42,7 +42,7 @@ function gainCells(
 export function studyTables(study: Told): StudyTable[] {
   const tables = study.cultures.flatMap((culture) => [
     associationTable(culture, study.ks[0]),
-    ...rankingTable(culture),
+    ...rankingTables(culture),
     ...affectTable(culture),
     ...surveyTables(culture),
     ...sideEffectsTable(culture),
@@ -98,7 +98,7 @@ function titleOfStep({ name, startedFrom, aboveOther }: StudyStep): string {
   return `${name} over ${startedFrom}${aboveOther[0].seeds.length > 1 ? ', all seeds' : ''}`;
 }
 
-function rankingTable({ name, language, variants, steps }: StudyCultureResult): StudyTable[] {
+function rankingTables({ name, language, variants, steps }: StudyCultureResult): StudyTable[] {
   const ranked = variants.flatMap(({ ranking, rankingGain, ...model }) =>
     ranking ? [{ model: titleOf(model), ranking, rankingGain }] : [],
   );
@@ -107,19 +107,37 @@ function rankingTable({ name, language, variants, steps }: StudyCultureResult): 
   return [
     {
       title: `${name} (${language}): rankings, one question a held-out cue (n = ${ranked[0].ranking.parsed.n})`,
-      note: 'Read: answers with a ranking; whole: every word once and no other; Spearman over whole rankings alone; reward: Spearman, −1 for what is not whole; its gain over the base or another model, paired, with p of Wilcoxon’s test over cues; of means over seeds there is none.',
-      head: ['model', 'read, %', 'whole, %', 'Spearman', '95 % interval', 'n', 'reward', 'gain', '95 % interval', 'p'],
+      note: 'Read: answers with a ranking; whole: every word once and no other; reward: Spearman’s correlation with people’s order, −1 for what is not whole; its gain, of form and order together, over the base or another model, paired, with p of Wilcoxon’s test over cues; of means over seeds there is none.',
+      head: ['model', 'read, %', 'whole, %', 'reward', 'gain', '95 % interval', 'p'],
       rows: [
         ...ranked.map(({ model, ranking, rankingGain }) => [
           model,
           percent(ranking.parsed.mean),
           percent(ranking.whole.mean),
-          ...cells(ranking.spearman, three),
-          String(ranking.spearman?.n ?? 0),
           three(ranking.reward.mean),
           ...gainCells(rankingGain?.reward, rate),
         ]),
-        ...steps.map((step) => [titleOfStep(step), ...new Array(6).fill(none), ...gainCells(step.reward, rate)]),
+        ...steps.map((step) => [titleOfStep(step), none, none, none, ...gainCells(step.reward, rate)]),
+      ],
+    },
+    {
+      title: `${name} (${language}): rankings, their order alone`,
+      note: 'Spearman over the n whole rankings alone; its gain over the base or another model, paired, over the n cues that both rank whole, with p of Wilcoxon’s test over these; of means over seeds there is none.',
+      head: ['model', 'Spearman', '95 % interval', 'n', 'gain', '95 % interval', 'p', 'n'],
+      rows: [
+        ...ranked.map(({ model, ranking: { spearman }, rankingGain }) => [
+          model,
+          ...cells(spearman, three),
+          String(spearman?.n ?? 0),
+          ...gainCells(rankingGain?.spearman, rate),
+          rankingGain ? String(rankingGain.spearman?.n ?? 0) : none,
+        ]),
+        ...steps.map((step) => [
+          titleOfStep(step),
+          ...[none, none, none],
+          ...gainCells(step.spearman, rate),
+          step.spearman ? String(step.spearman.n) : none,
+        ]),
       ],
     },
   ];
@@ -237,6 +255,8 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
     spearman: ['Spearman', three],
     rankings_read: ['rankings read, %', percent],
     rankings_whole: ['rankings whole, %', percent],
+    ranking_spearman: ['Spearman of whole rankings', three],
+    ranking_spearman_gain: ['its gain where both are whole', rate],
     ranking_reward: ['reward of rankings', three],
     ranking_reward_gain: ['its gain', rate],
     rating_distance: ['ratings, distance to people', (value) => value.toFixed(2)],

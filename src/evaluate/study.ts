@@ -8,8 +8,9 @@ import {
   type RankingScore,
   type RankingSummary,
   rankingGain,
-  rewardOf,
+  rewardGains,
   scoreRankings,
+  spearmanGains,
   summarizeRankings,
 } from './ranking-summary.js';
 import { type AssociationGain, type AssociationSummary, associationGains, summarizeAssociations } from './report.js';
@@ -93,8 +94,10 @@ export interface StudyStep {
   readonly startedFrom: string;
   /** P@K own − other list, for each K. */
   readonly aboveOther: readonly SeedGain[];
-  /** Of rankings; null where they are not asked. */
+  /** Of rankings, form and order together; null where they are not asked. */
   readonly reward: SeedGain | null;
+  /** Of their order alone, over the `n` cues that both rank whole; null where they are not asked. */
+  readonly spearman: SeedGain | null;
 }
 
 export interface StudyCultureResult {
@@ -245,17 +248,25 @@ function summarizeSteps(
       return [[models.findIndex((one) => one.name === startedFrom && one.seed === trained), after] as const];
     });
     const above = (k: number) => (score: CueScore) => score.precision[k] - score.otherPrecision[k];
-    const rewards = pairs.flatMap(([before, after]) => {
+    const rankings = pairs.flatMap(([before, after]) => {
       const [from, to] = [ranked[before], ranked[after]];
-      return from && to ? [to.map((score, i) => rewardOf(score) - rewardOf(from[i]))] : [];
+      return from && to ? [[from, to] as const] : [];
     });
+    const ofRankings = (gainsOf: typeof spearmanGains) =>
+      rankings.length === 0
+        ? null
+        : seedGain(
+            rankings.map(([from, to]) => gainsOf(from, to)),
+            seed,
+          );
     const gains = (k: number) =>
       pairs.map(([before, after]) => scores[after].map((score, i) => above(k)(score) - above(k)(scores[before][i])));
     return {
       name,
       startedFrom: models[pairs[0][0]].name,
       aboveOther: ks.map((_, k) => seedGain(gains(k), seed)),
-      reward: rewards.length > 0 ? seedGain(rewards, seed) : null,
+      reward: ofRankings(rewardGains),
+      spearman: ofRankings(spearmanGains),
     };
   });
 }

@@ -68,6 +68,51 @@ describe('a study of several seeds', () => {
     expect([rows.at(-1)?.[0], rows.at(-1)?.[p]]).toEqual(['PPO of us over SFT of us, all seeds', '–']);
   });
 
+  it('tells the order of rankings apart from their form, over seeds and steps', () => {
+    const asked = ['red', 'sea'].map((cue) => ({
+      cue,
+      ranking: ['a', 'b', 'c'],
+      counts: null,
+      language: 'en' as const,
+    }));
+    const ranks = (...words: string[]) =>
+      `Final Ranking:\n${words.map((word, i) => `Rank ${i + 1}: ${word}`).join('\n')}`;
+    const [right, half, wrong] = [ranks('a', 'b', 'c'), ranks('b', 'a', 'c'), ranks('c', 'b', 'a')];
+    const ranked = (seed: number | null, rankings: string[], startedFrom?: string): StudyAnswers => ({
+      ...model(seed === null ? null : 'us', seed, ['x', 'y']),
+      ...{ rankings, sideEffects: null },
+      ...(startedFrom ? { name: 'PPO', startedFrom } : {}),
+    });
+    const models = [
+      ranked(null, [wrong, '']),
+      ranked(1, [half, right]),
+      ranked(2, ['', right]),
+      ranked(1, [right, ''], 'SFT of us'),
+      ranked(2, [right, half], 'SFT of us'),
+    ];
+    const { cultures } = summarizeStudy([{ ...culture('us', models), questions: asked }], settings);
+    const [{ seeds, steps }] = cultures;
+    const measure = (training: number, name: string) =>
+      seeds?.[training].measures.find(({ measure: own }) => own === name)?.estimate;
+    // SFT: 0.5 and 1 of seed 1, 1 of seed 2. Over the base, whole on the first cue alone with −1: +1.5, seed 2 has none.
+    expect(measure(0, 'ranking_spearman')).toMatchObject({ mean: 0.875, n: 2, seeds: [0.75, 1] });
+    expect(measure(0, 'ranking_spearman_gain')).toMatchObject({ mean: 1.5, n: 1, seeds: [1.5, Number.NaN] });
+    // PPO over SFT: from 0.5 to 1 on the first cue of seed 1, from 1 to 0.5 on the second of seed 2.
+    expect(steps[0].spearman).toMatchObject({ mean: 0, n: 2, seeds: [0.5, -0.5], test: null });
+    expect(steps[0].reward).toMatchObject({ seeds: [(0.5 - 2) / 2, (2 - 0.5) / 2] });
+    const table = studyTables({ ...study, cultures }).find(({ title }) => title === 'us (en): over seeds 1, 2');
+    const row = table?.rows.find(([, what]) => what === 'its gain where both are whole');
+    expect(row).toEqual([
+      'SFT of us',
+      'its gain where both are whole',
+      '+1.500',
+      '[+1.500, +1.500]',
+      '+1.500',
+      '+1.500',
+      '1',
+    ]);
+  });
+
   it('takes all seeds into models by cultures and into the distances', () => {
     expect(study.matrix[1].cells[0]).toMatchObject({ mean: 0.75, seeds: [1, 0.5] });
     const [{ crossGap: gaps, lists }] = study.distances;

@@ -189,7 +189,9 @@ describe('a study', () => {
     // From both words to one of two; rewards from 1 and −0.5 to 0.5 and −1.
     expect(step.aboveOther).toMatchObject([{ mean: -0.5, low: -1, high: 0, n: 2 }]);
     expect(step.reward).toMatchObject({ mean: -0.5, low: -0.5, high: -0.5, n: 2 });
-    const [association, ranking] = studyTables(stepped);
+    // Both whole on the first cue alone, from 1 to 0.5: the form that the second lost counts for nothing.
+    expect(step.spearman).toMatchObject({ mean: -0.5, n: 1, test: { n: 1 } });
+    const [association, ranking, order] = studyTables(stepped);
     const blank = ['–', '–', '–', '–', '–'];
     expect(association.rows.at(-1)).toEqual([
       'sft-ppo over sft',
@@ -203,7 +205,14 @@ describe('a study', () => {
     // Two cues that fall alike: 2 of the 4 signs.
     expect(ranking.rows.at(-1)?.slice(-3)).toEqual(['-0.500', '[-0.500, -0.500]', '0.500']);
     expect(ranking.rows.map((row) => row.at(-1))).toEqual(['–', '1.000', '1.000', '0.500']);
-    for (const { head, rows } of [association, ranking]) for (const row of rows) expect(row).toHaveLength(head.length);
+    expect(order.rows).toEqual([
+      ['base', '1.000', '[1.000, 1.000]', '1', '–', '–', '–', '–'],
+      ['sft', '0.250', '[-0.500, 1.000]', '2', '0.000', '[0.000, 0.000]', '1.000', '1'],
+      ['sft-ppo', '0.500', '[0.500, 0.500]', '1', '-0.500', '[-0.500, -0.500]', '1.000', '1'],
+      ['sft-ppo over sft', '–', '–', '–', '-0.500', '[-0.500, -0.500]', '1.000', '1'],
+    ]);
+    for (const { head, rows } of [association, ranking, order])
+      for (const row of rows) expect(row).toHaveLength(head.length);
     expect(study.cultures[0].steps).toEqual([]);
   });
 
@@ -312,7 +321,7 @@ describe('a study', () => {
   it('is told in tables of even rows, and in the form of evaluate', () => {
     const tables = studyTables(study);
     expect(tables.map(({ title }) => title.split(':')[0])).toEqual([
-      ...['us (en)', 'us (en)', 'cn (en)', 'cn (en)'],
+      ...['us (en)', 'us (en)', 'us (en)', 'cn (en)', 'cn (en)', 'cn (en)'],
       ...['Models by cultures', 'Whether adapters stay distinct'],
     ]);
     for (const { head, rows } of tables) for (const row of rows) expect(row).toHaveLength(head.length);
