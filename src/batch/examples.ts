@@ -131,7 +131,13 @@ function textPieces(row: Row & { kind: 'text' | 'completion' }, tokenizer: Token
   if (row.kind === 'text') return [{ ids: tokenizer.encode(row.text, { specials: true }), supervised: true }, eos];
   return [
     { ids: tokenizer.encode(row.prompt, { specials: true }), supervised: false },
-    { ids: tokenizer.encode(row.completion, { specials: false }), supervised: true },
+    {
+      ids:
+        row.prompt === ''
+          ? tokenizer.encode(row.completion, { specials: false })
+          : tokenizer.encodeContinuation(row.completion),
+      supervised: true,
+    },
     eos,
   ];
 }
@@ -169,10 +175,8 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
     const before = render(turn, true);
     const through = render(turn + 1, false);
     if (!before.startsWith(done) || !through.startsWith(before)) {
-      throw new InputError(
-        `${row.where}: the chat template of ${tokenizer.name} rewrites earlier text when message ${turn + 1} is added, ` +
-          'so its turns cannot be told apart: use one assistant turn a row, or prompt and completion',
-      );
+      const asked = render(turn, false);
+      throw new InputError(`${row.where}: ${explainSeam({ asked, before, through, done }, row, turn, tokenizer)}`);
     }
     add(masked + before.slice(done.length), false);
     const answer = through.slice(before.length);
@@ -186,6 +190,34 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
   }
   add(masked, false);
   return pieces;
+}
+
+/**
+ * Why message `turn` is not what the template adds to the text before it, and what helps. `done` is the text up to the
+ * answer before, `asked` that of the turns before this answer, `before` the same with the generation prompt, `through`
+ * the text with the answer.
+ */
+function explainSeam(
+  { asked, before, through, done }: Readonly<Record<'asked' | 'before' | 'through' | 'done', string>>,
+  { messages }: Row & { kind: 'messages' },
+  turn: number,
+  { name }: Tokenizer,
+): string {
+  if (!before.startsWith(done) || !through.startsWith(asked))
+    return (
+      `the chat template of ${name} rewrites earlier turns when message ${turn + 1} is added, ` +
+      'so its turns cannot be told apart: use one assistant turn a row, or prompt and completion'
+    );
+  if (messages[turn].content.includes('</think>'))
+    return (
+      `message ${turn + 1} brings thoughts of its own, but models are asked with thinking off: ` +
+      'leave out the part up to </think>, or use prompt and completion'
+    );
+  const prompt = JSON.stringify(before.startsWith(asked) ? before.slice(asked.length) : before.slice(-40));
+  return (
+    `the chat template of ${name} asks for message ${turn + 1} with ${prompt}, which is not how it begins the answer, ` +
+    'so what is to be learnt cannot be told: use prompt and completion'
+  );
 }
 
 function joinPieces(pieces: readonly Piece[], weight: number): Example {

@@ -6,13 +6,14 @@ import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine, type RolloutOptions } from '../model/rollout.js';
 import { checkCacheRoom } from '../model/rollout-program.js';
 import { sequenceSeed } from '../random.js';
+import { stopIdsOf } from '../text/stop-ids.js';
 import { untilStop } from '../text/stop-strings.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { answerOptions, cacheOption, checkSeed, checkStop, configOption } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 import { type Prompt, promptOptions, readPrompts } from './read-prompts.js';
-import { type OpenModel, openModel, requireTokenizer, stopIdsOf } from './session.js';
+import { type OpenModel, openModel, requireTokenizer } from './session.js';
 
 /** Those that say what to continue aside. */
 export const generateOptions = {
@@ -69,7 +70,7 @@ async function runGenerate(args: Arguments): Promise<void> {
       const settings: RolloutOptions = {
         adapter: weights,
         maxNewTokens: args.maxNewTokens,
-        stopIds: new Set(args.ignoreEos ? [] : stopIdsOf(model)),
+        stopIds: args.ignoreEos ? new Set<number>() : stopIdsOf(model.config, model.tokenizer),
         sampling: { ...args, unpenalised: new Set() },
         deterministic: args.deterministic,
         batchSize: Math.min(args.batchSize, prompts.length * args.numSamples),

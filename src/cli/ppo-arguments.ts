@@ -1,12 +1,13 @@
 import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
 import { UsageError } from '../errors.js';
+import { stopIdsOf } from '../text/stop-ids.js';
 import type { PpoOptions } from '../train/ppo.js';
 import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-numbers.js';
 import { checkSeed, checkStop, configOption, modelOptions } from './options.js';
 import { ppoOptions } from './ppo-options.js';
 import type { RankingData } from './ranking-data.js';
 import { resumeOption } from './run-record.js';
-import { type OpenModel, stopIdsOf } from './session.js';
+import type { OpenModel } from './session.js';
 
 /** Every option of `lexalign ppo`. */
 export const ppoTable = { ...modelOptions, ...ppoOptions, ...resumeOption, ...configOption };
@@ -42,7 +43,7 @@ export function ppoSettings(
     topP: args.topP,
     topK: args.topK,
     deterministic: args.deterministic,
-    stopIds: new Set(stopIdsOf(run.model)),
+    stopIds: stopIdsOf(run.model.config, run.model.tokenizer),
     learningRate: args.learningRate,
     criticLearningRate: args.criticLearningRate,
     schedulerType: args.lrSchedulerType as PpoOptions['schedulerType'],

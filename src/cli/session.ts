@@ -43,6 +43,8 @@ export async function openModel(args: { readonly model?: string; readonly quanti
   try {
     const checkpoint = quantised(stored, (args.quantize ?? 'none') as QuantizedFormat);
     const tokenizer = await tryLoadTokenizer(path);
+    if (tokenizer?.foldsSystem)
+      console.error(`The chat template of ${path} takes no system turn: its text is put before the first question.`);
     return { directory: path, checkpoint, config: checkpoint.config, tokenizer };
   } catch (error) {
     await stored.close();
@@ -54,12 +56,6 @@ export async function openModel(args: { readonly model?: string; readonly quanti
 export function requireTokenizer(model: Pick<OpenModel, 'directory' | 'tokenizer'>): Tokenizer {
   if (!model.tokenizer) throw new InputError(`${model.directory} has no tokenizer.json, so it takes token ids only.`);
   return model.tokenizer;
-}
-
-/** Ends of a text, by config.json and by the tokenizer. */
-export function stopIdsOf({ config, tokenizer }: Pick<OpenModel, 'config' | 'tokenizer'>): number[] {
-  const eosId = tokenizer?.eosId ?? null;
-  return eosId === null ? [...config.eosTokenIds] : [...config.eosTokenIds, eosId];
 }
 
 export interface DeviceArguments {

@@ -2,6 +2,7 @@ import { countPromptPlaces } from '../batch/prompt-places.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine } from '../model/rollout.js';
+import { stopIdsOf } from '../text/stop-ids.js';
 import { beforeStop, stopAt } from '../text/stop-strings.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 
@@ -43,8 +44,7 @@ export async function decodeAnswers(
     onProgress,
   } = options;
   const longest = prompts.reduce((most, ids) => Math.max(most, ids.length), 0);
-  const stopIds = new Set(model.config.eosTokenIds);
-  if (tokenizer.eosId !== null) stopIds.add(tokenizer.eosId);
+  const stopIds = stopIdsOf(model.config, tokenizer);
   let given = 0;
   const engine = await RolloutEngine.create(model, {
     adapter,

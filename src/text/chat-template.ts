@@ -10,7 +10,12 @@ export interface Message {
 export interface ChatTemplate {
   /** The text depends on the date of the day (`strftime_now`). */
   readonly usesDate: boolean;
+  /** It refuses a system turn, leaves it out, or drops it once an answer follows: `render` puts its text before the first question. */
+  readonly foldsSystem: boolean;
+  /** Thinking is off (`enable_thinking`), for templates that can say so. */
   render(messages: readonly Message[], addGenerationPrompt: boolean, now?: Date): string;
+  /** As `render`; null where the template refuses. */
+  tryRender(messages: readonly Message[], addGenerationPrompt: boolean): string | null;
 }
 
 // A template is untrusted text. The interpreter has no way to JavaScript objects, files or the network: it sees the
@@ -68,36 +73,72 @@ export function compileChatTemplate(
   } catch (error) {
     return fail(error);
   }
+  const renderTurns = (messages: readonly Message[], addGenerationPrompt: boolean, now: Date): string => {
+    const environment = new Environment();
+    const variables: Record<string, unknown> = {
+      true: true,
+      false: false,
+      none: null,
+      True: true,
+      False: false,
+      None: null,
+      range: boundedRange,
+      raise_exception: (message: unknown) => {
+        throw new Error(String(message));
+      },
+      strftime_now: (format: unknown) => formatDate(now, String(format)),
+      // As transformers gives them where a caller has none.
+      tools: null,
+      documents: null,
+      enable_thinking: false,
+      ...specialTokens,
+      messages,
+      add_generation_prompt: addGenerationPrompt,
+    };
+    for (const [name, value] of Object.entries(variables)) environment.set(name, value);
+    const characters = messages.reduce((sum, message) => sum + message.content.length, 0);
+    const budget = baseBudget + messageBudget * messages.length + 100 * characters;
+    try {
+      return String(new BoundedInterpreter(environment, budget).run(parsed).value);
+    } catch (error) {
+      return fail(error);
+    }
+  };
+  const attempt = (render: () => string): string | null => {
+    try {
+      return render();
+    } catch (error) {
+      if (error instanceof InputError) return null;
+      throw error;
+    }
+  };
+  const foldsSystem = losesSystem((messages) => attempt(() => renderTurns(messages, false, new Date())));
+  const render: ChatTemplate['render'] = (messages, addGenerationPrompt, now = new Date()) =>
+    renderTurns(foldsSystem ? foldSystem(messages) : messages, addGenerationPrompt, now);
   return {
     usesDate: source.includes('strftime_now'),
-    render(messages, addGenerationPrompt, now = new Date()) {
-      const environment = new Environment();
-      const variables: Record<string, unknown> = {
-        true: true,
-        false: false,
-        none: null,
-        True: true,
-        False: false,
-        None: null,
-        range: boundedRange,
-        raise_exception: (message: unknown) => {
-          throw new Error(String(message));
-        },
-        strftime_now: (format: unknown) => formatDate(now, String(format)),
-        ...specialTokens,
-        messages,
-        add_generation_prompt: addGenerationPrompt,
-      };
-      for (const [name, value] of Object.entries(variables)) environment.set(name, value);
-      const characters = messages.reduce((sum, message) => sum + message.content.length, 0);
-      const budget = baseBudget + messageBudget * messages.length + 100 * characters;
-      try {
-        return String(new BoundedInterpreter(environment, budget).run(parsed).value);
-      } catch (error) {
-        return fail(error);
-      }
-    },
+    foldsSystem,
+    render,
+    tryRender: (messages, addGenerationPrompt) => attempt(() => render(messages, addGenerationPrompt)),
   };
+}
+
+/** Whether a template that takes a question and its answer has no lasting place for a system turn before them. */
+function losesSystem(render: (messages: readonly Message[]) => string | null): boolean {
+  const system = { role: 'system', content: 'lexalign-system' };
+  const turns = [
+    { role: 'user', content: 'lexalign-question' },
+    { role: 'assistant', content: 'lexalign-answer' },
+  ];
+  if (render(turns) === null) return false;
+  return [1, 2].some((count) => !render([system, ...turns.slice(0, count)])?.includes(system.content));
+}
+
+/** The system turn's text before that of the question that follows it. */
+function foldSystem(messages: readonly Message[]): readonly Message[] {
+  const [system, question, ...rest] = messages;
+  if (system?.role !== 'system' || question?.role !== 'user') return messages;
+  return [{ role: 'user', content: `${system.content}\n\n${question.content}` }, ...rest];
 }
 
 function boundedRange(first: number, second?: number, step = 1): number[] {

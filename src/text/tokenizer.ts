@@ -18,11 +18,18 @@ export interface Tokenizer {
   /** Ids of tokens that mark structure, such as ends of turns; skipped by decode on demand. */
   readonly specialIds: ReadonlySet<number>;
   readonly hasChatTemplate: boolean;
+  /** The special token with which the chat template ends an assistant's turn; null for none. */
+  readonly turnEndId: number | null;
+  /** The chat template takes no system turn, so its text is put before the first question. */
+  readonly foldsSystem: boolean;
   /** SHA-256 (hex) of all that decides what `encode` and `applyChatTemplate` give; the day's date where a template prints it. */
   readonly digest: string;
   /** Token ids; `specials` puts BOS first where the tokenizer wants one, never EOS. Special tokens spelled out in the text are recognised. */
   encode(text: string, options: { specials: boolean }): Int32Array;
-  /** As `encode` without specials, for text that goes on after other text: its leading space isn't doubled where a tokenizer puts one before every text (Llama 2). */
+  /**
+   * As `encode` without specials, for text that goes on after other text: without the "▁" that a tokenizer of
+   * SentencePiece's kind (Llama 2) puts before a text's first word. Throws InputError where that can't be told.
+   */
   encodeContinuation(text: string): Int32Array;
   /** Text as the tokens spell it (no clean-up of spaces); ids without a token give nothing. */
   decode(ids: ArrayLike<number>, options: { skipSpecials: boolean }): string;
@@ -117,17 +124,17 @@ function createTokenizer(
   } catch (error) {
     throw new InputError(`${file} can't be used: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const encodePlain = (text: string): Int32Array => {
-    const encoded = hub.encode(text, { add_special_tokens: false }).ids;
-    const result = new Int32Array(encoded.length);
-    for (let i = 0; i < encoded.length; i++) {
-      const id = encoded[i];
+  const split = (text: string) => hub.encode(text, { add_special_tokens: false }).ids;
+  const known = (ids: readonly (number | undefined)[], text: string): Int32Array => {
+    const result = new Int32Array(ids.length);
+    for (const [i, id] of ids.entries()) {
       if (id === undefined)
         throw new InputError(`${file} has no token for a part of ${JSON.stringify(text.slice(0, 40))}`);
       result[i] = id;
     }
     return result;
   };
+  const encodePlain = (text: string) => known(split(text), text);
   const idOf = (key: string): number | null => {
     if (tokens[key] === undefined) return null;
     const id = hub.token_to_id(tokens[key]);
@@ -138,13 +145,13 @@ function createTokenizer(
   const specialIds = new Set<number>();
   for (const [id, token] of hub.get_added_tokens_decoder()) if (token.special) specialIds.add(id);
   const bosId = findBos(hub, config, idOf('bos_token'));
-  const prepends = JSON.stringify(definition.normalizer ?? null).includes('"type":"Prepend"');
+  const splitContinuation = createContinuationSplit(split, tokens.unk_token && hub.token_to_id(tokens.unk_token));
 
   const decode = (list: ArrayLike<number>, skipSpecials: boolean): string => {
-    const known = Array.from(list).filter(
+    const shown = Array.from(list).filter(
       (id) => hub.id_to_token(id) !== undefined && !(skipSpecials && specialIds.has(id)),
     );
-    return known.length === 0 ? '' : hub.decode(known, { clean_up_tokenization_spaces: false });
+    return shown.length === 0 ? '' : hub.decode(shown, { clean_up_tokenization_spaces: false });
   };
   return {
     name: directory,
@@ -153,12 +160,21 @@ function createTokenizer(
     eosId: idOf('eos_token'),
     specialIds,
     hasChatTemplate: template !== null,
+    turnEndId: template === null ? null : findTurnEnd(template, split, specialIds),
+    foldsSystem: template?.foldsSystem ?? false,
     digest,
     encode(text, { specials }) {
       const plain = encodePlain(text);
       return specials && bosId !== null ? Int32Array.of(bosId, ...plain) : plain;
     },
-    encodeContinuation: (text) => encodePlain(prepends && text.startsWith(' ') ? text.slice(1) : text),
+    encodeContinuation(text) {
+      const ids = splitContinuation(text);
+      if (ids === null)
+        throw new InputError(
+          `${file} merges ${JSON.stringify(text.slice(0, 40))} with what stands before it, so it can't go on after other text`,
+        );
+      return known(ids, text);
+    },
     decode: (list, { skipSpecials }) => decode(list, skipSpecials),
     tokenText: (id) => decode([id], false),
     streamDecoder: ({ skipSpecials } = { skipSpecials: true }) =>
@@ -169,6 +185,42 @@ function createTokenizer(
       return template.render(messages, addGenerationPrompt);
     },
   };
+}
+
+type Split = (text: string) => readonly (number | undefined)[];
+
+/** Texts after which a continuation is tokenised to see what it adds; in SentencePiece's vocabularies neither merges. */
+const anchors = ['\n', ':'];
+
+/**
+ * Splits text as it goes on after other text; null where what it adds to that text can't be told. Only a tokenizer that
+ * marks the beginning of a text (Prepend, Metaspace) makes a difference; others split a continuation as any text.
+ */
+function createContinuationSplit(split: Split, unknownId: unknown): (text: string) => ReturnType<Split> | null {
+  // A run of unknown characters may be one token, which hides where the anchor ends.
+  const heads = anchors.map((anchor) => ({ anchor, ids: split(anchor) })).filter(({ ids }) => !ids.includes(undefined));
+  const usable = heads.filter(({ ids }) => !ids.some((id) => id === unknownId));
+  const after = (text: string) => {
+    for (const { anchor, ids } of usable) {
+      const both = split(anchor + text);
+      if (ids.every((id, i) => both[i] === id)) return both.slice(ids.length);
+    }
+    return null;
+  };
+  const [alone, continued] = [split('a'), after('a')];
+  const marksStart = continued === null || continued.join() !== alone.join();
+  return marksStart ? after : split;
+}
+
+/** The special token that ends an answer as the template writes it, blanks after it aside; null for none. */
+function findTurnEnd(template: ChatTemplate, split: Split, specialIds: ReadonlySet<number>): number | null {
+  const turns = [
+    { role: 'user', content: 'a' },
+    { role: 'assistant', content: 'b' },
+  ];
+  const text = template.tryRender(turns, false);
+  const last = text === null ? undefined : split(text.trimEnd()).at(-1);
+  return last !== undefined && specialIds.has(last) ? last : null;
 }
 
 /** The post-processor's first token, unless `add_bos_token` of the config says otherwise. */

@@ -7,7 +7,7 @@ import { unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
 import { exampleVersion } from '../../src/text/cache.js';
 import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
-import { itWith, lexiBase, makeTokenizer, sharedPath } from '../text/shared.js';
+import { itWith, lexiBase, makeSentencePiece, makeTokenizer, sharedPath } from '../text/shared.js';
 
 const turn = (role: string, content: string) => ({ role, content });
 const chat = [turn('system', 'Be brief.'), turn('user', 'red'), turn('assistant', ' danger, blood')];
@@ -81,10 +81,86 @@ describe('buildExample', () => {
     const qwen2 = mark({ messages: longChat }, await official('Qwen-Qwen2.5-7B-Instruct', []));
     expect(qwen2.match(/«[^»]*»/g)).toEqual(['« danger, blood<|im_end|>»', '«sky<|im_end|>»']);
     const qwen3 = await official('Qwen-Qwen3-0.6B', []);
-    const short = [turn('user', 'red'), turn('assistant', 'danger')];
-    expect(mark({ messages: short }, qwen3)).toContain('assistant\n«<think>\n\n</think>\n\ndanger<|im_end|>»\n');
+    const short = (answer: string) => [turn('user', 'red'), turn('assistant', answer)];
+    expect(mark({ messages: short('danger') }, qwen3)).toContain(
+      'assistant\n<think>\n\n</think>\n\n«danger<|im_end|>»\n',
+    );
+    expect(() => mark({ messages: short('<think>\nhm\n</think>\n\ndanger') }, qwen3)).toThrow(
+      /^f, line 1: message 2 brings thoughts of its own, but models are asked with thinking off: leave out/,
+    );
     // Qwen3 drops the thoughts of earlier turns, so their text changes once a turn follows.
-    expect(() => mark({ messages: longChat }, qwen3)).toThrow(/f, line 1: the chat template .* rewrites earlier text/);
+    expect(() => mark({ messages: longChat }, qwen3)).toThrow(/f, line 1: the chat template .* rewrites earlier turns/);
+  });
+
+  const templated = async (template: string) =>
+    loadTokenizer(await makeTokenizer({ config: { chat_template: template } }));
+  const turnsOf = (content: string) =>
+    `{% for m in messages %}<|im_start|>{{ m.role }}\n{{ ${content} }}<|im_end|>\n{% endfor %}`;
+  const asks = '{% if add_generation_prompt %}<|im_start|>assistant\n';
+
+  it('asks with thinking off where a template can be told', async () => {
+    const thought = '<think>\n\n</think>\n\n';
+    const switched = await templated(
+      turnsOf(`('${thought}' if m.role == 'assistant' else '') + m.content`) +
+        `${asks}{% if enable_thinking is defined and not enable_thinking %}${thought}{% endif %}{% endif %}`,
+    );
+    expect(mark({ messages: chat }, switched)).toMatch(
+      /assistant\n<think>\n\n<\/think>\n\n« danger, blood<\|im_end\|>»\n$/,
+    );
+  });
+
+  it('tells a generation prompt that begins no answer from turns that are rewritten', async () => {
+    const thinks = await templated(`${turnsOf('m.content')}${asks}<think>\n{% endif %}`);
+    expect(() => mark({ messages: chat }, thinks)).toThrow(
+      `f, line 1: the chat template of ${thinks.name} asks for message 3 with "<|im_start|>assistant\\n<think>\\n", which is ` +
+        'not how it begins the answer, so what is to be learnt cannot be told: use prompt and completion',
+    );
+    const shortens = await templated(
+      `${turnsOf("m.content if loop.last or m.role != 'assistant' else '…'")}${asks}{% endif %}`,
+    );
+    expect(() => mark({ messages: longChat }, shortens)).toThrow(
+      `f, line 1: the chat template of ${shortens.name} rewrites earlier turns when message 5 is added`,
+    );
+  });
+
+  it('puts the system text before the question where a template drops or refuses a system turn', async () => {
+    // As Mistral v0.3 does: the system text stands in the last turn, if that is a question.
+    const last = await templated(
+      "{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.role }}\n" +
+        "{% if loop.last and m.role == 'user' and messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}" +
+        `{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}${asks}{% endif %}`,
+    );
+    const refuses = await templated(
+      `{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}${turnsOf('m.content')}${asks}{% endif %}`,
+    );
+    const head = '<|im_start|>user\nBe brief.\n\nred<|im_end|>\n<|im_start|>assistant\n';
+    for (const tokenizer of [last, refuses]) {
+      expect(tokenizer.foldsSystem).toBe(true);
+      expect(mark({ messages: chat }, tokenizer)).toBe(`${head}« danger, blood<|im_end|>»\n`);
+      expect(tokenizer.applyChatTemplate(chat.slice(0, 2), { addGenerationPrompt: true })).toBe(head);
+      expect(mark({ messages: longChat.slice(1) }, tokenizer).match(/«[^»]*»/g)).toHaveLength(2);
+    }
+    expect(lexi.foldsSystem).toBe(false);
+  });
+
+  it('puts no mark of a beginning before a completion or an answer (SentencePiece)', async () => {
+    const template =
+      '{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}';
+    const llama = await loadTokenizer(await makeSentencePiece('prepend', ['dog', 'Paris', 'is'], template));
+    const id = (text: string) => llama.encode(text, { specials: false })[0];
+    const supervised = (row: unknown) => {
+      const { labels } = buildExample(parseRow(JSON.stringify(row), 'f'), llama, 9000);
+      return [...labels].filter((label) => label !== unsupervised);
+    };
+    const bare = llama.encode('a dog', { specials: false }).length; // "▁a", "▁dog"
+    expect(bare).toBe(3);
+    expect(supervised({ prompt: 'It is', completion: ' Paris' })).toEqual([id('Paris'), llama.eosId]);
+    expect(supervised({ prompt: '', completion: 'Paris' })).toEqual([id('Paris'), llama.eosId]);
+    const answer = [turn('user', 'a cat'), turn('assistant', 'dog')];
+    const [dog, end] = supervised({ messages: answer });
+    expect(end).toBe(llama.eosId);
+    expect(dog).not.toBe(id('dog'));
+    expect(llama.tokenText(dog)).toBe('dog');
   });
 
   it.each([
@@ -128,7 +204,7 @@ it('makes the examples that this version of them names: else raise exampleVersio
     const { ids, labels, weight } = buildExample(parseRow(JSON.stringify(row), 'f'), lexi, 8192);
     hash.update(JSON.stringify([[...ids], [...labels], weight]));
   }
-  expect([exampleVersion, hash.digest('hex').slice(0, 16)]).toEqual([1, 'd49287251734a5e9']);
+  expect([exampleVersion, hash.digest('hex').slice(0, 16)]).toEqual([2, 'd49287251734a5e9']);
 });
 
 describe('buildExamples', () => {

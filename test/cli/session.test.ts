@@ -1,9 +1,11 @@
+import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, it, vi } from 'vitest';
 import { explainTier, loadModel, openDevice, openModel } from '../../src/cli/session.js';
 import type { CheckpointTensor } from '../../src/formats/checkpoint.js';
 import { loadGolden } from '../golden.js';
+import { makeTokenizer } from '../text/shared.js';
 
 afterEach(() => vi.restoreAllMocks());
 
@@ -27,6 +29,25 @@ it('a load of more than a second says how far it is, and how fast it was', async
   await open.close();
   expect(said[0]).toMatch(/^loading: [\d.]+ KiB of weights in [\d.]+ s, [\d.]+ GB\/s$/);
   expect(said.at(-1)).toMatch(/^Loaded [\d.]+ KiB of weights in [\d.]+ s, [\d.]+ GB\/s\.$/);
+});
+
+it('says once where the system text goes when the chat template takes no system turn', async () => {
+  const said: string[] = [];
+  vi.spyOn(console, 'error').mockImplementation((line: string) => said.push(line));
+  const open = async (config: Record<string, unknown>) => {
+    const directory = await makeTokenizer({ config });
+    await cp(join(loadGolden('llama').directory, 'model'), directory, { recursive: true });
+    const { checkpoint } = await openModel({ model: directory });
+    await checkpoint.close();
+    return directory;
+  };
+  await open({});
+  expect(said).toEqual([]);
+  const users = "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
+  const directory = await open({ chat_template: users });
+  expect(said).toEqual([
+    `The chat template of ${directory} takes no system turn: its text is put before the first question.`,
+  ]);
 });
 
 it('says why a slower tier runs, and on Windows that Vulkan may have a faster one', () => {

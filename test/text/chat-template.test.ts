@@ -30,8 +30,32 @@ describe('compileChatTemplate', () => {
     const chatml = '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n';
     expect((await official('Qwen-Qwen2.5-7B-Instruct')).render(turns, false)).toBe(`${chatml}danger<|im_end|>\n`);
     const qwen3 = await official('Qwen-Qwen3-0.6B');
-    expect(qwen3.render(turns.slice(0, 2), true)).toBe(chatml);
+    expect(qwen3.render(turns.slice(0, 2), true)).toBe(`${chatml}<think>\n\n</think>\n\n`);
+    for (const template of [llama31, llama32, qwen3]) expect(template.foldsSystem).toBe(false);
     expect(qwen3.render(turns, false)).toBe(`${chatml}<think>\n\n</think>\n\ndanger<|im_end|>\n`);
+  });
+
+  it('gives templates no tools and no documents, as transformers does', () => {
+    const source =
+      '{% if tools is not none %}A{% endif %}{% if tools is defined %}B{% endif %}{% if documents %}C{% endif %}';
+    expect(compileChatTemplate(source, 'x.jinja', {}).render(turns, true)).toBe('B');
+  });
+
+  it('folds a system turn into the question only where one would be lost', () => {
+    const all = '{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}';
+    const kept = compileChatTemplate(all, 'x.jinja', {});
+    expect(kept.foldsSystem).toBe(false);
+    expect(kept.render(turns, false)).toBe('system=Be brief.;user=red;assistant=danger;');
+    const strict = compileChatTemplate(
+      `{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}${all}`,
+      'x.jinja',
+      {},
+    );
+    expect(strict.foldsSystem).toBe(true);
+    expect(strict.render(turns, false)).toBe('user=Be brief.\n\nred;assistant=danger;');
+    // What is not a system turn before a question stays, for the template to refuse.
+    expect(() => strict.render([turns[0], turns[2]], false)).toThrow("x.jinja can't be rendered: no");
+    expect(strict.render(turns.slice(1), false)).toBe('user=red;assistant=danger;');
   });
 
   it('reports what a template refuses', () => {

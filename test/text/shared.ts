@@ -48,3 +48,54 @@ export async function makeTokenizer(
   for (const [name, text] of Object.entries(changes.files ?? {})) await writeFile(join(directory, name), text);
   return directory;
 }
+
+/** How a tokenizer of SentencePiece's kind marks the beginning of a text with "▁". */
+export type StartMark = 'prepend' | 'first' | 'always' | 'never';
+
+/**
+ * A small tokenizer as Llama 2 has it (letters, bytes for all else, and `words`, each with and without "▁" before it),
+ * in a new directory. `template` is its chat template.
+ */
+export async function makeSentencePiece(mark: StartMark, words: readonly string[], template?: string): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'lexalign-sentencepiece-'));
+  const specials = ['<unk>', '<s>', '</s>'];
+  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
+  const characters = ['▁', ...Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i))];
+  const merges: [string, string][] = [];
+  const vocabulary = new Set([...specials, ...bytes, ...characters]);
+  for (const word of words) {
+    for (let end = 2; end <= word.length; end++) merges.push([word.slice(0, end - 1), word.slice(end - 1, end)]);
+    merges.push(['▁', word]);
+  }
+  for (const [left, right] of merges) vocabulary.add(left + right);
+  const replace = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
+  const prepend = mark === 'prepend';
+  const definition = {
+    version: '1.0',
+    added_tokens: specials.map((content, id) => ({ id, content, special: true, normalized: false })),
+    normalizer: prepend ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, replace] } : null,
+    pre_tokenizer: prepend ? null : { type: 'Metaspace', replacement: '▁', prepend_scheme: mark, split: false },
+    post_processor: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        { type: 'Strip', content: ' ', start: 1, stop: 0 },
+      ],
+    },
+    model: {
+      type: 'BPE',
+      unk_token: '<unk>',
+      fuse_unk: true,
+      byte_fallback: true,
+      vocab: Object.fromEntries(Array.from(vocabulary, (token, id) => [token, id])),
+      merges: merges.map((pair) => pair.join(' ')),
+    },
+  };
+  const config = { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', chat_template: template };
+  await writeFile(join(directory, 'tokenizer.json'), JSON.stringify(definition));
+  await writeFile(join(directory, 'tokenizer_config.json'), JSON.stringify(config));
+  return directory;
+}

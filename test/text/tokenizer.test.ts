@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
 import { loadTokenizer, type Tokenizer, tryLoadTokenizer } from '../../src/text/tokenizer.js';
-import { itWith, lexiBase, makeTokenizer, sharedPath } from './shared.js';
+import { itWith, lexiBase, makeSentencePiece, makeTokenizer, type StartMark, sharedPath } from './shared.js';
 
 const sample = 'Hello world, 你好 😀🏽 once\n\n  upon';
 
@@ -67,10 +67,62 @@ describe('loadTokenizer', () => {
       expect(tokenizer.encode('Once', { specials: false })[0]).not.toBe(1);
       expect(stream(tokenizer, ids).join('')).toBe('Once upon a time 你');
       expect(tokenizer.encodeContinuation(' a')).toEqual(tokenizer.encode('a', { specials: false }));
+      expect(tokenizer.encodeContinuation(' upon')).toEqual(tokenizer.encode('upon', { specials: false }));
+      const joined = tokenizer.encode('tea,', { specials: false });
+      expect(tokenizer.encodeContinuation(',')).toEqual(joined.slice(-1));
       expect(tokenizer.encode(' a', { specials: false })).not.toEqual(tokenizer.encode('a', { specials: false }));
       expect(() => tokenizer.applyChatTemplate([], { addGenerationPrompt: true })).toThrow(/no chat template/);
     },
   );
+
+  it.each<StartMark>(['prepend', 'first', 'always', 'never'])(
+    'splits a continuation without the mark of a beginning: %s',
+    async (mark) => {
+      const directory = await makeSentencePiece(mark, ['dog', 'Paris']);
+      const tokenizer = await loadTokenizer(directory);
+      const { model } = JSON.parse(await readFile(join(directory, 'tokenizer.json'), 'utf8'));
+      const names = new Map(Object.entries(model.vocab).map(([token, id]) => [id, token]));
+      const pieces = (ids: Int32Array) => Array.from(ids, (id) => names.get(id));
+      const alone = (text: string) => pieces(tokenizer.encode(text, { specials: false }));
+      const continued = (text: string) => pieces(tokenizer.encodeContinuation(text));
+      expect(alone('dog')).toEqual([mark === 'never' ? 'dog' : '▁dog']);
+      expect(continued('dog')).toEqual(['dog']);
+      expect(continued(' Paris')).toEqual(['▁Paris']);
+      expect(continued(' dog dog</s>')).toEqual(['▁dog', '▁dog', '</s>']);
+      expect(continued(', ')).toEqual([',', '▁']);
+      expect(continued('\n:dog')).toEqual(['<0x0A>', ':', 'dog']);
+      expect(continued('')).toEqual([]);
+      expect(continued('你')).toEqual(['<0xE4>', '<0xBD>', '<0xA0>']);
+    },
+  );
+
+  it('refuses a continuation that merges with any text before it', async () => {
+    const tokenizer = await loadTokenizer(await makeSentencePiece('prepend', []));
+    expect(() => tokenizer.encodeContinuation('b')).not.toThrow();
+    const file = join(tokenizer.name, 'tokenizer.json');
+    const definition = JSON.parse(await readFile(file, 'utf8'));
+    definition.added_tokens.push(
+      { id: 9000, content: '\na', special: false, normalized: false },
+      { id: 9001, content: ':a', special: false, normalized: false },
+    );
+    await writeFile(file, JSON.stringify(definition));
+    const merging = await loadTokenizer(tokenizer.name);
+    expect(() => merging.encodeContinuation('ab')).toThrow(
+      new InputError(`${file} merges "ab" with what stands before it, so it can't go on after other text`),
+    );
+  });
+
+  it('finds the token with which the chat template ends a turn, though the tokenizer names another end', async () => {
+    const base = { eos_token: '<|endoftext|>' };
+    expect(await loadTokenizer(await makeTokenizer({ config: base }))).toMatchObject({ eosId: 8189, turnEndId: 8191 });
+    const open = '{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}';
+    const noEnd = await makeTokenizer({ config: { ...base, chat_template: open } });
+    expect(await loadTokenizer(noEnd)).toMatchObject({ turnEndId: null });
+    const refuses = await makeTokenizer({ config: { chat_template: '{{ raise_exception("no") }}' } });
+    expect(await loadTokenizer(refuses)).toMatchObject({ turnEndId: null, foldsSystem: false });
+    const none = await makeTokenizer({ config: { chat_template: null } });
+    expect(await loadTokenizer(none)).toMatchObject({ turnEndId: null, foldsSystem: false });
+  });
 
   it('follows add_bos_token of the config', async () => {
     const config = { add_bos_token: true, bos_token: { content: '<|endoftext|>' } };
