@@ -1,6 +1,6 @@
 import { InputError } from '../src/errors.js';
 import type { Lexicon } from '../src/evaluate/affect.js';
-import { normalizeWord } from '../src/evaluate/association.js';
+import { wordKey } from '../src/evaluate/association.js';
 import { openTable } from '../src/text/table.js';
 import type { LexiconSource } from './source.js';
 
@@ -12,7 +12,7 @@ export interface LexiconImport {
 }
 
 /**
- * Reads a lexicon: the ratings of words, spellings normalised. Of a word that stands twice the first counts; a value
+ * Reads a lexicon: the ratings of words, spelled as answers are compared (`wordKey`). Of a word that stands twice the first counts; a value
  * that is no number (NA, empty) is none. Throws InputError for a missing column and where no word has a rating.
  */
 export async function readLexicon(file: string, source: LexiconSource): Promise<LexiconImport> {
@@ -24,7 +24,7 @@ export async function readLexicon(file: string, source: LexiconSource): Promise<
   let read = 0;
   for await (const { values } of rows) {
     read++;
-    const spelled = normalizeWord(values[word]);
+    const spelled = wordKey(values[word]);
     const rated = ratings.flatMap(({ name, column }) => {
       const text = values[column].trim();
       const value = Number(text);

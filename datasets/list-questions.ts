@@ -1,4 +1,4 @@
-import { rankedWord } from '../src/evaluate/ranking.js';
+import { wordKey } from '../src/evaluate/association.js';
 import { createRandom } from '../src/random.js';
 import { type AssociationPrompt, askMessages, type Message } from '../src/text/prompts.js';
 import { drawWanted } from './association-rows.js';
@@ -7,7 +7,7 @@ import type { Language, Norms } from './norms.js';
 /** A question for a list of associates, as `lexalign ppo --reward coverage` reads it. */
 export interface ListQuestion {
   readonly messages: readonly Message[];
-  /** All that people gave, most frequent first, without quotes and stops around them, as answers are read. */
+  /** All that people gave, most frequent first, as answers are read: without quotes and stops around them. */
   readonly ranking: readonly string[];
   readonly language: Language;
   readonly cue: string;
@@ -21,15 +21,14 @@ export interface ListQuestionOptions {
   readonly seed: number;
 }
 
-/** One question a cue, asked as in `associationRows`. A cue without a word that can be answered is left out. */
+/** One question a cue, asked as in `associationRows`. */
 export function listQuestions(norms: Norms, options: ListQuestionOptions): ListQuestion[] {
   const { prompt, maxAssociates = Number.POSITIVE_INFINITY, seed } = options;
   const language = norms.language === 'zh' ? 'zh' : 'en';
   const random = createRandom(seed);
-  return norms.cues.flatMap(({ cue, responses }) => {
-    const ranking = [...new Set(responses.map(({ word }) => rankedWord(word)))].filter((word) => word !== '');
-    if (ranking.length === 0) return [];
+  return norms.cues.map(({ cue, responses }) => {
+    const ranking = responses.map(({ word }) => wordKey(word));
     const wanted = drawWanted(Math.min(ranking.length, maxAssociates), random);
-    return [{ messages: askMessages(prompt, cue, wanted), ranking, language, cue }];
+    return { messages: askMessages(prompt, cue, wanted), ranking, language, cue };
   });
 }

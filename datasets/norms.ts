@@ -1,5 +1,5 @@
 import { InputError } from '../src/errors.js';
-import { normalizeWord } from '../src/evaluate/association.js';
+import { normalizeWord, wordKey } from '../src/evaluate/association.js';
 import { createRandom, shuffle } from '../src/random.js';
 
 /** Language of cues, associates and prompts that this project brings along; norms may be of any other. */
@@ -41,20 +41,21 @@ export interface Dropped {
 }
 
 /**
- * Collects associations in any order into cleaned norms: spellings normalised, counts of one word summed, no
- * `#Missing`, `#Unknown`, 32-hex strings, empty words or cues among their own responses. Cues keep the order in which
- * they first occur; responses come by falling count, equal counts in the order in which they first occur. "null" and
- * "nan" are words like others.
+ * Collects associations in any order into cleaned norms: words of one `wordKey` spelled alike, as the first of them stands,
+ * their counts summed, no `#Missing`, `#Unknown`, 32-hex strings, empty words, stops alone or cues among their own
+ * responses. Cues keep the order in which they first occur; responses come by falling count, equal counts in the order in
+ * which they first occur. "null" and "nan" are words like others.
  */
 export class NormsCollector {
   readonly dropped: Dropped = { missing: 0, empty: 0, 'the cue itself': 0, 'an identifier': 0 };
   readonly #counts = new Map<string, Map<string, number>>();
-  /** Spellings seen before, normalised: a file repeats its words many times. */
-  readonly #normalized = new Map<string, string>();
+  /** How words are spelled, by their key, and by how they stood: a file repeats its words many times. */
+  readonly #spelled = new Map<string, string>();
+  readonly #seen = new Map<string, string>();
 
   add({ cue: rawCue, response, count }: Association): void {
-    const cue = this.#normalize(rawCue);
-    const word = this.#normalize(response);
+    const cue = this.#spell(rawCue);
+    const word = this.#spell(response);
     const reason = refuse(cue) ?? refuse(word) ?? (word === cue ? 'the cue itself' : null);
     if (reason) {
       this.dropped[reason] += count;
@@ -76,11 +77,13 @@ export class NormsCollector {
     return { language, cues };
   }
 
-  #normalize(word: string): string {
-    let known = this.#normalized.get(word);
+  #spell(text: string): string {
+    let known = this.#seen.get(text);
     if (known === undefined) {
-      known = normalizeWord(word);
-      this.#normalized.set(word, known);
+      const key = wordKey(text);
+      known = key === '' ? '' : (this.#spelled.get(key) ?? normalizeWord(text));
+      this.#spelled.set(key, known);
+      this.#seen.set(text, known);
     }
     return known;
   }

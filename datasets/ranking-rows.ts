@@ -1,4 +1,4 @@
-import { rankedWord } from '../src/evaluate/ranking.js';
+import { wordKey } from '../src/evaluate/association.js';
 import { createRandom, type Random, shuffle } from '../src/random.js';
 import { askRanking, type Message, type RankingPrompt } from '../src/text/prompts.js';
 import { drawSublist } from './association-rows.js';
@@ -47,7 +47,7 @@ export function rankingRows(norms: Norms, options: RankingRowOptions): RankingRo
     const words = new Map<string, Associate>();
     for (const one of responses) {
       if (/[,，、;；:：\n]/u.test(one.word)) unaskable++;
-      else if (!words.has(rankedWord(one.word))) words.set(rankedWord(one.word), one);
+      else if (!words.has(wordKey(one.word))) words.set(wordKey(one.word), one);
     }
     const known = [...words.values()];
     if (known.length < k || new Set(known.map(({ count }) => count)).size < 2) {

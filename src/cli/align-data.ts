@@ -13,6 +13,7 @@ import { readSurvey } from '../../datasets/survey-file.js';
 import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Lexicon } from '../evaluate/affect.js';
+import { wordKey } from '../evaluate/association.js';
 import { describeCounts, describeDropped } from '../evaluate/report.js';
 import type { AskedSurvey, StudyImport } from '../evaluate/study.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
@@ -152,12 +153,12 @@ export function describeImports({ name, language, imports }: StudyCulture): stri
  * culture's training is in no other's. Of the test part a sample of `test-cues` stays.
  */
 function splitLike(norms: Norms, ofLanguage: readonly Norms[], { args, data }: Recipe): StudyCulture['norms'] {
-  const union = new Map(ofLanguage.flatMap(({ cues }) => cues.map((cue): [string, Cue] => [cue.cue, cue])));
+  const union = new Map(ofLanguage.flatMap(({ cues }) => cues.map((cue): [string, Cue] => [wordKey(cue.cue), cue])));
   const fractions = parseSplit(data.split).map((percent) => percent / 100);
   const parts = splitByCue({ language: norms.language, cues: [...union.values()] }, fractions, data.seed);
   const [train, valid, test] = parts.map(({ cues }) => {
-    const own = new Set(cues.map(({ cue }) => cue));
-    return { language: norms.language, cues: norms.cues.filter(({ cue }) => own.has(cue)) };
+    const own = new Set(cues.map(({ cue }) => wordKey(cue)));
+    return { language: norms.language, cues: norms.cues.filter(({ cue }) => own.has(wordKey(cue))) };
   });
   const cues = args.testCues > 0 ? sampleCues(test.cues, args.testCues, data.seed) : test.cues;
   if (train.cues.length === 0 || cues.length < 2)

@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
-import { normalizeWord } from '../evaluate/association.js';
-import { type HumanRanking, type RankingLanguage, rankedWord } from '../evaluate/ranking.js';
+import { normalizeWord, wordKey } from '../evaluate/association.js';
+import type { HumanRanking, RankingLanguage } from '../evaluate/ranking.js';
 import { digestFile, readLines } from '../text/lines.js';
 import type { Message } from '../text/prompts.js';
 import { isNamedReward } from './load-reward.js';
@@ -51,7 +51,7 @@ export async function loadRankingData(
 export function checkReward(reward: string, { file, questions }: Pick<RankingData, 'file' | 'questions'>): void {
   const shown = questions.filter(({ messages, ranking }) => {
     const text = normalizeWord(messages.map(({ content }) => content).join('\n'));
-    return ranking.every((word) => text.includes(rankedWord(word)));
+    return ranking.every((word) => text.includes(wordKey(word)));
   }).length;
   if (reward === 'coverage' && shown === questions.length)
     throw new InputError(
@@ -78,7 +78,7 @@ function parseRankingRow(line: string, where: string): Omit<RankingQuestion, 'id
     throw refuse('messages', 'a question: leave out the answer at its end');
   if (!Array.isArray(ranking) || ranking.length === 0 || !ranking.every((word) => typeof word === 'string'))
     throw refuse('ranking', 'a list of words, strongest first');
-  if (new Set(ranking.map(rankedWord)).size < ranking.length) throw refuse('ranking', 'a list without a word twice');
+  if (new Set(ranking.map(wordKey)).size < ranking.length) throw refuse('ranking', 'a list without a word twice');
   if (counts !== null && !(Array.isArray(counts) && counts.length === ranking.length && areFalling(counts)))
     throw refuse('counts', 'a number a word of "ranking", none above the one before it, not all alike');
   if (language !== 'en' && language !== 'zh') throw refuse('language', '"en" or "zh"');

@@ -1,4 +1,4 @@
-import { normalizeWord } from './association.js';
+import { wordKey } from './association.js';
 import {
   bootstrapGain,
   bootstrapMean,
@@ -9,7 +9,7 @@ import {
   wilcoxonSignedRank,
 } from './statistics.js';
 
-/** Ratings of words: for each dimension (valence, concreteness, …) the value of a normalised word. */
+/** Ratings of words: for each dimension (valence, concreteness, …) the value of a word as `wordKey` has it. */
 export interface Lexicon {
   readonly dimensions: ReadonlyMap<string, ReadonlyMap<string, number>>;
   /** Words with any rating. */
@@ -39,7 +39,7 @@ export function affectMedians(
   let words = 0;
   let held = 0;
   const medians = lists.map((list) => {
-    const considered = [...new Set(list.map(normalizeWord))].slice(0, first);
+    const considered = [...new Set(list.map(wordKey))].slice(0, first);
     const values = considered.flatMap((word) => ratings.get(word) ?? []).sort((a, b) => a - b);
     words += considered.length;
     held += values.length;

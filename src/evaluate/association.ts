@@ -2,7 +2,7 @@ import { createRandom, derange } from '../random.js';
 import { lastPart, proseParts, separators } from './prose-list.js';
 import { spearman } from './statistics.js';
 
-/** One cue's human associates, most frequent first, with their counts. */
+/** One cue's human associates, most frequent first, with their counts; none twice by `wordKey`. */
 export interface HumanList {
   readonly cue: string;
   readonly responses: readonly { readonly word: string; readonly count: number }[];
@@ -24,9 +24,17 @@ export interface CueScore {
   readonly refused: boolean;
 }
 
-/** What two spellings of one word have in common: NFKC, lower case, no space around, single spaces within. */
+/** How a word is spelled here: NFKC, lower case, straight apostrophes, no space around, single spaces within. */
 export function normalizeWord(word: string): string {
-  return word.normalize('NFKC').toLowerCase().trim().replace(/\s+/gu, ' ');
+  return word.normalize('NFKC').toLowerCase().replace(/[‘’]/gu, "'").trim().replace(/\s+/gu, ' ');
+}
+
+/**
+ * What two spellings of one word have in common, people's or a model's: `normalizeWord` without stops, quotes, emphasis and
+ * brackets around it: "U.S.A." and "u.s.a", "“don’t”" and "don't" are one word. Empty of stops alone.
+ */
+export function wordKey(word: string): string {
+  return normalizeWord(word).replace(before, '').replace(behind, '');
 }
 
 /** Begins a clause behind an apology, and goes on: "but I can't", not the next word of a list. */
@@ -83,7 +91,7 @@ const gloss = /(?<=[^\s,，、;；:：]\s*)[(（](?!\d{1,3}[)）])[^()（）]*[)
 const explanation = /(?:\s[–—-]+\s|——|[:：](?=\s|\*|\p{Script=Han})).*$/u;
 /** What stands around a word and is none of it. */
 const before = /^[\s>*_•·–—\-"'“”‘’「」《》`[\]{}]+(?=\S)/u;
-const behind = /[\s.。．!！:：*_"'“”‘’「」《》`[\]{}]+$/u;
+const behind = /[\s.。．!！:：,，;；*_"'“”‘’「」《》`[\]{}]+$/u;
 
 const polite = '(?:sure(?: thing)?|of course|certainly|absolutely|ok(?:ay)?|当然(?:可以)?|好的|没问题)';
 /** Before what leads in: "Sure, …". */
@@ -96,7 +104,7 @@ const announcement =
 
 /** What an answer holds. */
 export interface ReadAnswer {
-  /** Distinct words in their order. */
+  /** Distinct words in their order, as `wordKey` has them. */
   readonly words: readonly string[];
   /** Words that were there before, and were left out. */
   readonly repeated: number;
@@ -115,7 +123,7 @@ export function readAnswer(text: string, cue?: string): ReadAnswer {
   if (isRefusal(text)) return { words: [], repeated: 0 };
   const said = text.replace(thought, '');
   const list = declines(said) ? said.slice(said.search(goesOn)) : said;
-  const own = cue === undefined ? null : normalizeWord(cue);
+  const own = cue === undefined ? null : wordKey(cue);
   const lines = list.split(/[\r\n]+/u).filter((line) => line.trim() !== '');
   const parts = lines.flatMap((line, i) => partsOfLine(line, i === lines.length - 1, lines.length > 1));
   const spaced = parts.length === 1 && /\p{Script=Han}\s+\p{Script=Han}/u.test(parts[0]);
@@ -126,7 +134,7 @@ export function readAnswer(text: string, cue?: string): ReadAnswer {
       .replace(/^\d{1,3}[.)]\s+/u, '')
       .replace(behind, '');
     const item = i > 0 ? bare.replace(/^and\s+/iu, '') : bare;
-    const word = normalizeWord(i > 1 && i === items.length - 1 ? lastPart(item) : item);
+    const word = wordKey(i > 1 && i === items.length - 1 ? lastPart(item) : item);
     return /[\p{L}\p{N}]/u.test(word) && word !== own ? [word] : [];
   });
   const words = [...new Set(given)];
@@ -184,8 +192,8 @@ function withoutLeadIn(line: string, last: boolean, item: boolean): string {
 
 /** |first K distinct predictions ∩ all human associates| / K. Fewer than K predictions count as misses. */
 export function precisionAtK(predictions: readonly string[], human: readonly string[], k: number): number {
-  const known = new Set(human.map(normalizeWord));
-  const first = [...new Set(predictions.map(normalizeWord))].slice(0, k);
+  const known = new Set(human.map(wordKey));
+  const first = [...new Set(predictions.map(wordKey))].slice(0, k);
   return first.filter((word) => known.has(word)).length / k;
 }
 
@@ -194,12 +202,12 @@ export function precisionAtK(predictions: readonly string[], human: readonly str
  * position over the words in both lists; null with fewer than three of them.
  */
 export function rankCorrelation(predictions: readonly string[], human: HumanList['responses']): number | null {
-  const position = new Map([...new Set(predictions.map(normalizeWord))].map((word, i) => [word, i]));
-  const shared = human.filter(({ word }) => position.has(normalizeWord(word)));
+  const position = new Map([...new Set(predictions.map(wordKey))].map((word, i) => [word, i]));
+  const shared = human.filter(({ word }) => position.has(wordKey(word)));
   if (shared.length < 3) return null;
   return spearman(
     shared.map(({ count }) => -count),
-    shared.map(({ word }) => position.get(normalizeWord(word))!),
+    shared.map(({ word }) => position.get(wordKey(word))!),
   );
 }
 

@@ -1,4 +1,4 @@
-import { normalizeWord } from './association.js';
+import { wordKey } from './association.js';
 import { averageRanks, spearman } from './statistics.js';
 
 /** Language of a ranking question; it says what the answer's headings are. */
@@ -23,11 +23,6 @@ const forms = {
   },
 } as const;
 
-/** A word as rankings compare it: as `normalizeWord`, without emphasis, quotes and stops around it. */
-export function rankedWord(text: string): string {
-  return normalizeWord(text.replace(/^[\s*_"'“”‘’「」《》`]+|[\s*_"'“”‘’「」《》`.。,，;；]+$/gu, ''));
-}
-
 /**
  * The words of an answer's last "Final Ranking" ("最终排名"), by their "Rank n: word" ("排名n：word"); of two words
  * with one rank the first counts. Null where there is no such heading or no such line behind it.
@@ -38,7 +33,7 @@ export function parseRanking(answer: string, language: RankingLanguage): string[
   if (!last) return null;
   const byRank = new Map<number, string>();
   for (const [, rank, text] of answer.slice(last.index + last[0].length).matchAll(entry)) {
-    const word = rankedWord(text);
+    const word = wordKey(text);
     const place = Number(rank.normalize('NFKC'));
     if (word !== '' && !byRank.has(place)) byRank.set(place, word);
   }
@@ -53,8 +48,8 @@ export function parseRanking(answer: string, language: RankingLanguage): string[
  * order, and pays +0.52 for one right word out of ten: for what does neither, see `strictRankingReward`.
  */
 export function rankingReward(predicted: readonly string[], { ranking }: Pick<HumanRanking, 'ranking'>): number {
-  const rankOf = new Map(ranking.map((word, i) => [rankedWord(word), i + 1]));
-  const ranks = predicted.flatMap((word) => rankOf.get(rankedWord(word)) ?? []);
+  const rankOf = new Map(ranking.map((word, i) => [wordKey(word), i + 1]));
+  const ranks = predicted.flatMap((word) => rankOf.get(wordKey(word)) ?? []);
   if (ranks.length > ranking.length) return -1;
   while (ranks.length < ranking.length) ranks.push(ranking.length + 1);
   return correlateWithOrder(ranks);
@@ -71,8 +66,8 @@ export function strictRankingReward(predicted: readonly string[], human: HumanRa
  */
 export function wholeRanking(predicted: readonly string[], { ranking, counts }: HumanRanking): number | null {
   const places = averageRanks(counts ? counts.map((count) => -count) : ranking.map((_, i) => i));
-  const rankOf = new Map(ranking.map((word, i) => [rankedWord(word), places[i]]));
-  const words = predicted.map(rankedWord);
+  const rankOf = new Map(ranking.map((word, i) => [wordKey(word), places[i]]));
+  const words = predicted.map(wordKey);
   const whole =
     words.length === ranking.length && new Set(words).size === words.length && words.every((word) => rankOf.has(word));
   return whole ? correlateWithOrder(words.map((word) => rankOf.get(word)!)) : null;

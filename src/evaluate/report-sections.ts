@@ -1,4 +1,4 @@
-import { normalizeWord } from './association.js';
+import { wordKey } from './association.js';
 import { describeCounts, describeDropped, pValue } from './report.js';
 import { histogram, surveyCharts } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
@@ -98,7 +98,7 @@ export function associationSection({
     })),
   };
   const examples = human.slice(0, shown.cues).map(({ cue, words }, i): Cell[] => {
-    const known = new Set(words.map(normalizeWord));
+    const known = new Set(words.map(wordKey));
     return [
       cue,
       words.slice(0, shown.words).map((text) => ({ text, strong: false })),

@@ -43,6 +43,31 @@ test('rows are cleaned, summed and sorted; null and nan are words', () => {
   ]);
 });
 
+test('words that differ in stops, quotes and curls alone are one, spelled as it first stands', () => {
+  const collector = new NormsCollector();
+  const rows: [string, string, number][] = [
+    ['Mr.', 'U.S.A.', 2],
+    ['mr', 'yes', 4],
+    ['mr.', '"U.S.A"', 3],
+    ['MR', 'don’t', 1],
+    ['mr', "don't", 2],
+    ['mr', '…', 7],
+    ['mr', 'mr.', 5],
+  ];
+  for (const [cue, response, count] of rows) collector.add({ cue, response, count });
+  expect(collector.finish('en').cues).toEqual([
+    {
+      cue: 'mr.',
+      responses: [
+        { word: 'u.s.a.', count: 5 },
+        { word: 'yes', count: 4 },
+        { word: "don't", count: 3 },
+      ],
+    },
+  ]);
+  expect(collector.dropped).toEqual({ missing: 0, empty: 7, 'the cue itself': 5, 'an identifier': 0 });
+});
+
 test.each([
   ['cue,answer,count\na,b,1\n', 'x.csv has no column "response"; it has cue, answer, count'],
   ['cue\tresponse\tcount\na\tb\t1\na\tb\n', 'x.csv, line 3 has 2 values, the header 3'],

@@ -278,6 +278,20 @@ test.each([
   expect(isRefusal(text)).toBe(refused);
 });
 
+test('people’s words and answers are compared without stops, quotes and curls', () => {
+  const cue = (name: string, words: readonly string[]) => ({
+    cue: name,
+    responses: words.map((word, i) => ({ word, count: 9 - i })),
+  });
+  const human = [cue('mr.', ['u.s.a.', "don't", 'yahoo!', '"yes"', '《红楼梦》', '-ing']), cue('x', ['y'])];
+  const texts = ['U.S.A., don’t, U.S.A, Yahoo!, “Yes”, 红楼梦…, wait…, wait, Mr, ing', 'y'];
+  const [scored] = scoreAssociations(human, texts, [6, 8]);
+  expect(scored.predictions).toEqual(['u.s.a', "don't", 'yahoo', 'yes', '红楼梦', 'wait', 'ing']);
+  expect(scored.repeated).toBe(2);
+  expect(scored.precision).toEqual([5 / 6, 6 / 8]);
+  expect(scored.spearman).toBe(1);
+});
+
 test('rank correlation is taken over shared words, three at least', () => {
   const human = [
     { word: 'a', count: 9 },
