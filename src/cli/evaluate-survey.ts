@@ -15,7 +15,7 @@ import {
   type SurveySummary,
   surveyDistance,
 } from '../evaluate/survey.js';
-import { otherDistances } from '../evaluate/survey-tables.js';
+import { otherDistances, surveyMovements } from '../evaluate/survey-tables.js';
 import { LossPrograms } from '../model/loss-program.js';
 import type { OptionFormat } from '../text/survey-prompts.js';
 import type { EvaluateArguments } from './evaluate.js';
@@ -201,17 +201,8 @@ function formatSurvey(
         String(n),
       ]);
     });
-    for (const { country, emd } of change?.[subset].toward ?? []) {
-      rows.push([
-        '',
-        `toward ${country}`,
-        '',
-        '',
-        show(emd.mean),
-        interval(emd),
-        `p ${pValue(emd.test)}`,
-        String(emd.n),
-      ]);
+    for (const { what, emd } of surveyMovements(change?.[subset])) {
+      rows.push(['', `toward ${what}`, '', '', show(emd.mean), interval(emd), `p ${pValue(emd.test)}`, String(emd.n)]);
     }
   }
   const lines = (Object.keys(subsetNames) as SurveySubset[]).flatMap((subset) =>

@@ -14,7 +14,7 @@ import type { Estimate, Gain } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
 import type { SurveySubset } from './survey.js';
-import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
+import { answerEffects, distancesNote, effectsNote, otherDistances, surveyMovements } from './survey-tables.js';
 
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
@@ -227,9 +227,9 @@ export function surveySection(result: SurveyResult): ReportSection {
   );
   const [others, effects] = [otherDistances(lines, countries), answerEffects(lines)];
   const moved = subsets.flatMap(([subset, title]) =>
-    (change?.[subset].toward ?? []).map(({ country, emd, js }) => [
+    surveyMovements(change?.[subset]).map(({ what, emd, js }) => [
       title,
-      country,
+      what,
       signed(emd.mean, 3),
       interval(emd, (v) => signed(v, 3)),
       pValue(emd.test),

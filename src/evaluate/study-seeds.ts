@@ -4,7 +4,7 @@ import { rewardGains, rewardOf, scoreRankings, spearmanGains } from './ranking-s
 import { tokenCounts, tokenRates } from './side-effects.js';
 import { bootstrapSeeds, type SeedEstimate } from './statistics.js';
 import type { StudyAnswers, StudyCultureAnswers, StudySettings } from './study.js';
-import { distancesTo, highTension } from './survey.js';
+import { distancesTo, highTension, type SurveyAnswer } from './survey.js';
 
 /** What is told of a training over its seeds. Gains and changes are paired, over the untouched base. */
 export type SeedsMeasureName =
@@ -21,6 +21,8 @@ export type SeedsMeasureName =
   | 'rating_distance'
   | 'survey_distance'
   | 'survey_toward'
+  | 'survey_toward_other'
+  | 'survey_specific'
   | 'perplexity_factor'
   | 'followed_change';
 
@@ -152,10 +154,18 @@ function surveyItems(
   if (!surveyed || !answers || !before) return [];
   const { questions, pair } = surveyed;
   const subsets = { all: [...questions.keys()], emd: highTension(questions, pair, count, 'emd') };
-  const [from, to] = [before, answers].map((own) => distancesTo(questions, own, pair[0]).map(({ emd }) => emd));
+  const emds = (own: readonly SurveyAnswer[], country: string) =>
+    distancesTo(questions, own, country).map(({ emd }) => emd);
+  const distance = emds(answers, pair[0]);
+  const [toward, towardOther] = pair.map((country) => {
+    const to = emds(answers, country);
+    return emds(before, country).map((from, i) => from - to[i]);
+  });
   return Object.entries(subsets).flatMap(([subset, places]): MeasuredItems[] => [
-    ['survey_distance', subset, places.map((i) => to[i])],
-    ['survey_toward', subset, places.map((i) => from[i] - to[i])],
+    ['survey_distance', subset, places.map((i) => distance[i])],
+    ['survey_toward', subset, places.map((i) => toward[i])],
+    ['survey_toward_other', subset, places.map((i) => towardOther[i])],
+    ['survey_specific', subset, places.map((i) => toward[i] - towardOther[i])],
   ]);
 }
 

@@ -2,6 +2,7 @@ import { pValue } from './report.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
 import { type CultureDistance, type StudyCultureResult, type StudyResult, type StudyStep, titleOf } from './study.js';
 import type { SeedsMeasureName } from './study-seeds.js';
+import type { CountryPair } from './survey.js';
 import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
 
 /** A table of a study, for the terminal and the report alike. */
@@ -16,7 +17,14 @@ export interface StudyTable {
 const percent = (share: number) => (100 * share).toFixed(1);
 const points = (share: number) => signed(100 * share, 1);
 const three = (value: number) => value.toFixed(3);
+const rate = (value: number) => signed(value, 3);
 const none = '–';
+
+/** Which questions of a survey a study's tables tell of. */
+const surveySubsets = [
+  ['all', 'all'],
+  ['emd', 'high tension'],
+] as const;
 
 function signed(value: number, digits: number): string {
   const text = value.toFixed(digits);
@@ -103,7 +111,6 @@ function rankingTables({ name, language, variants, steps }: StudyCultureResult):
     ranking ? [{ model: titleOf(model), ranking, rankingGain }] : [],
   );
   if (ranked.length === 0) return [];
-  const rate = (value: number) => signed(value, 3);
   return [
     {
       title: `${name} (${language}): rankings, one question a held-out cue (n = ${ranked[0].ranking.parsed.n})`,
@@ -176,39 +183,30 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
   ];
 }
 
-function surveyTables({ name, language, variants, countries }: StudyCultureResult): StudyTable[] {
+function surveyTables(culture: StudyCultureResult): StudyTable[] {
+  const { name, language, variants, countries } = culture;
   if (!countries) return [];
   const [own, other] = countries;
-  const asked = variants.flatMap(({ survey, surveyChange, ...model }) =>
-    survey ? [{ model: titleOf(model), survey, surveyChange }] : [],
-  );
-  const subsets = [
-    ['all', 'all'],
-    ['emd', 'high tension'],
-  ] as const;
-  const lines = subsets.flatMap(([subset, questions]) =>
-    asked.map(({ model, survey }) => ({ questions, model, summary: survey[subset] })),
+  const lines = surveySubsets.flatMap(([subset, questions]) =>
+    variants.flatMap(({ survey, ...model }) =>
+      survey ? [{ questions, model: titleOf(model), summary: survey[subset] }] : [],
+    ),
   );
   return [
     {
       title: `${name} (${language}): survey, distance to ${own} and ${other}`,
-      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either; toward: by how much the distance to ${own} shrank against the base, paired, with p of Wilcoxon’s test over questions.`,
-      head: ['questions', 'model', `to ${own}`, `to ${other}`, 'closer', `toward ${own}`, '95 % interval', 'p', 'n'],
-      rows: subsets.flatMap(([subset, questions]) =>
-        asked.map(({ model, survey, surveyChange }) => {
-          const { countries: distances, closer, n } = survey[subset];
-          const toward = surveyChange?.[subset].toward[0].emd;
-          return [
-            questions,
-            model,
-            ...distances.map(({ emd }) => three(emd.mean)),
-            `${closer.emd.first} / ${closer.emd.second}`,
-            ...gainCells(toward, (value) => signed(value, 3)),
-            String(n),
-          ];
-        }),
-      ),
+      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either.`,
+      head: ['questions', 'model', `to ${own}`, `to ${other}`, 'to own − other', '95 % interval', 'closer', 'n'],
+      rows: lines.map(({ questions, model, summary: { countries: distances, difference, closer, n } }) => [
+        questions,
+        model,
+        ...distances.map(({ emd }) => three(emd.mean)),
+        ...cells(difference.emd, rate),
+        `${closer.emd.first} / ${closer.emd.second}`,
+        String(n),
+      ]),
     },
+    ...movementTable(culture, countries),
     {
       title: `${name} (${language}): survey, other distances`,
       note: `${distancesNote} Their intervals stand in result.json.`,
@@ -218,6 +216,28 @@ function surveyTables({ name, language, variants, countries }: StudyCultureResul
       title: `${name} (${language}): survey, how it is answered`,
       note: effectsNote,
       ...answerEffects(lines),
+    },
+  ];
+}
+
+/** How each model moved in the survey, against the base. */
+function movementTable({ name, language, variants }: StudyCultureResult, [own, other]: CountryPair): StudyTable[] {
+  const rows = surveySubsets.flatMap(([subset, questions]) =>
+    variants.flatMap(({ surveyChange, ...model }) => {
+      if (!surveyChange) return [];
+      const { toward, specific, n } = surveyChange[subset];
+      const gains = [toward[0].emd, toward[1].emd, specific.emd];
+      return [[questions, titleOf(model), ...gains.flatMap((gain) => gainCells(gain, rate)), String(n)]];
+    }),
+  );
+  if (rows.length === 0) return [];
+  const gain = ['95 % interval', 'p'];
+  return [
+    {
+      title: `${name} (${language}): survey, movement`,
+      note: `Toward: by how much the earth mover's distance to a country shrank against the base, paired, with p of Wilcoxon’s test over questions. Answers that only grow flatter can come nearer to both countries: own − other is by how much more the model moved toward ${own} than toward ${other}.`,
+      head: ['questions', 'model', `toward ${own}`, ...gain, `toward ${other}`, ...gain, 'own − other', ...gain, 'n'],
+      rows,
     },
   ];
 }
@@ -246,7 +266,6 @@ function sideEffectsTable({ name, language, variants }: StudyCultureResult): Stu
 /** Every training over its seeds: mean, interval and spread of each measure. */
 function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): StudyTable[] {
   if (!seeds) return [];
-  const rate = (value: number) => signed(value, 3);
   const ofK = new Set<SeedsMeasureName>(['precision', 'above_other', 'gain']);
   const shows: Readonly<Record<SeedsMeasureName, readonly [string, (value: number) => string]>> = {
     precision: [`P@${k}, %`, percent],
@@ -262,6 +281,8 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
     rating_distance: ['ratings, distance to people', (value) => value.toFixed(2)],
     survey_distance: ['survey, distance to own country', three],
     survey_toward: ['survey, toward own country', rate],
+    survey_toward_other: ['survey, toward the other', rate],
+    survey_specific: ['survey, own less other', rate],
     perplexity_factor: ['perplexity, times', three],
     followed_change: ['instructions followed, change', points],
   };
@@ -354,7 +375,7 @@ function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[
         cultures.map((name, i) => [
           i === 0 ? cultures.join(' and ') : '',
           name,
-          ...gainCells(crossGap[i], (value) => signed(value, 3)),
+          ...gainCells(crossGap[i], rate),
           crossGap[i] ? String(crossGap[i].n) : none,
           ...(i === 0
             ? [cells(before, three)[0], ...cells(after, three), cells(people, three)[0], String(after?.n ?? 0)]

@@ -1,5 +1,5 @@
 import type { Estimate } from './statistics.js';
-import { massPercent, type SurveySummary } from './survey.js';
+import { massPercent, type SurveyChange, type SurveySummary } from './survey.js';
 
 /** One model's answers to some questions. */
 export interface SurveyLine {
@@ -50,6 +50,16 @@ export function answerEffects(lines: readonly SurveyLine[]): SurveyTable {
       String(summary.n),
     ]),
   };
+}
+
+/** Movements toward each country, then toward the first less toward the second; none without a change. */
+export function surveyMovements(change: SurveyChange | undefined) {
+  if (!change) return [];
+  const [first, second] = change.toward;
+  return [
+    ...change.toward.map(({ country, emd, js }) => ({ what: country, emd, js })),
+    { what: `${first.country} − ${second.country}`, ...change.specific },
+  ];
 }
 
 /** What the columns of `otherDistances` mean. */

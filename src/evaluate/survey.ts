@@ -8,7 +8,7 @@ import {
   tension,
   tensionOfSortedShares,
 } from './distribution.js';
-import { bootstrapGain, bootstrapMean, type Estimate, type Gain, mean } from './statistics.js';
+import { bootstrapMean, type Estimate, type Gain, mean, pairedGain } from './statistics.js';
 
 /** An answer that a question offers. */
 export interface SurveyOption {
@@ -183,6 +183,11 @@ export interface SurveyChange {
     readonly emd: Gain;
     readonly js: Gain;
   }[];
+  /**
+   * By how much more it moved toward the first country than toward the second: the gain of d(model, second) −
+   * d(model, first). Answers that only grow flatter can come nearer to both countries; this says to which more.
+   */
+  readonly specific: { readonly emd: Gain; readonly js: Gain };
 }
 
 export function surveyChange(
@@ -192,19 +197,24 @@ export function surveyChange(
   pair: CountryPair,
   seed = 42,
 ): SurveyChange {
+  const [first, second] = pair.map((country) => {
+    const to = distancesTo(questions, after, country);
+    const shrank = (by: 'emd' | 'js') => distancesTo(questions, before, country).map((from, i) => from[by] - to[i][by]);
+    return { emd: shrank('emd'), js: shrank('js') };
+  });
+  const specific = (by: 'emd' | 'js') =>
+    pairedGain(
+      first[by].map((toward, i) => toward - second[by][i]),
+      seed,
+    );
   return {
     n: questions.length,
-    toward: pair.map((country) => {
-      const from = distancesTo(questions, before, country);
-      const to = distancesTo(questions, after, country);
-      const gain = (by: 'emd' | 'js') =>
-        bootstrapGain(
-          to.map((own) => own[by]),
-          from.map((own) => own[by]),
-          seed,
-        );
-      return { country, emd: gain('emd'), js: gain('js') };
-    }),
+    toward: [first, second].map(({ emd, js }, i) => ({
+      country: pair[i],
+      emd: pairedGain(emd, seed),
+      js: pairedGain(js, seed),
+    })),
+    specific: { emd: specific('emd'), js: specific('js') },
   };
 }
 

@@ -156,6 +156,7 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       'us (en): associations',
       'cn (zh): rankings',
       'survey, distance to USA',
+      'survey, movement',
       'survey, other distances',
       'KL from CHN',
       'Models by cultures: survey',

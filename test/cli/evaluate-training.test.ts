@@ -153,6 +153,8 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
       expect(b[by].high).toBeLessThan(0);
     }
     expect(a.emd.test.p).toBeLessThan(0.05);
+    expect(change.all.specific.emd.mean).toBeCloseTo(a.emd.mean - b.emd.mean, 12);
+    expect(change.all.specific.emd.low).toBeGreaterThan(a.emd.low);
     expect(runs[1].summaries.all.closer.emd.first).toBeGreaterThan(runs[0].summaries.all.closer.emd.first);
     expect(runs[1].summaries.all.mass.mean).toBeGreaterThan(runs[0].summaries.all.mass.mean);
     expect(high_tension.emd).toHaveLength(4);
@@ -167,6 +169,7 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(stdout).toMatch(/JS to Aland +JS to Bland +KL from Aland +KL from Bland +same mode as Aland, %/);
     expect(stdout).toMatch(/toward Aland .*\[0\.\d+, 0\.\d+\]/);
     expect(stdout).toMatch(/toward Bland .*\[-0\.\d+, -0\.\d+\]/);
+    expect(stdout).toMatch(/toward Aland − Bland .*\[0\.\d+, [01]\.\d+\]/);
   });
 
   it('without training stands still', async () => {

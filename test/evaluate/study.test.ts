@@ -285,19 +285,24 @@ describe('a study', () => {
 
     const ofUs = studyTables(both).filter(({ title }) => title.startsWith('us (en): survey'));
     expect(ofUs.map(({ title, head }) => [title.split('survey, ')[1], head.length])).toEqual([
-      ['distance to USA and CHN', 9],
+      ['distance to USA and CHN', 8],
+      ['movement', 12],
       ['other distances', 9],
       ['how it is answered', 6],
     ]);
-    for (const { head, rows } of ofUs) {
+    for (const { title, head, rows } of ofUs) {
+      const models = title.endsWith('movement') ? ['sft'] : ['base', 'sft'];
       expect(rows.map((row) => row.slice(0, 2))).toEqual(
-        ['all', 'high tension'].flatMap((subset) => ['base', 'sft'].map((name) => [subset, name])),
+        ['all', 'high tension'].flatMap((subset) => models.map((name) => [subset, name])),
       );
       for (const row of rows) expect(row).toHaveLength(head.length);
     }
     // On q2 both countries answer alike. From distances of 0.5 and 0.5 to 0.2 and 0: nearer by 0.3 and 0.5, 2 of the 4 signs.
-    expect(ofUs[0].rows[1]).toEqual([
-      ...['all', 'sft', '0.100', '0.400', '1 / 0', '+0.400', '[+0.300, +0.500]', '0.500', '2'],
+    expect(ofUs[0].rows[1]).toEqual([...['all', 'sft', '0.100', '0.400', '-0.300', '[-0.600, 0.000]', '1 / 0', '2']]);
+    // From China by 0.3 further on q1, and by 0.5 nearer on q2: toward America alone by 0.6 and 0.
+    expect(ofUs[1].rows[0]).toEqual([
+      ...['all', 'sft', '+0.400', '[+0.300, +0.500]', '0.500', '+0.100', '[-0.300, +0.500]', '1.000'],
+      ...['+0.300', '[0.000, +0.600]', '1.000', '2'],
     ]);
 
     const alone = summarizeStudy([us, cultures[1]], settings);
@@ -316,6 +321,18 @@ describe('a study', () => {
       mean: expect.closeTo(0.25, 12),
       seeds: [expect.closeTo(0.3, 12), expect.closeTo(0.2, 12)],
     });
+    // Of q1 and q2: the seeds of the own adapter answer 0.4 and 0.6, and 1, from 0.5 and 0.5.
+    const own = seeds.map((one) => ({ ...one, of: 'us' }));
+    const trained = summarizeStudy([{ ...us, models: [us.models[0], ...own] }], settings).cultures[0].seeds?.[0];
+    const measured = (trained?.measures ?? []).flatMap(({ measure, of, estimate }) =>
+      measure.startsWith('survey') && of === 'all' ? [[measure, ...estimate.seeds.map((mean) => mean.toFixed(6))]] : [],
+    );
+    expect(measured).toEqual([
+      ['survey_distance', '0.300000', '0.200000'],
+      ['survey_toward', '0.200000', '0.300000'],
+      ['survey_toward_other', '0.300000', '0.200000'],
+      ['survey_specific', '-0.100000', '0.100000'],
+    ]);
   });
 
   it('is told in tables of even rows, and in the form of evaluate', () => {

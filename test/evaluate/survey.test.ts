@@ -12,7 +12,7 @@ import {
   summarizeSurvey,
   surveyChange,
 } from '../../src/evaluate/survey.js';
-import { answerEffects, otherDistances } from '../../src/evaluate/survey-tables.js';
+import { answerEffects, otherDistances, surveyMovements } from '../../src/evaluate/survey-tables.js';
 import { LEXI_BASE_SURVEY_PROMPTS, SURVEY_PROMPTS, type SurveyPrompt } from '../../src/text/survey-prompts.js';
 import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { lexiBase } from '../text/shared.js';
@@ -228,7 +228,7 @@ test('beside earth mover’s distance stand Jensen-Shannon, KL and mode, and wha
 test('a change is what the distance to each country shrank by', () => {
   const questions = Array.from({ length: 8 }, () => question([1, 0], [0, 1]));
   const before = questions.map(() => answer(0.5, 0.5));
-  const { toward } = surveyChange(
+  const { toward, specific } = surveyChange(
     questions,
     before,
     questions.map(() => answer(0.75, 0.25)),
@@ -237,7 +237,27 @@ test('a change is what the distance to each country shrank by', () => {
   expect(toward[0]).toMatchObject({ country: 'Here', emd: { mean: 0.25, low: 0.25, n: 8 } });
   expect(toward[1]).toMatchObject({ country: 'There', emd: { mean: -0.25, high: -0.25, n: 8 } });
   expect(toward[0].emd.test.p).toBe(2 / 256);
+  expect(specific.emd).toMatchObject({ mean: 0.5, low: 0.5, high: 0.5, n: 8, test: { p: 2 / 256 } });
   expect(surveyChange(questions, before, before, ['Here', 'There']).toward[0]).toMatchObject({
     emd: { mean: 0, low: 0, high: 0, test: { n: 0, p: 1 } },
   });
+});
+
+test('answers that grow flatter move toward both countries; which more is told', () => {
+  const questions = Array.from({ length: 8 }, () => question([0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]));
+  const all = (...shares: number[]) => questions.map(() => answer(...shares));
+  const pair: [string, string] = ['Here', 'There'];
+  // Cumulated .02, .96, .98 against .4, .7, .9 and .1, .3, .6: (.38 + .26 + .08) / 3 = .24 and (.08 + .66 + .38) / 3 = .3733;
+  // of even shares .25, .5, .75: (.15 + .2 + .15) / 3 = .1667 to both.
+  const change = surveyChange(questions, all(0.02, 0.94, 0.02, 0.02), all(0.25, 0.25, 0.25, 0.25), pair);
+  expect(change.toward.map(({ emd }) => emd.mean.toFixed(6))).toEqual(['0.073333', '0.206667']);
+  expect(change.specific.emd.mean).toBeCloseTo(0.24 - 1.12 / 3, 12);
+  expect(change.specific.emd.test).toMatchObject({ p: 2 / 256, effect: -1 });
+  expect(surveyMovements(change).map(({ what, emd }) => `${what} ${emd.mean.toFixed(3)}`)).toEqual([
+    ...['Here 0.073', 'There 0.207', 'Here − There -0.133'],
+  ]);
+  // Equally far from both before, (.4 + .2 + .1) / 3 = .2333, and after: nearer to both by as much, to neither more.
+  const middle = surveyChange(questions, all(0, 0.5, 0.5, 0), all(0.25, 0.25, 0.25, 0.25), pair);
+  expect(middle.toward.map(({ emd }) => emd.mean.toFixed(6))).toEqual(['0.066667', '0.066667']);
+  expect(middle.specific.emd.mean).toBeCloseTo(0, 12);
 });
