@@ -27,7 +27,7 @@ import type { Recipe } from './align-recipe.js';
 import { chooseAssociationPrompt, isLexiBase, rankingPrompt, readRankingPrompt } from './association-prompt.js';
 import { findFiles, normLines, parsePositions, parseSplit } from './data.js';
 import { readLexicons } from './evaluate-affect.js';
-import { chooseLanguage, choosePair } from './evaluate-survey.js';
+import { chooseLanguage, choosePair, parseFormats } from './evaluate-survey.js';
 import type { OpenModel } from './session.js';
 import { chooseSurveyPrompts } from './survey-prompt.js';
 
@@ -96,7 +96,7 @@ async function readCulture(
   }));
   const rated = culture.lexicons.length > 0 && measures.has('affect') ? await readRatings(culture) : null;
   const answers = measures.has('survey') ? await readAnswers(culture, recipe.cultures) : null;
-  const { wordings } = recipe.evaluate;
+  const { wordings, formats } = recipe.evaluate;
   const surveyPrompts =
     culture.survey && (await chooseSurveyPrompts(survey ?? undefined, model, culture.language, wordings));
   return {
@@ -106,7 +106,13 @@ async function readCulture(
     rankingPrompt: ranks ? await asked() : null,
     surveyPrompts,
     lexicon: rated?.lexicon ?? null,
-    surveyed: answers && surveyPrompts && { questions: answers.questions, pair: answers.pair, prompts: surveyPrompts },
+    surveyed: answers &&
+      surveyPrompts && {
+        questions: answers.questions,
+        pair: answers.pair,
+        prompts: surveyPrompts,
+        formats: parseFormats(formats),
+      },
     preambles: {
       culture: args.culturePrompt ? persona : null,
       shots: args.fewShot > 0 ? describeAssociations(heading, shots) : null,

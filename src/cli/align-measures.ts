@@ -31,7 +31,6 @@ import {
   prepareSideEffects,
   type SideEffectProbes,
 } from './evaluate-side-effects.js';
-import { parseFormats } from './evaluate-survey.js';
 import { createProgress } from './progress.js';
 import { type OpenModel, requireTokenizer } from './session.js';
 import type { LoadedBase } from './sft.js';
@@ -160,7 +159,7 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
   const survey = (preamble: string | null) => {
     if (!surveyed) return null;
     const prompts = surveyed.prompts.map((prompt) => withPreamble(prompt, preamble));
-    const tries = surveyTries(surveyed.questions, prompts, parseFormats(evaluate.formats));
+    const tries = surveyTries(surveyed.questions, prompts, surveyed.formats);
     return { tries, examples: surveyExamples(tries, tokenizer, model.config.vocabSize) };
   };
   const sideEffects = measures.has('side-effects') ? await probeSideEffects(culture, recipe, model) : null;

@@ -15,7 +15,7 @@ import {
   type SurveySummary,
   surveyDistance,
 } from '../evaluate/survey.js';
-import { otherDistances, surveyMovements } from '../evaluate/survey-tables.js';
+import { describeAsking, otherDistances, surveyMovements } from '../evaluate/survey-tables.js';
 import { LossPrograms } from '../model/loss-program.js';
 import type { OptionFormat } from '../text/survey-prompts.js';
 import type { EvaluateArguments } from './evaluate.js';
@@ -69,7 +69,7 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
     );
     const { cost } = scored[0];
     if (args.json !== '-') {
-      console.log(describeCost(questions.length, prompts.length, formats, cost));
+      console.log(describeCost(questions.length, describeAsking(questions, prompts.length, formats), cost));
       for (const line of formatSurvey(
         runs.map(({ name }) => name),
         summaries,
@@ -110,16 +110,10 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
   }
 }
 
-function describeCost(
-  questions: number,
-  wordings: number,
-  formats: readonly string[],
-  cost: ScoredSurvey['cost'],
-): string {
+function describeCost(questions: number, asked: string, cost: ScoredSurvey['cost']): string {
   const { rows, tokens, equivalentTokens, paddedTokens, microBatches } = cost;
   const times = (other: number) => `${other} (${(other / tokens).toFixed(1)}x)`;
   const batches = microBatches === 1 ? '1 batch' : `${microBatches} batches`;
-  const asked = `${wordings} ${wordings === 1 ? 'wording' : 'wordings'}; every rotation; ${formats.join(', ')}`;
   return `${questions} questions, ${rows} answers (${asked}): ${tokens} tokens computed in ${batches}, in place of ${times(equivalentTokens)} of the answers one by one or, padded, ${times(paddedTokens)}.`;
 }
 

@@ -14,7 +14,14 @@ import type { Estimate, Gain } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
 import type { SurveySubset } from './survey.js';
-import { answerEffects, distancesNote, effectsNote, otherDistances, surveyMovements } from './survey-tables.js';
+import {
+  answerEffects,
+  describeAsking,
+  distancesNote,
+  effectsNote,
+  otherDistances,
+  surveyMovements,
+} from './survey-tables.js';
 
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
@@ -244,7 +251,7 @@ export function surveySection(result: SurveyResult): ReportSection {
     blocks: [
       {
         kind: 'text',
-        text: `${questions.length} questions asked of ${describeBase(result)}, in ${result.prompts.length} ${result.prompts.length === 1 ? 'wording' : 'wordings'}, options in every rotation and format. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+        text: `${questions.length} questions asked of ${describeBase(result)}: ${describeAsking(questions, result.prompts.length, result.formats)}. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
       },
       table(
         [

@@ -1,4 +1,4 @@
-import type { SurveyPrompt } from '../text/survey-prompts.js';
+import type { OptionFormat, SurveyPrompt } from '../text/survey-prompts.js';
 import type { AffectSummary } from './affect.js';
 import type { CueScore } from './association.js';
 import type { RankingGain, RankingScore, RankingSummary } from './ranking-summary.js';
@@ -57,6 +57,8 @@ export interface SurveyResult extends Common {
   readonly countries: readonly [string, string];
   /** The wordings in which every question was asked. */
   readonly prompts: readonly SurveyPrompt[];
+  /** In which its options were labelled, where they are clear. */
+  readonly formats: readonly OptionFormat[];
   readonly questions: readonly SurveyQuestion[];
   readonly high_tension: Readonly<Record<'emd' | 'sorted', readonly number[]>>;
   readonly runs: readonly {

@@ -1,9 +1,10 @@
 import { buildExample } from '../batch/examples.js';
 import type { Example } from '../batch/types.js';
+import { InputError } from '../errors.js';
 import type { LossPrograms } from '../model/loss-program.js';
 import { type ScoredExamples, scoreExamples } from '../model/score-examples.js';
 import type { Message } from '../text/prompts.js';
-import { askSurvey, type OptionFormat, type SurveyPrompt, surveyAnswer } from '../text/survey-prompts.js';
+import { askSurvey, clearFormats, type OptionFormat, type SurveyPrompt, surveyAnswer } from '../text/survey-prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { averageTries, type SurveyAnswer, type SurveyQuestion } from './survey.js';
 
@@ -22,18 +23,28 @@ export interface SurveyTry {
 }
 
 /**
- * Every question in every wording and format with its options in every rotation, answered with every option: W · F · N²
+ * Every question in every wording and clear format with its options in every rotation, answered with every option: W · F · N²
  * tries of a question with N options. Tries of one wording share its beginning, those of one question the question too,
- * those of one format and rotation the whole prompt.
+ * those of one format and rotation the whole prompt. Throws InputError where no format is clear.
  */
 export function surveyTries(
-  questions: readonly Pick<SurveyQuestion, 'question' | 'options'>[],
+  questions: readonly Omit<SurveyQuestion, 'countries'>[],
   wordings: readonly SurveyPrompt[],
   formats: readonly OptionFormat[],
 ): SurveyTry[] {
+  const clear = questions.map(({ id, options }) => {
+    const own = clearFormats(
+      options.map(({ text }) => text),
+      formats,
+    );
+    if (own.length > 0) return own;
+    throw new InputError(
+      `question ${id} has options that begin with a number, which numbers before them make ambiguous: add letter or text to formats`,
+    );
+  });
   return wordings.flatMap((prompt, wording) =>
     questions.flatMap(({ question: text, options }, question) =>
-      formats.flatMap((format) =>
+      clear[question].flatMap((format) =>
         options.flatMap((_, rotation) => {
           const order = options.map((_, i) => (i + rotation) % options.length);
           const texts = order.map((i) => options[i].text);

@@ -82,6 +82,7 @@ export function cultureResults(
       measure: 'survey',
       countries: surveyed.pair,
       prompts: surveyed.prompts,
+      formats: surveyed.formats,
       questions: surveyed.questions,
       high_tension: { emd: subsets.emd, sorted: subsets.sorted },
       runs: asked.map(({ adapter, survey, ...model }, i) => ({

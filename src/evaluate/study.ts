@@ -1,4 +1,4 @@
-import type { SurveyPrompt } from '../text/survey-prompts.js';
+import type { OptionFormat, SurveyPrompt } from '../text/survey-prompts.js';
 import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
 import { type CueScore, type HumanList, scoreAssociations } from './association.js';
 import { commonQuestions, crossGap, listDistance, peopleGap, surveyCrossGap, surveyGap } from './culture-distance.js';
@@ -47,12 +47,13 @@ export interface StudyAnswers {
   readonly sideEffects: { readonly texts: readonly TextScore[]; readonly followed: readonly boolean[] } | null;
 }
 
-/** A culture's survey, and the wordings in which it is asked. */
+/** A culture's survey, and the wordings and formats in which it is asked. */
 export interface AskedSurvey {
   readonly questions: readonly SurveyQuestion[];
   /** Its own country, and the one to compare with. */
   readonly pair: CountryPair;
   readonly prompts: readonly SurveyPrompt[];
+  readonly formats: readonly OptionFormat[];
 }
 
 /** A culture's people, and the models that were asked: first the base, then its own, then those of other cultures. */

@@ -1,5 +1,6 @@
+import { clearFormats, type OptionFormat } from '../text/survey-prompts.js';
 import type { Estimate } from './statistics.js';
-import { massPercent, type SurveyChange, type SurveySummary } from './survey.js';
+import { massPercent, type SurveyChange, type SurveyQuestion, type SurveySummary } from './survey.js';
 
 /** One model's answers to some questions. */
 export interface SurveyLine {
@@ -50,6 +51,23 @@ export function answerEffects(lines: readonly SurveyLine[]): SurveyTable {
       String(summary.n),
     ]),
   };
+}
+
+/** In which ways a survey is asked. */
+export function describeAsking(
+  questions: readonly Pick<SurveyQuestion, 'options'>[],
+  wordings: number,
+  formats: readonly OptionFormat[],
+): string {
+  const clear = questions.map(({ options }) =>
+    clearFormats(
+      options.map(({ text }) => text),
+      formats,
+    ),
+  );
+  const unclear = clear.filter((own) => own.length < formats.length).length;
+  const without = unclear === 0 ? '' : ` (${unclear} without number: an option of theirs begins with one)`;
+  return `${wordings} ${wordings === 1 ? 'wording' : 'wordings'}; every rotation; ${formats.join(', ')}${without}`;
 }
 
 /** Movements toward each country, then toward the first less toward the second; none without a change. */

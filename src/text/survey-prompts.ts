@@ -117,6 +117,15 @@ function short(
   return { system: null, question, options, ask: { number, letter, text }, lead };
 }
 
+/**
+ * Those of `formats` in which options can be told apart: no numbers before options of which one begins with a number. "1. 2",
+ * "2. 3", "3. 4 always" and "4. 1 never", as a rotation has them, would leave open what an answer of "4" means.
+ */
+export function clearFormats(options: readonly string[], formats: readonly OptionFormat[]): OptionFormat[] {
+  const numbers = options.some((text) => /^[^\p{L}\p{N}]*\p{N}/u.test(text));
+  return formats.filter((format) => format !== 'number' || !numbers);
+}
+
 /** The turns that ask a question with `options` in this order. */
 export function askSurvey(
   prompt: SurveyPrompt,

@@ -105,6 +105,7 @@ function results(): EvaluationResult[] {
       measure: 'survey',
       countries: [...pair],
       prompts: [],
+      formats: ['number', 'letter'],
       questions,
       high_tension: { emd: [0, 1], sorted: [0, 1] },
       runs: names.map((name, i) => ({

@@ -147,7 +147,7 @@ function chartsOf(count: number, highTension: number) {
       language: 'en',
       provenance: { command: '', created: '', files: [] },
     },
-    ...{ countries: pair, prompts: [], questions, high_tension: { emd, sorted }, change: null },
+    ...{ countries: pair, prompts: [], formats: [], questions, high_tension: { emd, sorted }, change: null },
     runs: [{ name: 'base', adapter: null, answers, summaries: summaries[0] }],
   });
   const [first, ...charts] = blocks;

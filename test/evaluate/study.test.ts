@@ -247,7 +247,7 @@ describe('a study', () => {
       firsts.map((p): SurveyAnswer => ({ shares: [p, 1 - p], mass: 1, orderEffect: 0, wordingEffect: 0 }));
     const surveyed = (i: number, questions: SurveyQuestion[], pair: [string, string], asked: SurveyAnswer[][]) => ({
       ...cultures[i],
-      surveyed: { questions, pair, prompts: [] },
+      surveyed: { questions, pair, prompts: [], formats: [] },
       models: cultures[i].models.map((own, m) => ({ ...own, survey: asked[m] })),
     });
     // Asked of the base, of the own adapter, of the other's. Americans answer q1 with the first option, Chinese with the second.
