@@ -2,7 +2,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
-import { alignColumns } from '../evaluate/report.js';
+import { alignColumns, testNote } from '../evaluate/report.js';
 import type { Common } from '../evaluate/result.js';
 import { type StudyAnswers, type StudyCultureAnswers, type StudyResult, summarizeStudy } from '../evaluate/study.js';
 import { cultureResults } from '../evaluate/study-results.js';
@@ -300,12 +300,13 @@ async function writeResults(
 }
 
 function describe(result: StudyResult): string[] {
-  return studyTables(result).flatMap(({ title, note, head, rows }, i) => [
-    ...(i === 0 ? [] : ['']),
+  const tables = studyTables(result).flatMap(({ title, note, head, rows }) => [
+    '',
     title,
     note,
     ...alignColumns([head, ...rows], 1),
   ]);
+  return [`In all tables: ${testNote}`, ...tables];
 }
 
 function places(recipe: Recipe, cultures: readonly StudyCulture[]): string[] {

@@ -1,5 +1,5 @@
 import { wordKey } from './association.js';
-import { describeCounts, describeDropped, pValue } from './report.js';
+import { describeCounts, describeDropped, pValue, testNote } from './report.js';
 import { histogram, surveyCharts } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
 import type {
@@ -119,7 +119,7 @@ export function associationSection({
     blocks: [
       {
         kind: 'text',
-        text: `${human.length} cues of ${norms}, asked of ${describeBase(base)}. "Other list" is P@K against another cue's list.`,
+        text: `${human.length} cues of ${norms}, asked of ${describeBase(base)}. "Other list" is P@K against another cue's list.${change.length > 0 ? ` ${testNote}` : ''}`,
       },
       { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
       ...(change.length > 0
@@ -190,7 +190,7 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
     blocks: [
       {
         kind: 'text',
-        text: `Median rating of the first associates of each of ${cues.length} cues; p of Wilcoxon's signed-rank test, of runs against people.`,
+        text: `Median rating of the first associates of each of ${cues.length} cues; p of runs against people. ${testNote}`,
       },
       table(['dimension', 'who', 'coverage, %', 'mean', '95 % interval', 'distance', 'p', 'n'], rows),
       ...dimensions.map(({ dimension, human, runs }): ReportBlock => {
@@ -251,7 +251,7 @@ export function surveySection(result: SurveyResult): ReportSection {
     blocks: [
       {
         kind: 'text',
-        text: `${questions.length} questions asked of ${describeBase(result)}: ${describeAsking(questions, result.prompts.length, result.formats)}. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.`,
+        text: `${questions.length} questions asked of ${describeBase(result)}: ${describeAsking(questions, result.prompts.length, result.formats)}. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance.${change ? ` ${testNote}` : ''}`,
       },
       table(
         [
@@ -322,7 +322,7 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
     blocks: [
       {
         kind: 'text',
-        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; reward: that, −1 for what is not whole. n: cues.`,
+        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; reward: that, −1 for what is not whole. n: cues.${gain ? ` ${testNote}` : ''}`,
       },
       table(['model', 'measure', 'mean', '95 % interval', 'p', 'n'], rows),
     ],
@@ -352,7 +352,10 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
   return {
     title: `Side effects (${language})`,
     blocks: [
-      { kind: 'text', text: `General text and simple instructions, ${describeBase(base)}.` },
+      {
+        kind: 'text',
+        text: `General text and simple instructions, ${describeBase(base)}.${change ? ` ${testNote}` : ''}`,
+      },
       table(['model', 'measure', 'value', '95 % interval', 'p', 'n'], rows),
     ],
   };
@@ -380,7 +383,7 @@ export function studySection(study: StudyResult): ReportSection {
     blocks: [
       {
         kind: 'text',
-        text: `${study.cultures.map(({ name }) => name).join(', ')}; ${describeBase(study)} on ${study.device}.`,
+        text: `${study.cultures.map(({ name }) => name).join(', ')}; ${describeBase(study)} on ${study.device}. ${testNote}`,
       },
       ...studyTables(study).flatMap(({ title, note, head, rows }): ReportBlock[] => [
         { kind: 'text', text: `${title}. ${note}` },

@@ -113,7 +113,7 @@ export function formatComparisons(
       const line = (label: string, name: string, from: number, to: number, { mean, low, high, n, test }: Gain) => {
         const shares = [from, to].map((share) => (100 * share).toFixed(1));
         const interval = `[${points(low)}, ${points(high)}]`;
-        rows.push([label, name, ...shares, points(mean), interval, pValue(test), String(n)]);
+        rows.push([label, name, ...shares, points(mean), interval, pAlone(test), String(n)]);
       };
       line(i === 0 ? title : '', `P@${gain.k} own list`, before.own.mean, after.own.mean, gain.own);
       line('', `P@${gain.k} other list`, before.other.mean, after.other.mean, gain.other);
@@ -136,8 +136,16 @@ export function describeDropped(dropped: Readonly<Record<string, number>>): stri
   return describeCounts(Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0))) || 'nothing';
 }
 
-/** The p of a test, for a table. */
-export function pValue({ p }: SignedRankTest): string {
+/** What a reader must know of every p. */
+export const testNote =
+  'p is of Wilcoxon’s signed-rank test, not corrected for the number of tests; the n in its brackets is that of the differences that are not zero, where the test leaves zeros out.';
+
+/** The p of a test, for a table, and the test's own n where it left out differences of zero. */
+export function pValue(test: SignedRankTest): string {
+  return `${pAlone(test)}${test.zeros > 0 ? ` (n ${test.n})` : ''}`;
+}
+
+function pAlone({ p }: SignedRankTest): string {
   return p < 0.001 ? '<0.001' : p.toFixed(3);
 }
 

@@ -201,6 +201,8 @@ export function spearman(x: readonly number[], y: readonly number[]): number | n
 export interface SignedRankTest {
   /** Differences that are not zero. */
   readonly n: number;
+  /** Those that are, which the test leaves out. */
+  readonly zeros: number;
   /** The smaller of the two sums of ranks. */
   readonly statistic: number;
   /** Two-sided. */
@@ -228,14 +230,15 @@ export function wilcoxonSignedRank(differences: readonly number[]): SignedRankTe
   const unit = equalTo * differences.reduce((most, difference) => Math.max(most, Math.abs(difference)), 0);
   const kept = differences.map((difference) => Math.round(difference / unit)).filter((units) => Math.abs(units) > 0);
   const n = kept.length;
-  if (n === 0) return { n, statistic: 0, p: 1, effect: 0 };
+  const zeros = differences.length - n;
+  if (n === 0) return { n, zeros, statistic: 0, p: 1, effect: 0 };
   const ranks = averageRanks(kept.map(Math.abs));
   const above = ranks.reduce((sum, rank, i) => sum + (kept[i] > 0 ? rank : 0), 0);
   const all = (n * (n + 1)) / 2;
   const statistic = Math.min(above, all - above);
   const effect = (2 * above - all) / all;
   const p = n <= exactUpTo ? 2 * exactTail(ranks, statistic) : 2 * normalTail(ranks, statistic);
-  return { n, statistic, p: Math.min(1, p), effect };
+  return { n, zeros, statistic, p: Math.min(1, p), effect };
 }
 
 /** The share of all signs whose sum of positive ranks is at most `statistic`. Average ranks are halves. */

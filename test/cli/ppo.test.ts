@@ -75,9 +75,9 @@ describe('lexalign ppo', () => {
     expect(stderr).toMatch(/^\S+: ranking \d+ questions: \d+ %$/m);
     expect(provenance.command).toContain('evaluate ranking --model');
     // A model of random weights ranks nothing: the worst reward on both sides.
-    const test = { n: 0, statistic: 0, p: 1, effect: 0 };
+    const test = { n: 0, zeros: 9, statistic: 0, p: 1, effect: 0 };
     expect(gain).toEqual({ spearman: null, reward: { mean: 0, low: 0, high: 0, n: 9, test } });
-    expect(stdout).toMatch(/^gain +reward +0\.000 +\[0\.000, 0\.000\] +1\.000 +9$/m);
+    expect(stdout).toMatch(/^gain +reward +0\.000 +\[0\.000, 0\.000\] +1\.000 \(n 0\) +9$/m);
     for (const { parsed, whole, spearman, reward, answers } of runs) {
       expect([parsed.mean, whole.mean, spearman, reward.mean]).toEqual([0, 0, null, -1]);
       expect(answers).toHaveLength(9);

@@ -66,11 +66,15 @@ test('nothing has no mean', () => {
 test('the signed-rank test equals published figures', () => {
   // Darwin's maize, as in the documentation of SciPy's wilcoxon: statistic 24, p 0.041259765625.
   const maize = [6, 8, 14, 16, 23, 24, 28, 29, 41, -48, 49, 56, 60, -67, 75];
-  expect(wilcoxonSignedRank(maize)).toEqual({ n: 15, statistic: 24, p: 0.041259765625, effect: (2 * 96 - 120) / 120 });
+  expect(wilcoxonSignedRank(maize)).toEqual({
+    ...{ n: 15, zeros: 0, statistic: 24 },
+    ...{ p: 0.041259765625, effect: (2 * 96 - 120) / 120 },
+  });
   // All five signs alike: 2 of 32.
-  expect(wilcoxonSignedRank([1, 2, 3, 4, 5])).toEqual({ n: 5, statistic: 0, p: 2 / 32, effect: 1 });
+  expect(wilcoxonSignedRank([1, 2, 3, 4, 5])).toEqual({ n: 5, zeros: 0, statistic: 0, p: 2 / 32, effect: 1 });
   expect(wilcoxonSignedRank([-1, 0, -2, 0]).effect).toBe(-1);
-  expect(wilcoxonSignedRank([0, 0])).toEqual({ n: 0, statistic: 0, p: 1, effect: 0 });
+  expect(wilcoxonSignedRank([-1, 0, -2, 0])).toMatchObject({ n: 2, zeros: 2, p: 2 / 4 });
+  expect(wilcoxonSignedRank([0, 0])).toEqual({ n: 0, zeros: 2, statistic: 0, p: 1, effect: 0 });
 });
 
 test('with ties the test counts out every sign', () => {
@@ -106,7 +110,7 @@ test('what floats add to a difference is neither a difference nor a rank', () =>
   // 0.19999999999999996, 0.2, −0.20000000000000007 and −5.6e-17: three ties, of rank 2 each, and a zero.
   const differences = [0.6 - 0.4, 0.4 - 0.2, 0.6 - 0.8, 0.6 - 0.2 - 0.4];
   expect(new Set(differences.map(Math.abs)).size).toBe(4);
-  expect(wilcoxonSignedRank(differences)).toEqual({ n: 3, statistic: 2, p: 1, effect: (4 - 2) / 6 });
+  expect(wilcoxonSignedRank(differences)).toEqual({ n: 3, zeros: 1, statistic: 2, p: 1, effect: (4 - 2) / 6 });
   expect(wilcoxonSignedRank([0, 0])).toMatchObject({ n: 0, p: 1 });
   expect(wilcoxonSignedRank([1e-300, 2e-300, -3e-300])).toMatchObject({ n: 3, statistic: 3 });
 });
@@ -114,7 +118,10 @@ test('what floats add to a difference is neither a difference nor a rank', () =>
 test('a gain of one run has a test, a mean over several has none', () => {
   const run = [0.5, 0.25, 0, 0.125];
   expect(pairedGain(run)).toEqual({ ...bootstrapMean(run), test: wilcoxonSignedRank(run) });
-  expect(seedGain([run])).toEqual({ ...bootstrapSeeds([run]), test: { n: 3, statistic: 0, p: 2 / 8, effect: 1 } });
+  expect(seedGain([run])).toEqual({
+    ...bootstrapSeeds([run]),
+    test: { n: 3, zeros: 1, statistic: 0, p: 2 / 8, effect: 1 },
+  });
   expect(seedGain([run, run])).toEqual({ ...bootstrapSeeds([run, run]), test: null });
 });
 

@@ -63,7 +63,7 @@ describe('a study of several seeds', () => {
     expect(rows.map((row) => [row[0], row[p]]).slice(0, 3)).toEqual([
       ['base', '–'],
       ['SFT of us, seed 1', '0.500'],
-      ['SFT of us, seed 2', '1.000'],
+      ['SFT of us, seed 2', '1.000 (n 1)'],
     ]);
     expect([rows.at(-1)?.[0], rows.at(-1)?.[p]]).toEqual(['PPO of us over SFT of us, all seeds', '–']);
   });
@@ -130,8 +130,8 @@ describe('a study of several seeds', () => {
     ]);
     expect(effects?.rows.map((row) => [row[4], row[8]])).toEqual([
       ['–', '–'],
-      ['1.000', '1.000'],
-      ['0.500', '1.000'],
+      ['1.000 (n 1)', '1.000 (n 0)'],
+      ['0.500', '1.000 (n 1)'],
     ]);
     for (const row of table?.rows ?? []) expect(row).toHaveLength(table?.head.length ?? 0);
     const common = {
