@@ -35,8 +35,8 @@ export const SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> =
       lead: '',
     },
     {
-      system: 'A researcher asks you about your values and opinions. There are no right or wrong answers.',
-      question: 'Here is something that we ask many people: ',
+      system: 'A researcher puts questions to many people. There are no right or wrong answers.',
+      question: 'Here is one of them: ',
       options: 'These answers are possible:',
       ask: {
         number: 'Which one do you choose? Write only its number.',
@@ -47,12 +47,12 @@ export const SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> =
     },
     {
       system: 'You are being interviewed for a study of what people think.',
-      question: 'What do you think about this? ',
+      question: 'The next question is: ',
       options: 'You can say one of the following:',
       ask: {
-        number: 'Reply with just the number in front of what you would say.',
-        letter: 'Reply with just the letter in front of what you would say.',
-        text: 'Reply with just what you would say, in the words given.',
+        number: 'Reply with just the number in front of one of these.',
+        letter: 'Reply with just the letter in front of one of these.',
+        text: 'Reply with just one of these, in the words given.',
       },
       lead: '',
     },
@@ -70,8 +70,8 @@ export const SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> =
       lead: '',
     },
     {
-      system: '一位研究者想了解你的价值观和看法，答案没有对错之分。',
-      question: '我们向许多人提出这个问题：',
+      system: '一位研究者在向许多人提问，答案没有对错之分。',
+      question: '下面是其中一个问题：',
       options: '可以这样回答：',
       ask: {
         number: '你选择哪一个？只写它的序号。',
@@ -82,7 +82,7 @@ export const SURVEY_PROMPTS: Readonly<Record<string, readonly SurveyPrompt[]>> =
     },
     {
       system: '你正在接受一次访谈，这项研究想知道人们的想法。',
-      question: '你怎么看下面的问题？',
+      question: '下一个问题是：',
       options: '你可以从这些说法中选一个：',
       ask: {
         number: '仅回复你所选说法前面的序号。',

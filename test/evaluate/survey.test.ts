@@ -86,6 +86,14 @@ test('every language has several wordings that differ in each of their parts', (
     }
 });
 
+test('no wording asks for the own view, against a culture prompt before it', () => {
+  const own =
+    /your (?:own|values|opinion|view)|you (?:think|feel|believe|would)|你的(?:价值观|看法|观点)|你(?:怎么看|认为|觉得)/i;
+  expect(own.test('What do you think about this?') && own.test('你怎么看下面的问题？')).toBe(true);
+  for (const { system, question, options, ask } of Object.values(SURVEY_PROMPTS).flat())
+    for (const text of [system ?? '', question, options, ...Object.values(ask)]) expect(text).not.toMatch(own);
+});
+
 test('every rotation in every wording and format, each option once a try, at its own place', () => {
   const all = surveyTries([written[18], written[38]], SURVEY_PROMPTS.en, ['number', 'letter', 'text']);
   expect(all).toHaveLength(3 * 3 * (9 + 4));
@@ -152,8 +160,7 @@ test('50 questions × all rotations can be one batch; what they share is compute
   // As docs/evaluation.md has it.
   expect(cost(LEXI_BASE_SURVEY_PROMPTS.en.slice(0, 1))).toEqual([1306, 75957, [7, 12468], [1, 12336]]);
   expect(cost(LEXI_BASE_SURVEY_PROMPTS.en)).toEqual([3918, 242172, [19, 38315], [3, 37955]]);
-  const [, all, [, computed]] = cost(SURVEY_PROMPTS.en) as [number, number, [number, number]];
-  expect(all / computed).toBeGreaterThan(8);
+  expect(cost(SURVEY_PROMPTS.en)).toEqual([3918, 388950, [25, 48936], [3, 47716]]);
 });
 
 test('a digit string of two tokens is scored whole, up to the end of the turn', async () => {
