@@ -100,7 +100,7 @@ export function buildExample(row: Row, tokenizer: Tokenizer | null, vocabSize: n
   }
   if (countSupervised(example.labels) === 0) {
     const mend = {
-      ids: 'labels other than -100',
+      ids: 'labels other than -100, and no mask of 0 there,',
       messages: 'an assistant turn',
       text: 'text',
       completion: 'a completion',

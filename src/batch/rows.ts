@@ -33,8 +33,8 @@ export async function* parseRows(
 }
 
 /**
- * Parses one line. Exactly one of the four shapes has to be there; other keys are left alone, as TRL does. Without
- * `labels` every id of `input_ids` is supervised. Throws InputError that begins with `where`.
+ * Parses one line. Exactly one of the four shapes has to be there; other keys are left alone, as TRL does. Throws
+ * InputError that begins with `where`.
  */
 export function parseRow(line: string, where: string): Row {
   let value: unknown;
@@ -44,7 +44,7 @@ export function parseRow(line: string, where: string): Row {
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
   }
   if (!isObject(value)) throw new InputError(`${where} is not a JSON object: a row is ${shapes}`);
-  const { prompt, completion, messages, text, input_ids: ids, labels } = value;
+  const { prompt, completion, messages, text, input_ids: ids } = value;
   const present = [
     ['prompt', 'completion'].some((key) => value[key] !== undefined),
     messages !== undefined,
@@ -59,17 +59,7 @@ export function parseRow(line: string, where: string): Row {
   const origin = { where, weight: parseWeight(value.weight, where) };
   if (messages !== undefined) return { ...origin, kind: 'messages', messages: parseMessages(messages, where) };
   if (text !== undefined) return { ...origin, kind: 'text', text: parseText(text, 'text', where) };
-  if (ids !== undefined) {
-    const parsed = parseIds(ids, 'input_ids', 0, where);
-    if (labels === undefined) return { ...origin, kind: 'ids', ids: parsed, labels: parsed };
-    const targets = parseIds(labels, 'labels', unsupervised, where);
-    if (targets.length !== parsed.length) {
-      throw new InputError(
-        `${where} has ${parsed.length} input_ids but ${targets.length} labels: make them equally long`,
-      );
-    }
-    return { ...origin, kind: 'ids', ids: parsed, labels: targets };
-  }
+  if (ids !== undefined) return { ...origin, kind: 'ids', ...parseTokens(value, where) };
   return {
     ...origin,
     kind: 'completion',
@@ -102,6 +92,27 @@ function parseMessages(value: unknown, where: string): { role: string; content: 
     }
     return { role: message.role, content: message.content };
   });
+}
+
+/** The tokens of a row of `input_ids`; without `labels` each is its own. Where a mask of TRL's holds 0 the label is −100. */
+function parseTokens(row: Record<string, unknown>, where: string): { ids: Int32Array; labels: Int32Array } {
+  const ids = parseIds(row.input_ids, 'input_ids', 0, where);
+  const labels = row.labels === undefined ? ids : parseIds(row.labels, 'labels', unsupervised, where);
+  if (labels.length !== ids.length)
+    throw new InputError(`${where} has ${ids.length} input_ids but ${labels.length} labels: make them equally long`);
+  if (parseMask(row, 'attention_mask', ids.length, where).includes(0))
+    throw new InputError(
+      `${where}: "attention_mask" holds a 0: leave padding out of the row, since no row is padded here`,
+    );
+  const masks = ['completion_mask', 'assistant_masks'].map((key) => parseMask(row, key, ids.length, where));
+  return { ids, labels: labels.map((label, i) => (masks.every((mask) => mask[i] === 1) ? label : unsupervised)) };
+}
+
+/** [length] of 0 and 1; all 1 where the row has no such mask. */
+function parseMask(row: Record<string, unknown>, key: string, length: number, where: string): readonly number[] {
+  const mask = row[key] ?? new Array(length).fill(1);
+  if (Array.isArray(mask) && mask.length === length && mask.every((one) => one === 0 || one === 1)) return mask;
+  throw new InputError(`${where}: "${key}" is not a list of 0 and 1, one for each of the ${length} input_ids`);
 }
 
 /** A list of token ids; `least` is the one number below 0 allowed (−100 in labels), or 0. */

@@ -166,6 +166,10 @@ describe('buildExample', () => {
   it.each([
     [{ messages: [turn('user', 'a')] }, /f, line 1 has no supervised tokens: it needs an assistant turn/],
     [{ input_ids: [1, 2], labels: [2, -100] }, /f, line 1 has no supervised tokens/],
+    [
+      { input_ids: [1, 2, 3], completion_mask: [1, 0, 0] },
+      /no supervised tokens: it needs labels other than -100, and no mask of 0 there, after the first token$/,
+    ],
     [{ input_ids: [1] }, /no supervised tokens/],
     [{ text: '' }, /no supervised tokens/],
     [{ input_ids: [1, 9000] }, /f, line 1 has token id 9000, outside the model's vocabulary of 9000/],
@@ -204,7 +208,7 @@ it('makes the examples that this version of them names: else raise exampleVersio
     const { ids, labels, weight } = buildExample(parseRow(JSON.stringify(row), 'f'), lexi, 8192);
     hash.update(JSON.stringify([[...ids], [...labels], weight]));
   }
-  expect([exampleVersion, hash.digest('hex').slice(0, 16)]).toEqual([2, 'd49287251734a5e9']);
+  expect([exampleVersion, hash.digest('hex').slice(0, 16)]).toEqual([3, 'd49287251734a5e9']);
 });
 
 describe('buildExamples', () => {

@@ -21,6 +21,16 @@ describe('parseRow', () => {
     ['{"text": "a", "weight": 1e6}', { weight: 1e6 }],
     ['{"text": "a", "weight": null}', { weight: 1 }],
     ['{"input_ids": [1, 2]}', { kind: 'ids', labels: Int32Array.of(1, 2) }],
+    ['{"input_ids": [1, 2, 3], "completion_mask": [0, 0, 1]}', { labels: Int32Array.of(-100, -100, 3) }],
+    [
+      '{"input_ids": [1, 2, 3], "assistant_masks": [0, 1, 0], "attention_mask": [1, 1, 1]}',
+      { ids: Int32Array.of(1, 2, 3), labels: Int32Array.of(-100, 2, -100) },
+    ],
+    [
+      '{"input_ids": [1, 2, 3, 4], "labels": [1, -100, 3, 4], "completion_mask": [0, 1, 1, 1], "assistant_masks": [1, 1, 1, 0]}',
+      { labels: Int32Array.of(-100, -100, 3, -100) },
+    ],
+    ['{"input_ids": [1, 2], "completion_mask": null}', { labels: Int32Array.of(1, 2) }],
   ])('reads %s', (line, row) => {
     expect(parseRow(line, 'f')).toMatchObject(row);
   });
@@ -40,6 +50,16 @@ describe('parseRow', () => {
     ['{"input_ids": [1, 2], "labels": [1, -1]}', /"labels" holds -1, not a token id or -100/],
     ['{"input_ids": [1, "2"]}', /"input_ids" holds "2"/],
     ['{"input_ids": [], "labels": []}', /"input_ids" is not a list/],
+    [
+      '{"input_ids": [1, 2, 0], "attention_mask": [1, 1, 0]}',
+      /^f, line 2: "attention_mask" holds a 0: leave padding out of the row, since no row is padded here$/,
+    ],
+    [
+      '{"input_ids": [1, 2], "completion_mask": [1]}',
+      /^f, line 2: "completion_mask" is not a list of 0 and 1, one for each of the 2 input_ids$/,
+    ],
+    ['{"input_ids": [1, 2], "assistant_masks": [0, 0.5]}', /"assistant_masks" is not a list of 0 and 1/],
+    ['{"input_ids": [1, 2], "assistant_masks": 1}', /"assistant_masks" is not a list/],
     ['{"text": "a", "weight": 0}', /^f, line 2: "weight" is 0, not a number from 0\.000001 to 1000000$/],
     ['{"text": "a", "weight": 9e-7}', /"weight" is 9e-7, not/],
     ['{"text": "a", "weight": 1000001}', /"weight" is 1000001, not/],
