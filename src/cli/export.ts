@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { ggufAdapter } from '../../models/gguf.js';
 import { modelLayout } from '../../models/index.js';
-import { EMBEDDING, linearShapes } from '../../models/tensors.js';
+import { EMBEDDING, linearShapes, tensorSpecs } from '../../models/tensors.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter } from '../formats/adapter.js';
 import { openCheckpoint } from '../formats/checkpoint.js';
@@ -159,6 +159,7 @@ async function exportMerged({ adapter, adapterDirectory, base, output, dtype, de
     let bytes = 0;
     await writeMergedModel(output, checkpoint, adapter, {
       dtype: type as 'F16' | 'BF16',
+      known: new Set(tensorSpecs(base.config).map(({ name }) => name)),
       readme: await mergedCard(base.directory, adapterDirectory, type),
       run: (piece) => pool.run(piece),
       parallel: pool.size,

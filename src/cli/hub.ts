@@ -7,16 +7,15 @@ import { open, readFile, rename, rm, stat, statfs, symlink } from 'node:fs/promi
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../errors.js';
 import { weightFiles } from '../formats/checkpoint.js';
+import { isCompanion } from '../formats/companions.js';
 import { explainFileError, hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { COMMIT, cachedSnapshot, type HubModel, hubHome, hubRepository, parseHubModel } from '../formats/hub-cache.js';
+import { GPTQ_SETTINGS } from '../formats/quantised.js';
 import { formatBytes } from './memory.js';
 import { createProgress } from './progress.js';
 
-/** What a run reads beside the weights; README.md says the licence. */
-const SMALL_FILES = [
-  ...['config.json', 'generation_config.json', 'model.safetensors.index.json', 'README.md', 'LICENSE'],
-  ...['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'],
-];
+/** What is fetched beside the weights and their companions; README.md says the licence. */
+const SMALL_FILES = ['config.json', 'model.safetensors.index.json', 'README.md', GPTQ_SETTINGS];
 /** Files that are fetched at a time. */
 const STREAMS = 4;
 /** A connection that gives nothing for so long is given up and opened anew, ms. */
@@ -72,7 +71,7 @@ async function fetchModel(model: HubModel, { weights = true, pause = 1000 }: Hub
     }
     await fetchFiles(hub, commit, wanted, repository, pause);
   };
-  await get(SMALL_FILES.filter((name) => files.has(name)));
+  await get([...files.keys()].filter((name) => SMALL_FILES.includes(name) || isCompanion(name)));
   if (!files.has('config.json')) throw new InputError(`${model.id} on the hub is no model: it has no config.json.`);
   if (!weights) return snapshot;
   const held = files.has('model.safetensors') ? ['model.safetensors'] : await weightFiles(snapshot);

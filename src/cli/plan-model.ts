@@ -7,7 +7,7 @@ import { tensorSpecs } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
 import { weightFiles } from '../formats/checkpoint.js';
 import { hasFile, type JsonFile, readJsonInside } from '../formats/files.js';
-import { Keys } from '../formats/keys.js';
+import { readQuantisation } from '../formats/quantised.js';
 import { type QuantizedFormat, quantizedLayouts } from '../model/quantized-layouts.js';
 import type { PackedLayouts } from '../model/weights.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
@@ -57,7 +57,7 @@ export async function planModel(
     return described.stored ? { ...described, packed: checkpoint.packed } : described;
   }
   const file = await readJsonInside(name, 'config.json', MAX_CONFIG_BYTES);
-  return describe(name, readModelConfig(file), storedFormat(file), quantize, await tryLoadTokenizer(name));
+  return describe(name, readModelConfig(file), await storedFormat(name, file), quantize, await tryLoadTokenizer(name));
 }
 
 /** Whether all of its weights are there, and not their index alone. */
@@ -100,14 +100,14 @@ interface StoredFormat {
   readonly vocabularies?: boolean;
 }
 
-/** What config.json alone says of how its weights are quantised. */
-function storedFormat({ path, value }: JsonFile): StoredFormat {
-  const keys = new Keys(path, value);
-  const settings = keys.object('quantization_config') ?? keys.object('quantization');
+/** How weights that are elsewhere are quantised, by their settings alone. Throws InputError for formats that are not read. */
+async function storedFormat(directory: string, config: JsonFile): Promise<StoredFormat> {
+  const { method, settings } = (await readQuantisation(directory, config)) ?? {};
   if (!settings) return { format: 'none' };
-  const method = settings.get('quant_method') ?? (settings.has('load_in_4bit') ? 'bitsandbytes' : 'mlx');
   if (method === 'bitsandbytes') return { format: 'nf4', group: 64, vocabularies: false };
-  // GPTQ's -1: one group a row.
-  const group = settings.get('group_size') === -1 ? 128 : settings.size('group_size', 128);
-  return { format: settings.size('bits', 4) === 8 ? 'int8' : 'int4', group, vocabularies: method === 'mlx' };
+  const size = method === 'awq' && settings.has('w_bit') ? 'q_group_size' : 'group_size';
+  // −1: one group a row, which takes about as little as this.
+  const group = settings.get(size) === -1 ? 128 : settings.size(size);
+  const bits = method === null ? settings.get('bits') : 4;
+  return { format: bits === 8 ? 'int8' : 'int4', group, vocabularies: method === null };
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
 import { hasFile, type JsonFile, openFile, readJsonInside, resolveInside } from './files.js';
-import { openQuantisation } from './quantised.js';
+import { readQuantisation } from './quantised.js';
 import { readHeader } from './safetensors.js';
 import type { FloatsToPack, StoredMatrix } from './stored-matrix.js';
 import { type CheckpointTensor, FLOAT_DTYPES, StoredTensors } from './stored-tensors.js';
@@ -56,7 +56,7 @@ export async function openCheckpoint<Config>(
     ? await readJsonInside(dir, 'generation_config.json', MAX_CONFIG_BYTES)
     : null;
   const layout = layoutOf(config, generation);
-  const quantisation = await openQuantisation(dir, config);
+  const quantisation = await readQuantisation(dir, config);
   const sources: ByteSource[] = [];
   const close = async () => {
     await Promise.all(sources.map((source) => source.close()));
@@ -67,7 +67,7 @@ export async function openCheckpoint<Config>(
     const stored = new StoredTensors(dir, tensors);
     const packed = new Map<string, StoredMatrix>();
     for (const { name, shape } of layout.tensors) {
-      const matrix = shape.length === 2 ? await quantisation?.(stored, name, shape[0], shape[1]) : null;
+      const matrix = shape.length === 2 ? await quantisation?.find(stored, name, shape[0], shape[1]) : null;
       if (matrix) packed.set(name, matrix);
       else stored.require(name, FLOAT_DTYPES, shape);
     }

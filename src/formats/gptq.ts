@@ -64,7 +64,10 @@ export function requireFloats(weights: StoredTensors, name: string): null {
   );
 }
 
-/** Each column's group; null where columns lie in the order of their groups. */
+/**
+ * Each column's group; null where columns lie in the order of their groups. All zero means that, too: some writers leave
+ * g_idx empty where there is no act-order, and exllama takes it as none.
+ */
 async function readOrder(
   weights: StoredTensors,
   name: string,
@@ -76,5 +79,6 @@ async function readOrder(
   const bad = groups.findIndex((of) => of >= k / group);
   if (bad >= 0)
     throw weights.error(name, `gives column ${bad} group ${groups[bad] | 0}; there are ${k / group} groups, from 0 on`);
-  return groups.every((of, column) => of === Math.floor(column / group)) ? null : groups;
+  const inOrder = groups.every((of, column) => of === Math.floor(column / group));
+  return inOrder || groups.every((of) => of === 0) ? null : groups;
 }

@@ -1,8 +1,8 @@
 // The cache of models that Hugging Face's libraries share: models--ORG--NAME/{blobs,refs,snapshots/COMMIT}.
 // https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { weightFiles } from './checkpoint.js';
 import { hasFile } from './files.js';
 
@@ -35,16 +35,29 @@ export function hubHome(): string {
 }
 
 /** The directory of a model in the cache, whether it is there or not. */
-export function hubRepository({ id }: HubModel): string {
+export function hubRepository({ id }: Pick<HubModel, 'id'>): string {
   const { HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE } = process.env;
   const cache = HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || join(hubHome(), 'hub');
   return join(cache, `models--${id.replace('/', '--')}`);
 }
 
-/** The snapshot of a model that the cache holds with all of its weights, as the cache knows the revision; else null. */
-export async function cachedSnapshot(model: HubModel): Promise<string | null> {
-  const repository = hubRepository(model);
-  const { revision } = model;
+/**
+ * The snapshot of a model that the cache holds with all of its weights, as the cache knows the revision; else null. The hub
+ * doesn't tell upper from lower case in names, and adapters name their base in either (unsloth's in lower), so another
+ * spelling is taken where this one is not there.
+ */
+export async function cachedSnapshot({ id, revision }: HubModel): Promise<string | null> {
+  const exact = hubRepository({ id });
+  const known = (await readdir(dirname(exact)).catch(() => [])).sort();
+  const same = known.filter((name) => name.toLowerCase() === basename(exact).toLowerCase());
+  for (const repository of new Set([exact, ...same.map((name) => join(dirname(exact), name))])) {
+    const snapshot = await wholeSnapshot(repository, revision);
+    if (snapshot !== null) return snapshot;
+  }
+  return null;
+}
+
+async function wholeSnapshot(repository: string, revision: string): Promise<string | null> {
   const named = await readFile(join(repository, 'refs', revision), 'utf8').catch(() => '');
   const commit = COMMIT.test(revision) ? revision : named.trim();
   if (!COMMIT.test(commit)) return null;

@@ -17,6 +17,8 @@ const TORCH_NAMES = { F16: 'float16', BF16: 'bfloat16' } as const;
 export interface MergeOptions {
   /** Of every float tensor. */
   readonly dtype: 'F16' | 'BF16';
+  /** Names of the tensors that the architecture has. */
+  readonly known: ReadonlySet<string>;
   /** By default 5 GB. */
   readonly maxShardBytes?: number;
   /** Text of the directory's README.md. */
@@ -39,7 +41,7 @@ export async function writeMergedModel<Config>(
   adapter: Adapter,
   options: MergeOptions,
 ): Promise<void> {
-  const weights = [...storedWeights(checkpoint), ...packedWeights(checkpoint)];
+  const weights = [...storedWeights(checkpoint, options.known), ...packedWeights(checkpoint)];
   const declared = weights.map(({ name, dtype, shape }): TensorDeclaration => {
     return { name, dtype: isFloat(dtype) ? options.dtype : dtype, shape };
   });
@@ -81,10 +83,14 @@ class Spares {
   }
 }
 
-/** Each tensor of the files once, under the name it is stored by, but for those of quantised matrices. */
-function storedWeights({ tensors, packed }: Checkpoint<unknown>): Weight[] {
+/**
+ * Each tensor of the files once, under the name it is stored by, but for those of quantised matrices. Of these a bias
+ * is kept where the architecture has one: AutoGPTQ writes biases of zeros elsewhere, too.
+ */
+function storedWeights({ tensors, packed }: Checkpoint<unknown>, known: ReadonlySet<string>): Weight[] {
   const modules = [...packed.keys()].map((name) => name.slice(0, -'weight'.length));
-  const isPart = (name: string) => modules.some((module) => name.startsWith(module) && name !== `${module}bias`);
+  const isPart = (name: string) =>
+    modules.some((module) => name.startsWith(module) && !(name === `${module}bias` && known.has(name)));
   const places = new Map<string, Weight>();
   for (const tensor of tensors.values()) {
     const place = `${tensor.source.name}\0${tensor.begin}\0${tensor.end}`;

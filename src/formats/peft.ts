@@ -207,13 +207,15 @@ function parseTargets(targets: unknown, refuse: (key: string, must: string) => I
   return targets;
 }
 
-/** The module paths that are a target or end in `.target`, as in PEFT. */
+/**
+ * The module paths that are a target or end in `.target`. As in PEFT, one of them must match: names of other
+ * architectures (query_key_value) may stand in a list beside the model's own. `checkNames` refuses what was trained there.
+ */
 function matchTargets(file: string, targets: string[], paths: string[]): string[] {
-  const matches = (path: string, target: string) => path === target || path.endsWith(`.${target}`);
-  const lost = targets.find((target) => !paths.some((path) => matches(path, target)));
-  if (lost !== undefined)
-    throw new InputError(`${file}: target_modules has ${lost}, which is none of the model's linear layers`);
-  return paths.filter((path) => targets.some((target) => matches(path, target)));
+  const matched = paths.filter((path) => targets.some((target) => path === target || path.endsWith(`.${target}`)));
+  if (matched.length === 0)
+    throw new InputError(`${file}: target_modules has ${targets.join(', ')}, none of the model's linear layers`);
+  return matched;
 }
 
 const TENSOR_NAME = /^base_model\.model\.(.+)\.lora_[AB]\.weight$/;

@@ -67,6 +67,7 @@ describe('lexalign export', () => {
     const { checkpoint, shapes } = await read();
     await writeMergedModel(at('expected'), checkpoint, await readAdapter(join(golden, 'adapter'), shapes), {
       dtype: 'F16',
+      known: new Set(),
       readme: '',
       run: async (piece) => mergePiece(piece),
       parallel: 1,

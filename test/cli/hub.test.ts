@@ -1,12 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { modelDirectory } from '../../src/cli/hub.js';
-import { hubIdOf, parseHubModel } from '../../src/formats/hub-cache.js';
+import { cachedSnapshot, hubIdOf, parseHubModel } from '../../src/formats/hub-cache.js';
 import { loadGolden } from '../golden.js';
 import { lexalign } from './sft-helpers.js';
 
@@ -14,6 +14,7 @@ import { lexalign } from './sft-helpers.js';
 const commit = 'c'.repeat(40);
 const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
 const index = { weight_map: { a: shards[0], b: shards[1], c: shards[0] } };
+const companions = ['LICENSE.txt', 'NOTICE', 'USE_POLICY.md', 'quantize_config.json', 'tokenizer.model'];
 const sharded: Record<string, Buffer> = {
   'config.json': Buffer.from('{}'),
   'model.safetensors.index.json': Buffer.from(JSON.stringify(index)),
@@ -21,6 +22,10 @@ const sharded: Record<string, Buffer> = {
   [shards[1]]: randomBytes(900_000),
   'pytorch_model.bin': randomBytes(10),
   'README.md': Buffer.from('---\nlicense: mit\n---\n'),
+  // What a merged or quantised model takes along, and where older writers of GPTQ put their settings.
+  ...Object.fromEntries(companions.map((name) => [name, Buffer.from(name)])),
+  'tokenization_tiny.py': Buffer.from('code'),
+  'tokenizer_tiny.py': Buffer.from('code'),
 };
 const golden = loadGolden('llama').directory;
 const whole = Object.fromEntries(
@@ -82,7 +87,7 @@ describe('a model of the hub', () => {
   it('is fetched into the cache of Hugging Face’s libraries once, with what a run reads and no more', async () => {
     const path = await modelDirectory('tiny/sharded', fast);
     expect(path).toBe(snapshot());
-    const names = ['README.md', 'config.json', ...shards, 'model.safetensors.index.json'];
+    const names = ['README.md', 'config.json', ...shards, 'model.safetensors.index.json', ...companions];
     expect(readdirSync(path).sort()).toEqual([...names].sort());
     for (const name of names) expect(readFileSync(join(path, name)).equals(sharded[name]), name).toBe(true);
     expect(readFileSync(join(repository(), 'refs/main'), 'utf8')).toBe(commit);
@@ -92,6 +97,17 @@ describe('a model of the hub', () => {
     expect(await modelDirectory(`tiny/sharded@${commit}`, fast)).toBe(path);
     expect(asked).toHaveLength(before);
     expect(hubIdOf(path)).toBe('tiny/sharded');
+  });
+
+  it('is found in the cache in another spelling of its name, as adapters of unsloth have it', async () => {
+    const path = await modelDirectory('tiny/sharded', fast);
+    mkdirSync(join(directory, 'models--TINY--sharded'), { recursive: true }); // begun and left
+    asked.length = 0;
+    for (const name of ['Tiny/Sharded', 'TINY/sharded', `tiny/SHARDED@${commit}`])
+      expect(await cachedSnapshot(parseHubModel(name)!)).toBe(path);
+    expect(await modelDirectory('Tiny/Sharded', fast)).toBe(path);
+    expect(await cachedSnapshot(parseHubModel('tiny/shard')!)).toBe(null);
+    expect(asked).toEqual([]);
   });
 
   it('without its weights, where a plan needs none, is fetched whole later', async () => {

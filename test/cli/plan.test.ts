@@ -147,7 +147,30 @@ describe('a plan for a card that is not here', () => {
     const gptq = await total('gptq', { quantization_config: { quant_method: 'gptq', bits: 4, group_size: 64 } });
     expect(gptq[1]).toBeGreaterThan(int4[1]); // its vocabulary is not packed
     expect(gptq[1]).toBeLessThan(plain[1]);
+    const awq = { quant_method: 'awq', w_bit: 4, q_group_size: 64, version: 'GEMM' };
+    expect(await total('awq', { quantization_config: awq })).toEqual(gptq);
+    mkdirSync(at('old'));
+    writeFileSync(at('old/quantize_config.json'), JSON.stringify({ bits: 4, group_size: 64 }));
+    writeFileSync(at('old/config.json'), JSON.stringify(small));
+    const { json } = await plan('--model', at('old'), ...elsewhere);
+    expect([json.format, json.memory.total]).toEqual(gptq);
   });
+
+  it.each<[object, RegExp]>([
+    [{ quant_method: 'fp8' }, /quantization_config: quant_method is "fp8"; it must be one of bitsandbytes, gptq, awq/],
+    [{ quant_method: 'compressed-tensors', format: 'int-quantized' }, /quant_method is "compressed-tensors"/],
+    [{ quant_method: 'bitsandbytes', load_in_8bit: true }, /load_in_8bit is true; it must be false: 8-bit is not read/],
+    [{ quant_method: 'gptq', bits: 8, group_size: 128 }, /bits is 8; it must be 4: other widths are not read/],
+  ])(
+    'refuses weights of a format that is not read, before they are fetched: %j',
+    async (quantization_config, sentence) => {
+      mkdirSync(at('unread'), { recursive: true });
+      writeFileSync(at('unread/config.json'), JSON.stringify({ ...small, quantization_config }));
+      const { code, stderr } = await lexalign('plan', '--model', at('unread'), ...elsewhere);
+      expect(stderr).toMatch(sentence);
+      expect(code).toBe(1);
+    },
+  );
 
   it('counts the time by the rate it is given', async () => {
     const rows = writeRows(at('ids.jsonl'), idRows(12));
@@ -243,7 +266,7 @@ describe('plan refuses in one sentence', () => {
   it('to quantise what is quantised', async () => {
     mkdirSync(at('packed'));
     const config = JSON.parse(readFileSync(at('model/config.json'), 'utf8'));
-    const quantization_config = { quant_method: 'bitsandbytes', load_in_4bit: true };
+    const quantization_config = { quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' };
     writeFileSync(at('packed/config.json'), JSON.stringify({ ...config, quantization_config }));
     const { code, stderr } = await lexalign('plan', '--model', at('packed'), '--quantize', 'int4');
     expect(stderr).toMatch(/--quantize int4: the weights of .*packed are quantised already, as nf4/);

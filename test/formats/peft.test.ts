@@ -136,6 +136,8 @@ test('targets by name, by path, all-linear or by a regular expression, which is 
   const excluding = { ...CONFIG, target_modules: ['q_proj', 'up_proj'], exclude_modules: ['up_proj'] };
   expect((await readAdapter(await write(excluding), MODULES)).config.targetModules).toEqual(['q_proj']);
   expect(await targets(null, Q_PROJ)).toEqual(['q_proj']);
+  // As PEFT: a list may name modules of other architectures, as long as nothing was trained there.
+  expect(await targets(['query_key_value', 'q_proj', 'lm_head'], Q_PROJ)).toEqual(['q_proj']);
   const bare = await readAdapter(await write({ peft_type: 'LORA', r: 2 }), MODULES);
   expect(bare.config).toEqual({ r: 2, alpha: 8, dropout: 0, useRslora: false, targetModules: ['q_proj'] });
 });
@@ -165,7 +167,7 @@ test.each<[object, RegExp]>([
   [{ use_rslora: 'no' }, /use_rslora is "no"/],
   [{ target_modules: [] }, /target_modules is \[\]/],
   [{ target_modules: [1] }, /target_modules is \[1\]/],
-  [{ target_modules: ['q_proj', 'lm_head'] }, /target_modules has lm_head, which is none of the model's linear/],
+  [{ target_modules: ['c_attn', 'lm_head'] }, /target_modules has c_attn, lm_head, none of the model's linear layers/],
 ])('refuses a configuration with %j', async (change, message) => {
   const error = await readAdapter(await write({ ...CONFIG, ...change }), MODULES).catch((error) => error);
   expect(error).toBeInstanceOf(InputError);
@@ -188,6 +190,11 @@ test('tensors missing, of another shape or dtype, or of other modules are named'
   await expect(read(shapesOf(MODULES.keys()))).rejects.toThrow(/up_proj\.lora_A\.weight belongs to no linear layer/);
   const head = { ...good, 'base_model.model.lm_head.lora_A.weight': [2, 4] };
   await expect(read(head, { ...CONFIG, target_modules: 'all-linear' })).rejects.toThrow(/lm_head\.lora_A/);
+  await expect(read(head, { ...CONFIG, target_modules: ['q_proj', 'lm_head'] })).rejects.toThrow(/lm_head\.lora_A/);
+  const embedding = { ...good, 'base_model.model.model.embed_tokens.lora_embedding_A': [2, 4] };
+  await expect(read(embedding, { ...CONFIG, target_modules: ['q_proj', 'embed_tokens'] })).rejects.toThrow(
+    /embed_tokens\.lora_embedding_A belongs to no linear layer/,
+  );
   await expect(read({ ...good, 'value_head.weight': [1, 4] })).rejects.toThrow(/tensor value_head\.weight/);
   await expect(read({}, { ...CONFIG, target_modules: 'x' })).rejects.toThrow(/holds no LoRA tensors/);
   await expect(read(shapesOf([Q_PROJ[0]]), { ...CONFIG, target_modules: [Q_PROJ[0]] })).rejects.toThrow(

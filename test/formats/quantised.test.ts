@@ -248,6 +248,18 @@ test.each([
   await expect(opening).rejects.toThrow(InputError);
 });
 
+test('a g_idx of zeros alone is none, as exllama has it', async () => {
+  for (const name of ['gptq-v2-asym', 'gptq-v1-actorder']) {
+    const checkpoint = await open(await replaced(name, `${q}.g_idx`, { data: new Uint8Array(256) }));
+    expect(checkpoint.packed.get(`${q}.weight`)).toMatchObject({ group: 32, ordered: true, columnGroup: null });
+    await checkpoint.close();
+  }
+  const all = int32(...columns.map(() => 1));
+  const checkpoint = await open(await replaced('gptq-v2-asym', `${q}.g_idx`, { data: all }));
+  expect(checkpoint.packed.get(`${q}.weight`)).toMatchObject({ ordered: false });
+  await checkpoint.close();
+});
+
 test('a missing g_idx is in order where config.json does not ask for act-order', async () => {
   const checkpoint = await open(await without('gptq-v2-asym', `${q}.g_idx`));
   expect(checkpoint.packed.get(`${q}.weight`)?.ordered).toBe(true);

@@ -1,13 +1,16 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { cp, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { modelLayout } from '../../models/index.js';
-import { linearShapes } from '../../models/tensors.js';
+import { linearShapes, tensorSpecs } from '../../models/tensors.js';
 import type { Adapter } from '../../src/formats/adapter.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
+import { openFile } from '../../src/formats/files.js';
 import { mergePiece } from '../../src/formats/merge.js';
 import { writeMergedModel } from '../../src/formats/merged-model.js';
 import { readAdapter } from '../../src/formats/peft.js';
+import { readHeader, readTensor } from '../../src/formats/safetensors.js';
+import { writeSafetensors } from '../../src/formats/safetensors-file.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { temporaryDirectory } from '../formats/helpers.js';
 import { goldenCases, loadGolden } from '../golden.js';
@@ -28,6 +31,7 @@ async function merge(directory: string, dtype: 'F16' | 'BF16', into: string) {
   const shares: number[] = [];
   await writeMergedModel(into, checkpoint, adapter, {
     dtype,
+    known: new Set(tensorSpecs(checkpoint.config).map(({ name }) => name)),
     maxShardBytes: 1e5,
     readme: 'merged',
     run: async (piece) => mergePiece(piece),
@@ -74,6 +78,33 @@ it('holds nothing of the quantisation that it was unpacked from', async () => {
   expect(keys.filter((key) => key.startsWith('quantization'))).toEqual([]);
   const names = Object.keys((await json('model.safetensors.index.json')).weight_map);
   expect(names.filter((tensor) => !/\.(weight|bias)$/.test(tensor))).toEqual([]);
+});
+
+it('keeps of a GPTQ base the biases that its architecture has, and none of those of zeros that AutoGPTQ adds', async () => {
+  const golden = loadGolden('gptq-v2-asym').directory;
+  const from = await temporaryDirectory();
+  await cp(golden, from, { recursive: true });
+  const source = await openFile(join(golden, 'model/model.safetensors'));
+  const { tensors } = await readHeader(source);
+  const data = await Promise.all(
+    [...tensors.values()].map(async (info) => ({ ...info, data: await readTensor(source, info) })),
+  );
+  await source.close();
+  const own = data.map(({ name }) => name).filter((name) => name.endsWith('.bias'));
+  expect(own).toContain('model.layers.0.self_attn.q_proj.bias');
+  const added = data.flatMap(({ name, shape }) => {
+    const bias = name.replace(/scales$/, 'bias');
+    if (bias === name || own.includes(bias)) return [];
+    return [{ name: bias, dtype: 'F16' as const, shape: [shape[1]], data: new Uint8Array(2 * shape[1]) }];
+  });
+  expect(added.map(({ name }) => name)).toContain('model.layers.0.self_attn.o_proj.bias');
+  await writeSafetensors(join(from, 'model/model.safetensors'), [...data, ...added]);
+  const directory = join(await temporaryDirectory(), 'merged');
+  await merge(from, 'F16', directory);
+  const checkpoint = await openCheckpoint(directory, modelLayout);
+  await checkpoint.close();
+  const kept = [...checkpoint.tensors.keys()].filter((name) => name.endsWith('.bias'));
+  expect(kept.sort()).toEqual([...own].sort());
 });
 
 it('has an index of its shards, the new type in config.json, and no tensor twice', async () => {
