@@ -53,21 +53,23 @@ export interface AnsweredSurvey {
   readonly answers: readonly (readonly SurveyAnswer[])[];
 }
 
-/** Places in two surveys of the questions that both ask, by id, with as many options. */
+/** Places in two surveys of the questions that both ask: by id, with options of the same codes in the same order. */
 export function commonQuestions(
   a: readonly Pick<SurveyQuestion, 'id' | 'options'>[],
   b: readonly Pick<SurveyQuestion, 'id' | 'options'>[],
 ): (readonly [number, number])[] {
-  const other = new Map(b.map(({ id, options }, i) => [id, { i, options: options.length }]));
-  return a.flatMap(({ id, options }, i) => {
-    const same = other.get(id);
-    return same?.options === options.length ? [[i, same.i] as const] : [];
+  const key = ({ id, options }: Pick<SurveyQuestion, 'id' | 'options'>) =>
+    JSON.stringify([id, ...options.map(({ code }) => code)]);
+  const other = new Map(b.map((question, j) => [key(question), j]));
+  return a.flatMap((question, i) => {
+    const j = other.get(key(question));
+    return j === undefined ? [] : [[i, j] as const];
   });
 }
 
 /**
- * Mean Jensen-Shannon distance (base 2) between two models' answers to the questions that both were asked, by id, each in
- * its own language; null where there is no such question with as many options. Runs are paired in their order.
+ * Mean Jensen-Shannon distance (base 2) between two models' answers to the questions that both were asked, each in its own
+ * language; null where there is no such question. Runs are paired in their order.
  */
 export function surveyGap(a: AnsweredSurvey, b: AnsweredSurvey, seed = 42): SeedEstimate | null {
   const common = commonQuestions(a.questions, b.questions);

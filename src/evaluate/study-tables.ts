@@ -357,7 +357,7 @@ function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[
   return [
     {
       title: 'Whether adapters stay distinct: survey',
-      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people, on the same questions. n: questions.',
+      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people, on those of the questions that both countries answered. n: questions.',
       head: [
         'cultures',
         'asked',
@@ -368,6 +368,7 @@ function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[
         'apart before',
         'after',
         '95 % interval',
+        'n',
         'people',
         'n',
       ],
@@ -378,8 +379,11 @@ function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[
           ...gainCells(crossGap[i], rate),
           crossGap[i] ? String(crossGap[i].n) : none,
           ...(i === 0
-            ? [cells(before, three)[0], ...cells(after, three), cells(people, three)[0], String(after?.n ?? 0)]
-            : new Array<string>(5).fill('')),
+            ? [
+                ...[cells(before, three)[0], ...cells(after, three), String(after?.n ?? 0)],
+                ...[cells(people, three)[0], String(people?.n ?? 0)],
+              ]
+            : new Array<string>(6).fill('')),
         ]),
       ),
     },

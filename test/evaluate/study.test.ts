@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { crossGap, listDistance, peopleGap, surveyGap } from '../../src/evaluate/culture-distance.js';
+import { commonQuestions, crossGap, listDistance, peopleGap, surveyGap } from '../../src/evaluate/culture-distance.js';
 import { rankingGain, scoreRankings, summarizeRankings } from '../../src/evaluate/ranking-summary.js';
 import { type StudyAnswers, type StudyCultureAnswers, summarizeStudy } from '../../src/evaluate/study.js';
 import { cultureResults } from '../../src/evaluate/study-results.js';
@@ -112,6 +112,10 @@ describe('distances between cultures', () => {
       surveyGap({ questions: english.slice(1), answers: [[answer([0, 1])]] }, { questions: [], answers: [] }),
     ).toBeNull();
     expect(peopleGap(english, 'A', 'B')).toMatchObject({ mean: 0.5, n: 2 });
+    const [, reversed] = chinese.map(({ options, ...rest }) => ({ ...rest, options: [...options].reverse() }));
+    expect(commonQuestions(english, chinese)).toEqual([[0, 1]]);
+    expect(commonQuestions(english, [reversed])).toEqual([]); // codes 1, 0 against 0, 1
+    expect(commonQuestions(english, [{ ...chinese[1], options: chinese[1].options.slice(1) }])).toEqual([]);
   });
 });
 
@@ -281,7 +285,8 @@ describe('a study', () => {
     expect(tables[1].head).toEqual(['model', 'us (n = 2)', '95 % interval', 'cn (n = 1)', '95 % interval']);
     expect(tables[1].rows[1]).toEqual(['us', '0.100', '[0.000, 0.200]', '0.700', '[0.700, 0.700]']);
     expect(tables[3].rows[1].slice(0, 5)).toEqual(['', 'cn', '+0.600', '[+0.600, +0.600]', '1.000']);
-    expect([tables[2].rows[0].at(-1), tables[3].rows[0][5], tables[3].rows[0].at(-1)]).toEqual(['2', '2', '1']);
+    expect([tables[2].rows[0].at(-1), tables[3].rows[0][5]]).toEqual(['2', '2']);
+    expect(tables[3].rows[0].slice(-3)).toEqual(['1', '1.000', '1']);
 
     const ofUs = studyTables(both).filter(({ title }) => title.startsWith('us (en): survey'));
     expect(ofUs.map(({ title, head }) => [title.split('survey, ')[1], head.length])).toEqual([
