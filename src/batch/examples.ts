@@ -101,7 +101,7 @@ export function buildExample(row: Row, tokenizer: Tokenizer | null, vocabSize: n
   if (countSupervised(example.labels) === 0) {
     const mend = {
       ids: 'labels other than -100, and no mask of 0 there,',
-      messages: 'an assistant turn',
+      messages: 'an assistant turn to learn',
       text: 'text',
       completion: 'a completion',
     };
@@ -143,7 +143,7 @@ function textPieces(row: Row & { kind: 'text' | 'completion' }, tokenizer: Token
 }
 
 /**
- * The conversation as the chat template writes it, every assistant turn supervised: what the template adds between the
+ * The conversation as the chat template writes it, every assistant turn that is to be learnt supervised: what the template adds between the
  * generation prompt before the turn and the end of the turn, up to its end-of-turn token (blanks after that token are
  * never generated, so they are not learnt). Tokenised apart at these seams, as at generation. BOS only where the
  * template writes it.
@@ -171,7 +171,7 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
   let done = '';
   let masked = '';
   for (const [turn, { role }] of messages.entries()) {
-    if (role !== 'assistant') continue;
+    if (role !== 'assistant' || row.unsupervisedTurns?.includes(turn)) continue;
     const before = render(turn, true);
     const through = render(turn + 1, false);
     if (!before.startsWith(done) || !through.startsWith(before)) {
@@ -206,7 +206,7 @@ function explainSeam(
   if (!before.startsWith(done) || !through.startsWith(asked))
     return (
       `the chat template of ${name} rewrites earlier turns when message ${turn + 1} is added, ` +
-      'so its turns cannot be told apart: use one assistant turn a row, or prompt and completion'
+      'so its turns cannot be told apart: learn one assistant turn a row ("weight": 0 in the others), or use prompt and completion'
     );
   if (messages[turn].content.includes('</think>'))
     return (

@@ -12,7 +12,12 @@ interface RowOrigin {
 export type Row = RowOrigin &
   (
     | { readonly kind: 'completion'; readonly prompt: string; readonly completion: string }
-    | { readonly kind: 'messages'; readonly messages: readonly { readonly role: string; readonly content: string }[] }
+    | {
+        readonly kind: 'messages';
+        readonly messages: readonly { readonly role: string; readonly content: string }[];
+        /** Places of assistant messages that are read but not learnt. */
+        readonly unsupervisedTurns?: readonly number[];
+      }
     | { readonly kind: 'text'; readonly text: string }
     | { readonly kind: 'ids'; readonly ids: Int32Array; readonly labels: Int32Array }
   );
@@ -57,7 +62,7 @@ export function parseRow(line: string, where: string): Row {
     );
   }
   const origin = { where, weight: parseWeight(value.weight, where) };
-  if (messages !== undefined) return { ...origin, kind: 'messages', messages: parseMessages(messages, where) };
+  if (messages !== undefined) return { ...origin, kind: 'messages', ...parseMessages(value, where) };
   if (text !== undefined) return { ...origin, kind: 'text', text: parseText(text, 'text', where) };
   if (ids !== undefined) return { ...origin, kind: 'ids', ...parseTokens(value, where) };
   return {
@@ -83,15 +88,50 @@ function parseText(value: unknown, key: string, where: string): string {
   throw new InputError(`${where}: "${key}" is ${value === undefined ? 'missing' : 'not a string'}`);
 }
 
-function parseMessages(value: unknown, where: string): { role: string; content: string }[] {
-  if (!Array.isArray(value) || value.length === 0)
+const weightInstead = 'say which answers are learnt with "weight", 0 or 1, in assistant messages';
+const contentInstead = 'write the call into its "content", as the model should put it';
+/** Keys of messages that others honour, and what to write instead. */
+const unknownToMessages = {
+  train: weightInstead,
+  training: weightInstead,
+  train_detail: weightInstead,
+  tool_calls: contentInstead,
+  function_call: contentInstead,
+};
+
+/** Messages, and which assistant turns OpenAI's "weight" of 0 leaves unlearnt. */
+function parseMessages(
+  row: Record<string, unknown>,
+  where: string,
+): Omit<Row & { kind: 'messages' }, keyof RowOrigin | 'kind'> {
+  const { messages, tools } = row;
+  if (!Array.isArray(messages) || messages.length === 0)
     throw new InputError(`${where}: "messages" is not a list of messages`);
-  return value.map((message, i) => {
+  if (!isEmpty(tools))
+    throw new InputError(
+      `${where} has "tools", which no chat template is given here: write them into the system message`,
+    );
+  const unsupervisedTurns: number[] = [];
+  const turns = messages.map((message, i) => {
+    for (const [key, instead] of Object.entries(unknownToMessages))
+      if (!isEmpty(message?.[key])) throw new InputError(`${where}: message ${i + 1} has "${key}": ${instead}`);
     if (!isObject(message) || typeof message.role !== 'string' || typeof message.content !== 'string') {
       throw new InputError(`${where}: message ${i + 1} is not {"role", "content"} with strings`);
     }
-    return { role: message.role, content: message.content };
+    const { role, content, weight } = message;
+    if (!isEmpty(weight) && (role !== 'assistant' || (weight !== 0 && weight !== 1)))
+      throw new InputError(
+        `${where}: message ${i + 1} of ${role} has "weight" ${JSON.stringify(weight)}: only those of assistant take one, 0 or 1`,
+      );
+    if (weight === 0) unsupervisedTurns.push(i);
+    return { role, content };
   });
+  return { messages: turns, unsupervisedTurns };
+}
+
+/** What tables leave where other rows have the key. */
+function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
 }
 
 /** The tokens of a row of `input_ids`; without `labels` each is its own. Where a mask of TRL's holds 0 the label is −100. */

@@ -57,6 +57,21 @@ describe('buildExample', () => {
     );
   });
 
+  it('reads an assistant turn of weight 0 and does not learn it', () => {
+    const [system, user, answer, next, sky, last] = longChat;
+    const head = '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n';
+    const unlearnt = [system, user, { ...answer, weight: 0 }, next, { ...sky, weight: 1 }, last];
+    expect(mark({ messages: unlearnt })).toBe(
+      `${head} danger, blood<|im_end|>\n<|im_start|>user\nblue<|im_end|>\n<|im_start|>assistant\n«sky<|im_end|>»\n`,
+    );
+    const { ids, labels } = buildExample(parseRow(JSON.stringify({ messages: unlearnt }), 'f'), lexi, 8192);
+    const question = lexi.applyChatTemplate(longChat.slice(0, 4), { addGenerationPrompt: true });
+    const asked = lexi.encode(question, { specials: false });
+    expect(ids.subarray(0, asked.length)).toEqual(Int32Array.from(asked)); // as the model is asked
+    expect(labels.findIndex((label) => label !== unsupervised)).toBe(asked.length);
+    expect(mark({ messages: [...longChat.slice(0, 4), { ...sky, weight: 0 }] })).toBe(mark({ messages: chat }));
+  });
+
   it('puts BOS first where the tokenizer wants one, but not before a chat template', async () => {
     const config = { add_bos_token: true, bos_token: '<|endoftext|>' };
     const withBos = await loadTokenizer(await makeTokenizer({ config }));
@@ -121,6 +136,8 @@ describe('buildExample', () => {
     expect(() => mark({ messages: longChat }, shortens)).toThrow(
       `f, line 1: the chat template of ${shortens.name} rewrites earlier turns when message 5 is added`,
     );
+    const lastAlone = longChat.map((message, i) => (i === 2 ? { ...message, weight: 0 } : message));
+    expect(mark({ messages: lastAlone }, shortens)).toMatch(/assistant\n…<\|im_end\|>[^«]*«sky<\|im_end\|>»\n$/);
   });
 
   it('puts the system text before the question where a template drops or refuses a system turn', async () => {
@@ -165,6 +182,10 @@ describe('buildExample', () => {
 
   it.each([
     [{ messages: [turn('user', 'a')] }, /f, line 1 has no supervised tokens: it needs an assistant turn/],
+    [
+      { messages: [turn('user', 'a'), { ...turn('assistant', 'b'), weight: 0 }] },
+      /it needs an assistant turn to learn/,
+    ],
     [{ input_ids: [1, 2], labels: [2, -100] }, /f, line 1 has no supervised tokens/],
     [
       { input_ids: [1, 2, 3], completion_mask: [1, 0, 0] },

@@ -14,6 +14,21 @@ describe('parseRow', () => {
       { kind: 'messages', messages: [{ role: 'user', content: 'a' }] },
     ],
     [
+      '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}, {"role": "assistant", "content": "c", "weight": 1}]}',
+      {
+        messages: [
+          { role: 'user', content: 'a' },
+          { role: 'assistant', content: 'b' },
+          { role: 'assistant', content: 'c' },
+        ],
+        unsupervisedTurns: [1],
+      },
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a", "weight": null, "train": null, "tool_calls": []}], "tools": null}',
+      { messages: [{ role: 'user', content: 'a' }], unsupervisedTurns: [] },
+    ],
+    [
       '{"input_ids": [1, 2], "labels": [-100, 3]}',
       { kind: 'ids', ids: Int32Array.of(1, 2), labels: Int32Array.of(-100, 3) },
     ],
@@ -44,6 +59,25 @@ describe('parseRow', () => {
     ['{"prompt": ["a"], "completion": "b"}', /"prompt" is not a string/],
     ['{"messages": []}', /"messages" is not a list of messages/],
     ['{"messages": [{"role": "user"}]}', /message 1 is not/],
+    [
+      '{"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}]}',
+      /^f, line 2 has "tools", which no chat template is given here: write them into the system message$/,
+    ],
+    [
+      '{"messages": [{"role": "assistant", "content": null, "tool_calls": [{}]}]}',
+      /^f, line 2: message 1 has "tool_calls": write the call into its "content", as the model should put it$/,
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": false}]}',
+      /^f, line 2: message 2 has "train": say which answers are learnt with "weight", 0 or 1, in assistant messages$/,
+    ],
+    ['{"messages": [{"role": "assistant", "content": "b", "train_detail": [{}]}]}', /message 1 has "train_detail"/],
+    [
+      '{"messages": [{"role": "assistant", "content": "b", "weight": 0.5}]}',
+      /^f, line 2: message 1 of assistant has "weight" 0.5: only those of assistant take one, 0 or 1$/,
+    ],
+    ['{"messages": [{"role": "user", "content": "b", "weight": 1}]}', /message 1 of user has "weight" 1: only/],
+    ['{"messages": [null]}', /message 1 is not/],
     ['{"input_ids": [1, 2], "labels": [1]}', /2 input_ids but 1 labels/],
     ['{"input_ids": [1, 2.5], "labels": [1, 1]}', /"input_ids" holds 2.5, not a token id$/],
     ['{"input_ids": [1, -100], "labels": [1, 1]}', /"input_ids" holds -100/],
