@@ -77,13 +77,16 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
   }
 }
 
-function describe(name: string, { parsed, whole, spearman, reward }: RankingSummary): string[][] {
+function describe(name: string, { parsed, whole, spearman, attainable, reward }: RankingSummary): string[][] {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   const three = (value: number) => value.toFixed(3);
   return [
     row(name, 'read', parsed, percent),
     row('', 'whole', whole, percent),
     spearman ? row('', 'Spearman', spearman, three) : ['', 'Spearman', 'no whole ranking', '', '', '0'],
+    ...(spearman && attainable !== null
+      ? [['', 'Spearman of people’s order', three(attainable), '', '', String(spearman.n)]]
+      : []),
     row('', 'reward', reward, three),
   ];
 }

@@ -1,6 +1,6 @@
 import { createRandom, derange } from '../random.js';
 import { lastPart, proseParts, separators } from './prose-list.js';
-import { spearman } from './statistics.js';
+import { attainableCorrelation, spearman } from './statistics.js';
 
 /** One cue's human associates, most frequent first, with their counts; none twice by `wordKey`. */
 export interface HumanList {
@@ -18,8 +18,10 @@ export interface CueScore {
   /** P@K against the cue's own list and against another cue's, in the order of the ks asked for. */
   readonly precision: readonly number[];
   readonly otherPrecision: readonly number[];
-  /** Null with fewer than three shared words. */
+  /** Null with fewer than three shared words, or with all of one count. */
   readonly spearman: number | null;
+  /** What the same words would score in people's order: less than 1 where people's counts tie. Null where that is. */
+  readonly attainable: number | null;
   /** The answer declined to give words. */
   readonly refused: boolean;
 }
@@ -199,16 +201,19 @@ export function precisionAtK(predictions: readonly string[], human: readonly str
 
 /**
  * Spearman's correlation of human rank (by falling count, equal counts sharing their average rank) and predicted
- * position over the words in both lists; null with fewer than three of them.
+ * position over the words in both lists, and what these words score in people's own order; null with fewer than three of
+ * them, and where all were given equally often.
  */
-export function rankCorrelation(predictions: readonly string[], human: HumanList['responses']): number | null {
+export function rankCorrelation(
+  predictions: readonly string[],
+  human: HumanList['responses'],
+): Pick<CueScore, 'spearman' | 'attainable'> {
   const position = new Map([...new Set(predictions.map(wordKey))].map((word, i) => [word, i]));
   const shared = human.filter(({ word }) => position.has(wordKey(word)));
-  if (shared.length < 3) return null;
-  return spearman(
-    shared.map(({ count }) => -count),
-    shared.map(({ word }) => position.get(wordKey(word))!),
-  );
+  if (shared.length < 3) return { spearman: null, attainable: null };
+  const order = shared.map(({ count }) => -count);
+  const places = shared.map(({ word }) => position.get(wordKey(word))!);
+  return { spearman: spearman(order, places), attainable: attainableCorrelation(order) };
 }
 
 /**
@@ -234,7 +239,7 @@ export function scoreAssociations(
       repeated,
       precision: ks.map((k) => precisionAtK(predictions, lists[i], k)),
       otherPrecision: ks.map((k) => precisionAtK(predictions, lists[other[i]], k)),
-      spearman: rankCorrelation(predictions, responses),
+      ...rankCorrelation(predictions, responses),
       refused: isRefusal(texts[i]),
     };
   });

@@ -1,5 +1,13 @@
-import { type HumanRanking, parseRanking, type RankingLanguage, wholeRanking } from './ranking.js';
-import { bootstrapMean, type Estimate, type Gain, mean, pairedGain } from './statistics.js';
+import { type HumanRanking, humanPlaces, parseRanking, type RankingLanguage, wholeRanking } from './ranking.js';
+import {
+  attainableCorrelation,
+  bootstrapMean,
+  type Estimate,
+  type Gain,
+  mean,
+  meanOrNull,
+  pairedGain,
+} from './statistics.js';
 
 /** What one answer to a ranking question is worth. */
 export interface RankingScore {
@@ -7,6 +15,8 @@ export interface RankingScore {
   readonly parsed: boolean;
   /** Spearman's correlation with people's order where the answer ranks every word once and no other; else null. */
   readonly spearman: number | null;
+  /** What people's own order would score: less than 1 where their counts tie; null where all do. */
+  readonly attainable: number | null;
 }
 
 /** Scores an answer a question. */
@@ -16,7 +26,11 @@ export function scoreRankings(
 ): RankingScore[] {
   return questions.map((question, i) => {
     const predicted = parseRanking(answers[i], question.language);
-    return { parsed: predicted !== null, spearman: predicted && wholeRanking(predicted, question) };
+    return {
+      parsed: predicted !== null,
+      spearman: predicted && wholeRanking(predicted, question),
+      attainable: attainableCorrelation(humanPlaces(question)),
+    };
   });
 }
 
@@ -28,6 +42,8 @@ export interface RankingSummary {
   readonly whole: Estimate;
   /** Mean over the whole rankings of `n` cues alone, so that form does not pass for order; null without any. */
   readonly spearman: Estimate | null;
+  /** Mean over the same rankings of what people's own order would score; null without any. */
+  readonly attainable: number | null;
   /** The strict reward: the correlation, −1 for what is no whole ranking. */
   readonly reward: Estimate;
 }
@@ -44,6 +60,12 @@ export function summarizeRankings(
     parsed: over(scores.map(({ parsed }) => Number(parsed))),
     whole: over(scores.map((score) => Number(score.spearman !== null))),
     spearman: spearman.n === 0 ? null : spearman,
+    attainable: meanOrNull(
+      meanByCue(
+        cues,
+        scores.map((score) => (score.spearman === null ? null : score.attainable)),
+      ),
+    ),
     reward: over(scores.map(rewardOf)),
   };
 }
@@ -96,6 +118,6 @@ function meanByCue(cues: readonly unknown[], values: readonly (number | null)[])
 }
 
 /** The strict reward of an answer. */
-export function rewardOf({ spearman }: RankingScore): number {
+export function rewardOf({ spearman }: Pick<RankingScore, 'spearman'>): number {
   return spearman ?? -1;
 }

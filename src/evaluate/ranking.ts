@@ -65,12 +65,17 @@ export function strictRankingReward(predicted: readonly string[], human: HumanRa
  * every human word once and nothing else; else null.
  */
 export function wholeRanking(predicted: readonly string[], { ranking, counts }: HumanRanking): number | null {
-  const places = averageRanks(counts ? counts.map((count) => -count) : ranking.map((_, i) => i));
+  const places = humanPlaces({ ranking, counts });
   const rankOf = new Map(ranking.map((word, i) => [wordKey(word), places[i]]));
   const words = predicted.map(wordKey);
   const whole =
     words.length === ranking.length && new Set(words).size === words.length && words.every((word) => rankOf.has(word));
   return whole ? correlateWithOrder(words.map((word) => rankOf.get(word)!)) : null;
+}
+
+/** Ranks of people's words, those of one count sharing the average of theirs. */
+export function humanPlaces({ ranking, counts }: HumanRanking): number[] {
+  return averageRanks(counts ? counts.map((count) => -count) : ranking.map((_, i) => i));
 }
 
 function correlateWithOrder(ranks: readonly number[]): number {

@@ -1,5 +1,5 @@
 import { wordKey } from './association.js';
-import { describeCounts, describeDropped, pValue, testNote } from './report.js';
+import { type AssociationSummary, describeCounts, describeDropped, pValue, testNote } from './report.js';
 import { histogram, surveyCharts } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
 import type {
@@ -54,7 +54,7 @@ export function associationSection({
   gains,
   ...base
 }: AssociationResult): ReportSection {
-  const rows = runs.flatMap(({ name, precision, spearman, refused, empty, repeated, n }) => [
+  const rows = runs.flatMap(({ name, precision, spearman, attainable, refused, empty, repeated, n }) => [
     ...precision.flatMap(({ k, own, other }) => [
       [name, `P@${k}, %`, percent(own.mean), interval(own, percent), percent(other.mean), String(own.n)],
     ]),
@@ -67,7 +67,8 @@ export function associationSection({
           '',
           String(spearman.n),
         ]
-      : [name, 'Spearman', 'no cue with three shared words', '', '', '0'],
+      : [name, 'Spearman', 'no cue with three shared words of unequal counts', '', '', '0'],
+    ...attainableRow(name, { spearman, attainable }),
     ...(refused + empty + repeated > 0
       ? [
           [
@@ -119,7 +120,7 @@ export function associationSection({
     blocks: [
       {
         kind: 'text',
-        text: `${human.length} cues of ${norms}, asked of ${describeBase(base)}. "Other list" is P@K against another cue's list.${change.length > 0 ? ` ${testNote}` : ''}`,
+        text: `${human.length} cues of ${norms}, asked of ${describeBase(base)}. "Other list" is P@K against another cue's list. Spearman of people’s order: the most that the same words can score, as words of one count share a rank.${change.length > 0 ? ` ${testNote}` : ''}`,
       },
       { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
       ...(change.length > 0
@@ -144,6 +145,15 @@ export function associationSection({
       table(['cue', 'people', ...runs.map(({ name }) => name)], examples),
     ],
   };
+}
+
+/** What people's own order scores; results of before it was told lack it. */
+function attainableRow(
+  name: string,
+  { spearman, attainable }: Pick<AssociationSummary, 'spearman' | 'attainable'>,
+): string[][] {
+  if (spearman === null || typeof attainable !== 'number') return [];
+  return [[name, 'Spearman of people’s order', attainable.toFixed(3), '', '', String(spearman.n)]];
 }
 
 /** Ratings of associates: means, distances, tests, and how the medians are spread. */
@@ -296,12 +306,13 @@ export function surveySection(result: SurveyResult): ReportSection {
 export function rankingSection({ language, questions, runs, gain, ...base }: RankingResult): ReportSection {
   const three = (value: number) => value.toFixed(3);
   const change = (value: number) => signed(value, 3);
-  const rows = runs.flatMap(({ name, parsed, whole, spearman, reward }) => [
+  const rows = runs.flatMap(({ name, parsed, whole, spearman, attainable, reward }) => [
     [name, 'read, %', percent(parsed.mean), interval(parsed, percent), '', String(parsed.n)],
     [name, 'whole, %', percent(whole.mean), interval(whole, percent), '', String(whole.n)],
     spearman
       ? [name, 'Spearman', three(spearman.mean), interval(spearman, three), '', String(spearman.n)]
       : [name, 'Spearman', 'no whole ranking', '', '', '0'],
+    ...attainableRow(name, { spearman, attainable }),
     [name, 'reward', three(reward.mean), interval(reward, three), '', String(reward.n)],
   ]);
   if (gain) {
@@ -322,7 +333,7 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
     blocks: [
       {
         kind: 'text',
-        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; reward: that, −1 for what is not whole. n: cues.${gain ? ` ${testNote}` : ''}`,
+        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; of people’s order: the most that these can score, as words of one count share a rank; reward: that, −1 for what is not whole. n: cues.${gain ? ` ${testNote}` : ''}`,
       },
       table(['model', 'measure', 'mean', '95 % interval', 'p', 'n'], rows),
     ],

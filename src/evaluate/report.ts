@@ -1,13 +1,22 @@
 import type { CueScore } from './association.js';
-import { bootstrapGain, bootstrapMean, type Estimate, type Gain, type SignedRankTest } from './statistics.js';
+import {
+  bootstrapGain,
+  bootstrapMean,
+  type Estimate,
+  type Gain,
+  meanOrNull,
+  type SignedRankTest,
+} from './statistics.js';
 
 /** What one model makes of a set of cues. P@K in shares of 1. */
 export interface AssociationSummary {
   /** Cues scored. */
   readonly n: number;
   readonly precision: readonly { readonly k: number; readonly own: Estimate; readonly other: Estimate }[];
-  /** Over the `n` cues with at least three shared words; null where there is none. */
+  /** Over the `n` cues with at least three shared words, not all of one count; null where there is none. */
   readonly spearman: Estimate | null;
+  /** Mean over the same cues of what the same words would score in people's order; null where there is none. */
+  readonly attainable: number | null;
   /** Answers that declined to give words. */
   readonly refused: number;
   /** Answers without any word, refusals aside. */
@@ -48,6 +57,7 @@ export function summarizeAssociations(
       ),
     })),
     spearman: correlations.length === 0 ? null : bootstrapMean(correlations, seed),
+    attainable: meanOrNull(scores.flatMap(({ attainable }) => attainable ?? [])),
     refused: scores.filter(({ refused }) => refused).length,
     empty: scores.filter(({ refused, predictions }) => !refused && predictions.length === 0).length,
     repeated: scores.reduce((sum, { repeated }) => sum + repeated, 0),
@@ -79,7 +89,15 @@ export interface Comparison {
 }
 
 /** The table of one model: P@K in percent and Spearman's correlation, each with its 95 % interval, for a terminal. */
-export function formatSummary({ precision, spearman, n, refused, empty, repeated }: AssociationSummary): string[] {
+export function formatSummary({
+  precision,
+  spearman,
+  attainable,
+  n,
+  refused,
+  empty,
+  repeated,
+}: AssociationSummary): string[] {
   const rows: string[][] = [['', 'mean', '95 % interval', 'n']];
   const percent = (share: number) => (100 * share).toFixed(1);
   const add = (name: string, { mean, low, high, n: count }: Estimate, show: (value: number) => string) =>
@@ -89,7 +107,9 @@ export function formatSummary({ precision, spearman, n, refused, empty, repeated
     add(`P@${k} other list, %`, other, percent);
   }
   if (spearman) add('Spearman', spearman, (value) => value.toFixed(3));
-  else rows.push(['Spearman', '-', `no cue of ${n} with three shared words`, '0']);
+  else rows.push(['Spearman', '-', `no cue of ${n} with three shared words of unequal counts`, '0']);
+  if (spearman && attainable !== null)
+    rows.push(['Spearman of people’s order', attainable.toFixed(3), '', String(spearman.n)]);
   const without = [
     refused > 0 ? `${refused} refusals` : '',
     empty > 0 ? `${empty} without any word` : '',

@@ -22,6 +22,11 @@ function weightedMean(values: readonly (number | null)[], weights: readonly numb
 /** Draws with replacement of a bootstrap. */
 const resamples = 10_000;
 
+/** The same; null of nothing. */
+export function meanOrNull(values: readonly number[]): number | null {
+  return values.length === 0 ? null : mean(values);
+}
+
 /**
  * The mean and its percentile bootstrap 95 % interval (Efron and Tibshirani 1993, chapter 13): the 2.5 % and 97.5 %
  * quantiles of the means of 10,000 draws with replacement. Same seed, same interval.
@@ -195,6 +200,12 @@ export function spearman(x: readonly number[], y: readonly number[]): number | n
     bb += (b[i] - middle) ** 2;
   }
   return aa === 0 || bb === 0 ? null : ab / Math.sqrt(aa * bb);
+}
+
+/** The most that an order without ties can have of Spearman's correlation with `x`: less than 1 where that has ties. */
+export function attainableCorrelation(x: readonly number[]): number | null {
+  const ascending = x.toSorted((a, b) => a - b);
+  return spearman(ascending, [...ascending.keys()]);
 }
 
 /** A paired test of whether differences lie around zero. */

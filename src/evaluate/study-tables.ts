@@ -63,7 +63,7 @@ export function studyTables(study: Told): StudyTable[] {
 function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
   return {
     title: `${name} (${language}): associations of ${cues} held-out cues`,
-    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points, with p of Wilcoxon’s signed-rank test over cues; of means over seeds there is none. Spearman: over n cues, those with three shared words at least. Refused: answers that decline; empty: those without a word; repeated: words given again, not counted.`,
+    note: `P@${k} in percent, of the cue's own list, and less that of another cue's list; gains of this over the base or another model, paired, in points, with p of Wilcoxon’s signed-rank test over cues; of means over seeds there is none. Spearman: over n cues, those with three shared words of unequal counts at least; at most: what the same words score in people’s own order, as ties cap it. Refused: answers that decline; empty: those without a word; repeated: words given again, not counted.`,
     head: [
       'model',
       `P@${k}`,
@@ -72,6 +72,7 @@ function associationTable({ name, language, cues, variants, steps }: StudyCultur
       '95 % interval',
       'p',
       'Spearman',
+      'at most',
       'n',
       'refused',
       'empty',
@@ -86,6 +87,7 @@ function associationTable({ name, language, cues, variants, steps }: StudyCultur
           points(own.mean - other.mean),
           ...gainCells(gains?.[0].aboveOther, points),
           cells(association.spearman, three)[0],
+          association.attainable === null ? none : three(association.attainable),
           String(association.spearman?.n ?? 0),
           ...[association.refused, association.empty, association.repeated].map(String),
         ];
@@ -95,7 +97,7 @@ function associationTable({ name, language, cues, variants, steps }: StudyCultur
         none,
         none,
         ...gainCells(step.aboveOther[0], points),
-        ...new Array<string>(5).fill(none),
+        ...new Array<string>(6).fill(none),
       ]),
     ],
   };
@@ -129,19 +131,20 @@ function rankingTables({ name, language, variants, steps }: StudyCultureResult):
     },
     {
       title: `${name} (${language}): rankings, their order alone`,
-      note: 'Spearman over the n whole rankings alone; its gain over the base or another model, paired, over the n cues that both rank whole, with p of Wilcoxon’s test over these; of means over seeds there is none.',
-      head: ['model', 'Spearman', '95 % interval', 'n', 'gain', '95 % interval', 'p', 'n'],
+      note: 'Spearman over the n whole rankings alone; at most: what people’s own order scores in these, as ties cap it; gain of Spearman over the base or another model, paired, over the n cues that both rank whole, with p of Wilcoxon’s test over these; of means over seeds there is none.',
+      head: ['model', 'Spearman', '95 % interval', 'at most', 'n', 'gain', '95 % interval', 'p', 'n'],
       rows: [
-        ...ranked.map(({ model, ranking: { spearman }, rankingGain }) => [
+        ...ranked.map(({ model, ranking: { spearman, attainable }, rankingGain }) => [
           model,
           ...cells(spearman, three),
+          attainable === null ? none : three(attainable),
           String(spearman?.n ?? 0),
           ...gainCells(rankingGain?.spearman, rate),
           rankingGain ? String(rankingGain.spearman?.n ?? 0) : none,
         ]),
         ...steps.map((step) => [
           titleOfStep(step),
-          ...[none, none, none],
+          ...[none, none, none, none],
           ...gainCells(step.spearman, rate),
           step.spearman ? String(step.spearman.n) : none,
         ]),

@@ -55,7 +55,9 @@ describe('lexalign evaluate association', () => {
     expect(lines[0]).toMatch(new RegExp(`^P@5 own list, % +${(100 * base.precision[0].own.mean).toFixed(1)} .* 8$`));
     const { repeated } = base;
     expect(repeated).toBe(scores.reduce((sum, score) => sum + score.repeated, 0));
-    expect(lines.slice(5)).toEqual(repeated > 0 ? [`in 8 answers: ${repeated} words given again`] : []);
+    // No two words of a cue have one count here.
+    expect(lines[5]).toMatch(new RegExp(`^Spearman of people’s order +1\\.000 +${base.spearman.n}$`));
+    expect(lines.slice(6)).toEqual(repeated > 0 ? [`in 8 answers: ${repeated} words given again`] : []);
   });
 
   it.each<[1 | 2, RegExp, string[]]>([

@@ -299,11 +299,22 @@ test('rank correlation is taken over shared words, three at least', () => {
     { word: 'c', count: 5 },
     { word: 'd', count: 1 },
   ];
-  expect(rankCorrelation(['a', 'x', 'b', 'd'], human)).toBe(1);
-  expect(rankCorrelation(['d', 'b', 'x', 'a'], human)).toBe(-1);
+  expect(rankCorrelation(['a', 'x', 'b', 'd'], human)).toEqual({ spearman: 1, attainable: 1 });
+  expect(rankCorrelation(['d', 'b', 'x', 'a'], human)).toEqual({ spearman: -1, attainable: 1 });
   // ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / √(4.5 · 5)
-  expect(rankCorrelation(['a', 'b', 'c', 'd'], human)).toBeCloseTo(4.5 / Math.sqrt(22.5), 12);
-  expect(rankCorrelation(['a', 'b', 'x'], human)).toBeNull();
+  const best = 4.5 / Math.sqrt(22.5);
+  for (const middle of [
+    ['b', 'c'],
+    ['c', 'b'],
+  ]) {
+    const { spearman, attainable } = rankCorrelation(['a', ...middle, 'd'], human);
+    expect([spearman, attainable]).toEqual([expect.closeTo(best, 12), expect.closeTo(best, 12)]);
+  }
+  // Reversed, ties reach no further down than up.
+  expect(rankCorrelation(['d', 'c', 'b', 'a'], human).spearman).toBeCloseTo(-best, 12);
+  expect(rankCorrelation(['a', 'b', 'x'], human)).toEqual({ spearman: null, attainable: null });
+  const even = human.map(({ word }) => ({ word, count: 2 }));
+  expect(rankCorrelation(['a', 'b', 'c'], even)).toEqual({ spearman: null, attainable: null });
 });
 
 test('scores against the own list and another', () => {
@@ -319,6 +330,7 @@ test('scores against the own list and another', () => {
     precision: [1, 0.5],
     otherPrecision: [0, 0.5],
     spearman: null,
+    attainable: null,
     refused: false,
   });
   expect(blue.precision).toEqual([0, 0]);

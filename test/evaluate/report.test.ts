@@ -19,6 +19,7 @@ const scores = (own: number[], other: number[], spearman: (number | null)[] = []
     precision: [value],
     otherPrecision: [other[i]],
     spearman: spearman[i] ?? null,
+    attainable: spearman[i] === undefined || spearman[i] === null ? null : 0.7 + spearman[i] / 5,
     refused: false,
   }));
 
@@ -74,6 +75,7 @@ test('the table of one model gives every measure with its interval and n', () =>
     ['P@5 own list, %', '50.0', '[40.0, 60.0]', '4'],
     ['P@5 other list, %', '10.0', '[0.0, 20.0]', '4'],
     ['Spearman', '0.750', '[0.500, 1.000]', '2'],
+    ['Spearman of people’s order', '0.850', '2'],
   ]);
   expect(new Set(lines.map((line) => line.length)).size).toBe(1);
   expect(formatSummary(summarizeAssociations(base, [5])).at(-1)).toMatch(/Spearman +- +no cue of 4 with three shared/);

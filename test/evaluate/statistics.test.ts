@@ -1,5 +1,6 @@
 import { describe, expect, it, test } from 'vitest';
 import {
+  attainableCorrelation,
   averageRanks,
   bootstrapGain,
   bootstrapMean,
@@ -23,6 +24,11 @@ test('spearman equals the textbook formula without ties and Pearson of ranks wit
   expect(spearman([1, 1, 2], [1, 2, 3])).toBeCloseTo(1.5 / Math.sqrt(3), 12);
   expect(spearman([3, 2, 1], [10, 20, 30])).toBe(-1);
   expect(spearman([1, 1, 1], [1, 2, 3])).toBeNull();
+  // Of 10 ranks 82.5 is the sum of squares; t that tie take (t³ − t) / 12 from it.
+  expect(attainableCorrelation([20, 1, 5, 1, 2, 1, 1, 1, 1, 1])).toBeCloseTo(Math.sqrt(54.5 / 82.5), 12);
+  expect(attainableCorrelation([3, 1, 1, 1, 1, 1, 1, 1, 1, 1])).toBeCloseTo(Math.sqrt(22.5 / 82.5), 12);
+  expect(attainableCorrelation([4, 9, 1])).toBe(1);
+  expect(attainableCorrelation([2, 2, 2])).toBeNull();
 });
 
 test('quantiles are linear between neighbours', () => {

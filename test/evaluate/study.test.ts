@@ -21,10 +21,10 @@ describe('rankings', () => {
   it('count form and order apart: the correlation is of whole rankings alone', () => {
     const scores = scoreRankings(questions, answers);
     expect(scores).toEqual([
-      { parsed: true, spearman: 1 },
-      { parsed: true, spearman: -1 },
-      { parsed: true, spearman: null },
-      { parsed: false, spearman: null },
+      { parsed: true, spearman: 1, attainable: 1 },
+      { parsed: true, spearman: -1, attainable: 1 },
+      { parsed: true, spearman: null, attainable: 1 },
+      { parsed: false, spearman: null, attainable: 1 },
     ]);
     const summary = summarizeRankings(scores);
     expect([summary.parsed.mean, summary.whole.mean]).toEqual([0.75, 0.5]);
@@ -32,10 +32,30 @@ describe('rankings', () => {
     expect(summary.reward).toMatchObject({ mean: (1 - 1 - 1 - 1) / 4, n: 4 });
   });
 
+  it('tell what people’s own order scores where their counts tie', () => {
+    // Ranks 1, 2.5, 2.5 against 1, 2, 3: 1.5 / √(1.5 · 2). Where all tie nothing is to be had.
+    const tied = [
+      [9, 4, 4],
+      [5, 3, 1],
+      [2, 2, 2],
+      [9, 9, 1],
+    ].map((counts) => ({ ...questions[0], counts }));
+    const scores = scoreRankings(tied, [ranks('a', 'c', 'b'), ranks('b', 'a', 'c'), ranks('a', 'b', 'c'), 'a']);
+    expect(scores.map(({ attainable }) => attainable?.toFixed(6) ?? null)).toEqual([
+      (1.5 / Math.sqrt(3)).toFixed(6),
+      '1.000000',
+      null,
+      (1.5 / Math.sqrt(3)).toFixed(6),
+    ]);
+    // Of the whole rankings alone: 0.866 and 1; the third, of which no order is better, scores -1 as it did.
+    expect(summarizeRankings(scores).attainable).toBeCloseTo((1.5 / Math.sqrt(3) + 1) / 2, 12);
+    expect(summarizeRankings(scores.slice(3)).attainable).toBeNull();
+  });
+
   it('know a word twice, or one of another list, as no whole ranking', () => {
     expect(scoreRankings(questions.slice(0, 2), [ranks('a', 'b', 'b'), ranks('a', 'b', 'd')])).toEqual([
-      { parsed: true, spearman: null },
-      { parsed: true, spearman: null },
+      { parsed: true, spearman: null, attainable: 1 },
+      { parsed: true, spearman: null, attainable: 1 },
     ]);
   });
 
@@ -72,6 +92,7 @@ const score = (predictions: string[], precision: number, other: number) => ({
   precision: [precision],
   otherPrecision: [other],
   spearman: null,
+  attainable: null,
   refused: false,
 });
 
@@ -196,7 +217,7 @@ describe('a study', () => {
     // Both whole on the first cue alone, from 1 to 0.5: the form that the second lost counts for nothing.
     expect(step.spearman).toMatchObject({ mean: -0.5, n: 1, test: { n: 1 } });
     const [association, ranking, order] = studyTables(stepped);
-    const blank = ['–', '–', '–', '–', '–'];
+    const blank = ['–', '–', '–', '–', '–', '–'];
     expect(association.rows.at(-1)).toEqual([
       'sft-ppo over sft',
       '–',
@@ -210,10 +231,10 @@ describe('a study', () => {
     expect(ranking.rows.at(-1)?.slice(-3)).toEqual(['-0.500', '[-0.500, -0.500]', '0.500']);
     expect(ranking.rows.map((row) => row.at(-1))).toEqual(['–', '1.000 (n 1)', '1.000 (n 1)', '0.500']);
     expect(order.rows).toEqual([
-      ['base', '1.000', '[1.000, 1.000]', '1', '–', '–', '–', '–'],
-      ['sft', '0.250', '[-0.500, 1.000]', '2', '0.000', '[0.000, 0.000]', '1.000 (n 0)', '1'],
-      ['sft-ppo', '0.500', '[0.500, 0.500]', '1', '-0.500', '[-0.500, -0.500]', '1.000', '1'],
-      ['sft-ppo over sft', '–', '–', '–', '-0.500', '[-0.500, -0.500]', '1.000', '1'],
+      ['base', '1.000', '[1.000, 1.000]', '1.000', '1', '–', '–', '–', '–'],
+      ['sft', '0.250', '[-0.500, 1.000]', '1.000', '2', '0.000', '[0.000, 0.000]', '1.000 (n 0)', '1'],
+      ['sft-ppo', '0.500', '[0.500, 0.500]', '1.000', '1', '-0.500', '[-0.500, -0.500]', '1.000', '1'],
+      ['sft-ppo over sft', '–', '–', '–', '–', '-0.500', '[-0.500, -0.500]', '1.000', '1'],
     ]);
     for (const { head, rows } of [association, ranking, order])
       for (const row of rows) expect(row).toHaveLength(head.length);
@@ -362,6 +383,7 @@ describe('a study', () => {
       cue: 'letter',
       parsed: true,
       spearman: -0.5,
+      attainable: 1,
       text: ranks('c', 'a', 'b'),
     });
     expect(association).toMatchObject({
