@@ -19,7 +19,8 @@ selections, options, source). Licence CC BY-NC-SA 4.0; the questions and answers
 the World Values Survey, whose terms hold.
 
 Countries by their names there: --country "United States,China". Options such as "Don't know" or "Refused" are left out and
-the shares of the others made to sum to 1. Numbers of respondents are not given.
+the shares of the others made to sum to 1. Which questions' options have no order is not told: give their lines of
+survey.jsonl "ordinal": false. Numbers of respondents are not given either.
 
 Reference: Durmus and others (2023), Towards measuring the representation of subjective global opinions in language models.`,
   read,

@@ -3,9 +3,9 @@ import type { SurveyOption, SurveyQuestion } from '../src/evaluate/survey.js';
 import { readLines } from '../src/text/lines.js';
 
 /** A question as it is asked, without what people answered. */
-export type Wording = Pick<SurveyQuestion, 'id' | 'language' | 'question' | 'options'>;
+export type Wording = Omit<SurveyQuestion, 'countries'>;
 
-/** Reads a user's `questions.jsonl`: `{id, language, question, options: [{code, text}]}`. Throws InputError. */
+/** Reads a user's `questions.jsonl`: `{id, language, question, options: [{code, text}], ordinal?}`. Throws InputError. */
 export async function readQuestions(file: string): Promise<Wording[]> {
   return readJsonl(file, checkWording);
 }
@@ -25,6 +25,12 @@ export async function readSurvey(file: string): Promise<SurveyQuestion[]> {
     }
     return { ...wording, countries: countries as SurveyQuestion['countries'] };
   });
+}
+
+/** How many questions there are, and of how many the options have no order. */
+export function countQuestions(survey: readonly SurveyQuestion[]): Record<string, number> {
+  const unordered = survey.filter(({ ordinal }) => ordinal === false).length;
+  return { questions: survey.length, ...(unordered > 0 ? { 'questions without an order': unordered } : {}) };
 }
 
 async function readJsonl<T extends Wording>(file: string, check: (value: unknown, where: string) => T): Promise<T[]> {
@@ -52,7 +58,7 @@ async function readJsonl<T extends Wording>(file: string, check: (value: unknown
 }
 
 function checkWording(value: unknown, where: string): Wording {
-  const { id, language, question, options } = isRecord(value) ? value : {};
+  const { id, language, question, options, ordinal } = isRecord(value) ? value : {};
   for (const [name, text] of Object.entries({ id, language, question })) {
     if (typeof text !== 'string' || text.trim() === '') throw new InputError(`${where}: ${name} must be text`);
   }
@@ -68,7 +74,12 @@ function checkWording(value: unknown, where: string): Wording {
   });
   const codes = new Set(checked.map(({ code }) => code));
   if (codes.size < checked.length) throw new InputError(`${where}: two options have one code`);
-  return { id: id as string, language: language as string, question: question as string, options: checked };
+  if (ordinal !== undefined && typeof ordinal !== 'boolean')
+    throw new InputError(`${where}: ordinal must be false, where the options have no order, or true`);
+  return {
+    ...{ id: id as string, language: language as string, question: question as string, options: checked },
+    ...(ordinal === false ? { ordinal } : {}),
+  };
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

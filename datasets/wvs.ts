@@ -15,7 +15,7 @@ export const wvs: SurveySource = {
 B_COUNTRY_ALPHA, W_WEIGHT, Q1 to Q290). Free for non-commercial use, not to be passed on; the questionnaires are the
 association's, so their wording comes from a file of yours:
 --questions questions.jsonl with a line {"id": "Q1", "language": "en", "question": "…", "options": [{"code": 1, "text": "…"}, …]}
-for each question, its options in their order; one id may stand in several languages.
+for each question, its options in their order, or "ordinal": false where they have none; one id may stand in several languages.
 
 Countries by their three letters: --country USA,CHN. Respondents count by W_WEIGHT; negative codes (no answer, not asked)
 are left out.

@@ -9,7 +9,7 @@ import { type Cue, type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { type RankingRow, type RankingRowOptions, type RankingRows, rankingRows } from '../../datasets/ranking-rows.js';
 import type { AssociationSource, LexiconSource, SurveyImport, SurveySource } from '../../datasets/source.js';
-import { readSurvey } from '../../datasets/survey-file.js';
+import { countQuestions, readSurvey } from '../../datasets/survey-file.js';
 import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Lexicon } from '../evaluate/affect.js';
@@ -224,7 +224,7 @@ async function readAnswers({ name, language, country, survey }: Culture, all: re
   const { questions } = chooseLanguage(whole, language);
   const counted: StudyImport = {
     ...{ culture: name, source, files: await digests([...files, wording]) },
-    counts: { rows, questions: questions.length },
+    counts: { rows, ...countQuestions(questions) },
     dropped: { ...dropped, 'questions in other languages': whole.length - questions.length },
   };
   return { questions, pair: choosePair(questions, pair.join(','), input), counted };

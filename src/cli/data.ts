@@ -11,6 +11,7 @@ import { type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { rankingRows } from '../../datasets/ranking-rows.js';
 import type { AssociationSource, LexiconSource, Source, SurveySource } from '../../datasets/source.js';
+import { countQuestions } from '../../datasets/survey-file.js';
 import { InputError, UsageError } from '../errors.js';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { digestFile } from '../text/lines.js';
@@ -290,7 +291,7 @@ async function importSurvey(source: SurveySource, files: readonly string[], args
   return {
     card: {
       choices: { country: found, questions: args.questions === undefined ? null : await digestFile(args.questions) },
-      counts: { rows, questions: survey.length, countries: found.length },
+      counts: { rows, ...countQuestions(survey), countries: found.length },
       dropped,
       split: [],
     },

@@ -117,8 +117,10 @@ function describeCost(questions: number, asked: string, cost: ScoredSurvey['cost
   return `${questions} questions, ${rows} answers (${asked}): ${tokens} tokens computed in ${batches}, in place of ${times(equivalentTokens)} of the answers one by one or, padded, ${times(paddedTokens)}.`;
 }
 
-function distances({ countries }: SurveyQuestion, { shares }: SurveyAnswer, pair: CountryPair) {
-  return Object.fromEntries(pair.map((country) => [country, surveyDistance(shares, countries[country].shares)]));
+function distances({ countries, ordinal }: SurveyQuestion, { shares }: SurveyAnswer, pair: CountryPair) {
+  return Object.fromEntries(
+    pair.map((country) => [country, surveyDistance(shares, countries[country].shares, ordinal)]),
+  );
 }
 
 /** The formats of `--formats`. Throws UsageError. */

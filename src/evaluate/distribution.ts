@@ -29,6 +29,15 @@ export function ordinalEmd(p: readonly number[], q: readonly number[]): number {
   return moved / (a.length - 1);
 }
 
+/**
+ * Total variation distance, from 0 to 1: the share that differs. It is the earth mover's distance of options without an order,
+ * all 1 apart from each other.
+ */
+export function totalVariation(p: readonly number[], q: readonly number[]): number {
+  const [a, b] = pair(p, q);
+  return a.reduce((sum, share, i) => sum + Math.abs(share - b[i]), 0) / 2;
+}
+
 /** Kullback and Leibler's divergence of q from p, in nats; infinite where q is 0 and p is not. */
 export function klDivergence(p: readonly number[], q: readonly number[]): number {
   const [a, b] = pair(p, q);
@@ -52,8 +61,8 @@ export function sameMode(p: readonly number[], q: readonly number[]): boolean {
 }
 
 /** How far apart two countries are on a question: the mean of Jensen-Shannon distance (base 2) and normalised EMD. */
-export function tension(p: readonly number[], q: readonly number[]): number {
-  return (jensenShannonDistance(p, q) + ordinalEmd(p, q)) / 2;
+export function tension(p: readonly number[], q: readonly number[], ordinal = true): number {
+  return (jensenShannonDistance(p, q) + (ordinal ? ordinalEmd(p, q) : totalVariation(p, q))) / 2;
 }
 
 /**

@@ -198,7 +198,7 @@ function surveyTables(culture: StudyCultureResult): StudyTable[] {
   return [
     {
       title: `${name} (${language}): survey, distance to ${own} and ${other}`,
-      note: `Ordinal earth mover's distance over N − 1; closer: questions on which a model is closer to either.`,
+      note: `Ordinal earth mover's distance over N − 1, total variation where options have no order; closer: questions on which a model is closer to either.`,
       head: ['questions', 'model', `to ${own}`, `to ${other}`, 'to own − other', '95 % interval', 'closer', 'n'],
       rows: lines.map(({ questions, model, summary: { countries: distances, difference, closer, n } }) => [
         questions,

@@ -7,6 +7,7 @@ import {
   sameMode,
   tension,
   tensionOfSortedShares,
+  totalVariation,
 } from './distribution.js';
 import { bootstrapMean, type Estimate, type Gain, mean, pairedGain } from './statistics.js';
 
@@ -23,8 +24,10 @@ export interface SurveyQuestion {
   /** BCP 47. */
   readonly language: string;
   readonly question: string;
-  /** In their order: distances between them are those of their places. */
+  /** In their order: distances between them are those of their places, unless `ordinal` is false. */
   readonly options: readonly SurveyOption[];
+  /** False where the options have no order, as parties to vote for: all are as far from each other. True where left out. */
+  readonly ordinal?: boolean;
   /** For each country the share of each option, summing to 1, and the respondents where known. */
   readonly countries: Readonly<Record<string, { readonly shares: readonly number[]; readonly n: number | null }>>;
 }
@@ -43,7 +46,7 @@ export interface SurveyAnswer {
 
 /** Distances between a model and a country on one question. */
 export interface SurveyDistance {
-  /** Ordinal earth mover's / (N − 1). */
+  /** Ordinal earth mover's / (N − 1); of options without an order total variation, which is earth mover's of these. */
   readonly emd: number;
   /** Jensen-Shannon, base 2. */
   readonly js: number;
@@ -78,13 +81,9 @@ function meanShares(rows: readonly (readonly number[])[]): number[] {
   return rows[0].map((_, option) => mean(rows.map((shares) => shares[option])));
 }
 
-function totalVariation(a: readonly number[], b: readonly number[]): number {
-  return a.reduce((sum, p, i) => sum + Math.abs(p - b[i]), 0) / 2;
-}
-
-export function surveyDistance(model: readonly number[], country: readonly number[]): SurveyDistance {
+export function surveyDistance(model: readonly number[], country: readonly number[], ordinal = true): SurveyDistance {
   return {
-    emd: ordinalEmd(model, country),
+    emd: ordinal ? ordinalEmd(model, country) : totalVariation(model, country),
     js: jensenShannonDistance(model, country),
     kl: klDivergence(country, model),
     same_mode: sameMode(model, country),
@@ -104,7 +103,9 @@ export function highTension(
   count: number,
   by: keyof typeof tensions,
 ): number[] {
-  const values = questions.map(({ countries }) => tensions[by](countries[a].shares, countries[b].shares));
+  const values = questions.map(({ countries, ordinal }) =>
+    tensions[by](countries[a].shares, countries[b].shares, ordinal),
+  );
   return [...questions.keys()]
     .sort((i, j) => values[j] - values[i] || i - j)
     .slice(0, count)
@@ -256,8 +257,8 @@ export function distancesTo(
   answers: readonly SurveyAnswer[],
   country: string,
 ): SurveyDistance[] {
-  return questions.map(({ id, countries }, i) => {
+  return questions.map(({ id, countries, ordinal }, i) => {
     if (!countries[country]) throw new InputError(`question ${id} has no answers of ${country}`);
-    return surveyDistance(answers[i].shares, countries[country].shares);
+    return surveyDistance(answers[i].shares, countries[country].shares, ordinal);
   });
 }

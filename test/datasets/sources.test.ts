@@ -9,6 +9,7 @@ import { readLexicon } from '../../datasets/lexicon.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { parsePythonLiteral } from '../../datasets/python-literal.js';
 import type { AssociationSource, LexiconSource, SurveySource } from '../../datasets/source.js';
+import { countQuestions, readSurvey } from '../../datasets/survey-file.js';
 import { InputError } from '../../src/errors.js';
 import { itWith, sharedPath } from '../text/shared.js';
 
@@ -288,6 +289,20 @@ describe('surveys', () => {
     ]);
   });
 
+  test('a question whose options have no order says so, and is counted', async () => {
+    const lines = ['en', 'zh'].map((language) => ({
+      ...{ id: 'Q1', language, question: '?' },
+      ...{ options: [1, 2].map((code) => ({ code, text: `${code}` })), ordinal: language !== 'en' },
+    }));
+    const file = write(lines.map((line) => JSON.stringify(line)));
+    const { survey } = await wvs.read({ files: [write(microdata)], questions: file, countries: ['AAA'] });
+    expect(survey.map(({ ordinal }) => ordinal)).toEqual([false, undefined]);
+    expect(countQuestions(survey)).toEqual({ questions: 2, 'questions without an order': 1 });
+    expect(countQuestions(survey.slice(1))).toEqual({ questions: 1 });
+    const written = await readSurvey(write(survey.map((question) => JSON.stringify(question))));
+    expect(written).toEqual(survey);
+  });
+
   test.each<[RegExp, string[], string[]]>([
     [/--country ABA is not in .*; near it are AAA, BBB, CCC \(of 3\)/, microdata, ['ABA']],
     [/no column "Q2"; it has B_COUNTRY_ALPHA, W_WEIGHT, Q1/, ['B_COUNTRY_ALPHA,W_WEIGHT,Q1', 'AAA,1,1'], []],
@@ -306,6 +321,10 @@ describe('surveys', () => {
     [
       '{"id": "Q1", "language": "en", "question": "?", "options": [{"code": 1, "text": "a"}, {"code": "1", "text": "b"}]}',
       /one code/,
+    ],
+    [
+      '{"id": "Q1", "language": "en", "question": "?", "options": [{"code": 1, "text": "a"}, {"code": 2, "text": "b"}], "ordinal": "no"}',
+      /ordinal must be false, where the options have no order, or true/,
     ],
   ])('questions %s are refused', async (line, sentence) => {
     await expect(wvs.read({ files: [write(microdata)], questions: write([line]), countries: [] })).rejects.toThrow(

@@ -231,6 +231,23 @@ test('a summary counts to which country the model is closer', () => {
   expect(() => summarizeSurvey(questions, answers, ['Here', 'Elsewhere'])).toThrow(/no answers of Elsewhere/);
 });
 
+test('options without an order are all as far from each other', () => {
+  const [ordered, unordered] = [undefined, false].map((ordinal) => ({
+    ...question([0.5, 0.25, 0.25], [0, 0.5, 0.5]),
+    ...(ordinal === undefined ? {} : { ordinal }),
+  }));
+  const emds = (one: SurveyQuestion) =>
+    summarizeSurvey([one], [answer(0, 0, 1)], ['Here', 'There']).countries.map(({ emd }) => emd.mean);
+  // In order a half goes two places and a quarter one, over 2; else three quarters, and a half, lie elsewhere.
+  expect(emds(ordered)).toEqual([(2 * 0.5 + 0.25) / 2, 0.5 / 2]);
+  expect(emds(unordered)).toEqual([0.75, 0.5]);
+  // Jensen-Shannon 1 in both; a half goes one place of four, or anywhere: (1 + .25) / 2 against (1 + 1) / 2 of the far one.
+  const near = question([1, 0, 0, 0, 0], [0, 1, 0, 0, 0]);
+  const far = question([1, 0, 0, 0, 0], [0, 0, 1, 0, 0]);
+  expect(highTension([near, far], ['Here', 'There'], 1, 'emd')).toEqual([1]);
+  expect(highTension([{ ...near, ordinal: false }, far], ['Here', 'There'], 1, 'emd')).toEqual([0]);
+});
+
 test('beside earth mover’s distance stand Jensen-Shannon, KL and mode, and what moves the answers', () => {
   const questions = [question([1, 0], [0, 1]), question([0.5, 0.5], [0.5, 0.5])];
   const answers = [
