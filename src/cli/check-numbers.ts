@@ -27,10 +27,10 @@ export function checkOptimizer(args: {
   readonly learningRate: number;
   readonly weightDecay: number;
   readonly maxGradNorm: number;
-  readonly warmupSteps: number;
+  readonly warmupSteps?: number;
 }): void {
   const infinity = Number.POSITIVE_INFINITY;
-  checkWhole('warmup-steps', args.warmupSteps, 0);
+  if (args.warmupSteps !== undefined) checkWhole('warmup-steps', args.warmupSteps, 0);
   checkWithin('adam-beta1', args.adamBeta1, 0, 1);
   checkWithin('adam-beta2', args.adamBeta2, 0, 1);
   checkPositive('loraplus-lr-ratio', args.loraplusLrRatio);

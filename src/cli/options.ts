@@ -114,11 +114,11 @@ export const sftOptions = {
   'learning-rate': { type: 'number', default: 2e-4, describe: 'Peak learning rate' },
   'lr-scheduler-type': {
     type: 'string',
-    choices: ['constant', 'linear', 'cosine'],
+    choices: ['constant', 'constant_with_warmup', 'linear', 'cosine'],
     default: 'cosine',
-    describe: 'After warm-up',
+    describe: 'After warm-up, which constant has none of',
   },
-  'warmup-steps': { type: 'number', default: 0, describe: 'Overrides the ratio where above 0' },
+  'warmup-steps': { type: 'number', describe: 'Overrides the ratio, also as 0' },
   'warmup-ratio': { type: 'number', default: 0.1, describe: 'Share of all steps, rounded up' },
   'weight-decay': { type: 'number', default: 0, describe: 'Decoupled (AdamW)' },
   'adam-beta1': { type: 'number', default: 0.9, describe: 'First moment' },
@@ -136,7 +136,7 @@ export const sftOptions = {
   'early-stopping-patience': {
     type: 'number',
     default: 0,
-    describe: 'Stop after so many evaluations without a better loss; 0 is off',
+    describe: 'Stop after so many evaluations without a better loss, and end with the best adapter; 0 is off',
   },
   profile: { type: 'boolean', default: false, describe: 'After training, time one step by operation' },
   ...jsonOption,

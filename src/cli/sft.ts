@@ -279,6 +279,10 @@ async function train(
     console.log(
       `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
     );
+    if (result.steps > 0 && result.skippedSteps === result.steps && result.outcome === 'finished')
+      throw new InputError(
+        'Every step was skipped, because losses or gradients were not finite: the adapter is as it began. Try --tier f32, or a lower --learning-rate.',
+      );
     return { result, output: args.output };
   } finally {
     interrupt.remove();
@@ -300,7 +304,7 @@ export function settingsOf(
     maxSteps: Math.max(0, args.maxSteps),
     learningRate: args.learningRate,
     schedulerType: args.lrSchedulerType as SftOptions['schedulerType'],
-    warmupSteps: args.warmupSteps,
+    warmupSteps: args.warmupSteps ?? null,
     warmupRatio: args.warmupRatio,
     weightDecay: args.weightDecay,
     beta1: args.adamBeta1,

@@ -63,7 +63,7 @@ export class Learner {
   /**
    * One update from micro-batches whose loss is a mean over `tokens`. Before it `look` sees what the programs gave for
    * each, and may refuse the update by false. A non-finite gradient is tried once more at half the loss scale; if that
-   * fails too, nothing is learnt: `finite` is false.
+   * fails too, or where what the programs gave is not finite itself, nothing is learnt: `finite` is false.
    */
   async update(
     batches: readonly SampledBatch[],
@@ -81,6 +81,7 @@ export class Learner {
       );
       const results = await Promise.all(running);
       if (attempt === 0 && !look(results)) return { ...update, finite: true, refused: true };
+      if (!results.every(({ result }) => result.every(Number.isFinite))) return { ...update, refused: false };
       update = await this.#optimizer.step(learningRate, gradScale * tokens);
     }
     if (update.finite) this.#lossScale.good();

@@ -111,7 +111,7 @@ export class PpoUpdater {
         reduction: 'token',
       });
       sums.addPolicy(tokens, loss, meanEntropy(batches, sequences, results));
-      return maxUpdateKl === 0 || loss.approxKl.k3 <= maxUpdateKl;
+      return maxUpdateKl === 0 || !(loss.approxKl.k3 > maxUpdateKl); // what is not a number is skipped, not too far
     };
     const update = await this.#policy.update(batches, rate, tokens, look);
     if (!update.refused) sums.addUpdate('policy', update);

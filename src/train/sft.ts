@@ -1,6 +1,7 @@
 import { packMicroBatches } from '../batch/pack.js';
 import { buildTrie, countTries } from '../batch/trie.js';
 import type { Example, TokenTrie } from '../batch/types.js';
+import { InputError } from '../errors.js';
 import type { Adapter } from '../formats/adapter.js';
 import type { AdapterWeights, Moments } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
@@ -20,8 +21,9 @@ export interface SftOptions extends AdamWOptions {
   readonly maxSteps: number;
   readonly learningRate: number;
   readonly schedulerType: SchedulerType;
-  readonly warmupSteps: number;
-  /** Of all steps, rounded up; counts where warmupSteps is 0. */
+  /** Null: by the ratio. */
+  readonly warmupSteps: number | null;
+  /** Of all steps, rounded up. */
   readonly warmupRatio: number;
   readonly seed: number;
   readonly shuffle: boolean;
@@ -128,8 +130,11 @@ export function countSteps(
 
 /** Warm-up steps: as given, else the ratio's share of all steps rounded up. */
 export function countWarmup(total: number, options: Pick<SftOptions, 'warmupSteps' | 'warmupRatio'>): number {
-  return options.warmupSteps > 0 ? options.warmupSteps : Math.ceil(options.warmupRatio * total);
+  return options.warmupSteps ?? Math.ceil(options.warmupRatio * total);
 }
+
+/** Steps skipped in a row after which a run ends: it learns nothing any more. */
+const mostSkipped = 20;
 
 /** Rows of each optimiser step of one epoch, in order. */
 export function epochBatches(
@@ -163,7 +168,8 @@ export function initialState(operand: 'f16' | 'f32', seed: number): TrainerState
 /**
  * Supervised fine-tuning of an adapter: AdamW on the mean cross-entropy of supervised tokens. Each step's rows are
  * merged into tries of at most `microBatchTokens` nodes, whose gradients add up to that of the whole step. What a step
- * draws depends on the seed and its number alone, so a run resumed `from` a checkpoint goes on bit for bit.
+ * draws depends on the seed and its number alone, so a run resumed `from` a checkpoint goes on bit for bit. Throws
+ * InputError, after a checkpoint, where it learns nothing any more because losses or gradients are not finite.
  */
 export async function trainSft(
   model: LanguageModel,
@@ -185,6 +191,7 @@ export async function trainSft(
   const lossScale = new LossScale(model.operand, start.lossScale);
   let { step, lossSum, skippedSteps, evalLoss, best, worse } = start;
   let bestAdapter = from?.best ?? null;
+  let skippedInARow = 0;
   let outcome: SftResult['outcome'] = 'finished';
 
   const saveCheckpoint = async (name: string) => {
@@ -220,7 +227,8 @@ export async function trainSft(
       const random = createRandom(options.seed * 1_000_003 + step);
       const maskSeeds = tries.map(() => random.uint32());
 
-      // A non-finite gradient is tried once more at half the loss scale; if that fails too, the step is skipped.
+      // A non-finite gradient is tried once more at half the loss scale; if that fails too, the step is skipped. A loss
+      // that is not finite has no scale to blame.
       let loss = Number.NaN;
       let update = { norm: Number.NaN, finite: false };
       let scale = 1;
@@ -237,14 +245,17 @@ export async function trainSft(
           logprobs.push(running);
         }
         loss = meanLoss(tries, await Promise.all(logprobs), totalWeight);
+        if (!Number.isFinite(loss)) break;
         update = await optimizer.step(learningRate, scale * totalWeight);
       }
       if (update.finite) {
         lossScale.good();
         lossSum += loss;
+        skippedInARow = 0;
       } else {
-        lossScale.halve();
+        if (Number.isFinite(loss)) lossScale.halve();
         skippedSteps++;
+        skippedInARow++;
       }
       step++;
       const counts = countTries(rows, tries);
@@ -270,6 +281,13 @@ export async function trainSft(
       });
 
       const last = step === total;
+      if (skippedInARow === mostSkipped) {
+        await saveCheckpoint(checkpointName(step));
+        const what = Number.isFinite(loss) ? 'gradients are' : 'the loss is';
+        throw new InputError(
+          `The last ${mostSkipped} steps were skipped, because ${what} not finite: nothing is learnt any more. Try --tier f32, or a lower --learning-rate; the adapter as it is lies in checkpoints/${checkpointName(step)}.`,
+        );
+      }
       if (data.valid.length > 0 && (last || (options.evalSteps > 0 && step % options.evalSteps === 0))) {
         const evaluated = await evaluateLoss(evaluation, data.valid, options.microBatchTokens);
         evalLoss = evaluated.loss;
@@ -298,11 +316,20 @@ export async function trainSft(
     }
   }
   if (outcome === 'interrupted') await saveCheckpoint(checkpointName(step));
-  const adapter = outcome === 'stopped early' && bestAdapter ? bestAdapter : await weights.download();
+  // As transformers' EarlyStoppingCallback has it, who asks for patience gets the best, also where patience lasts.
+  const keepsBest = options.earlyStoppingPatience > 0 && outcome !== 'interrupted' && bestAdapter !== null;
+  const adapter = keepsBest ? bestAdapter! : await weights.download();
   programs.destroy();
   evaluation.destroy();
   optimizer.destroy();
-  return { adapter, steps: step, skippedSteps, trainLoss: lossSum / (step - skippedSteps), evalLoss, outcome };
+  return {
+    adapter,
+    steps: step,
+    skippedSteps,
+    trainLoss: lossSum / (step - skippedSteps),
+    evalLoss: keepsBest ? best!.loss : evalLoss,
+    outcome,
+  };
 }
 
 /** Mean cross-entropy over supervised tokens, without gradients. */

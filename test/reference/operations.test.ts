@@ -8,7 +8,7 @@ import { linear, linearBackward } from './matmul.js';
 import { numericGradient, randomNormal, relativeError } from './random.js';
 import { rmsNorm, rmsNormBackward } from './rms-norm.js';
 import { rope, ropeBackward, ropeFrequencies, ropeTable } from './rope.js';
-import { scheduleFactor } from './schedule.js';
+import { type Schedule, scheduleFactor } from './schedule.js';
 import { swiglu, swigluBackward } from './swiglu.js';
 import { mergePrefixes } from './trie.js';
 
@@ -137,12 +137,13 @@ describe('optimiser', () => {
   });
 
   it('schedules as transformers does', () => {
-    const factors = (schedule: 'constant' | 'linear' | 'cosine') =>
+    const factors = (schedule: Schedule) =>
       [0, 1, 2, 4, 6].map((step) => Number(scheduleFactor(schedule, step, 2, 6).toFixed(12)));
-    expect(factors('constant')).toEqual([0, 0.5, 1, 1, 1]);
+    expect(factors('constant')).toEqual([1, 1, 1, 1, 1]);
+    expect(factors('constant_with_warmup')).toEqual([0, 0.5, 1, 1, 1]);
     expect(factors('linear')).toEqual([0, 0.5, 1, 0.5, 0]);
     expect(factors('cosine')).toEqual([0, 0.5, 1, 0.5, 0]);
-    expect(scheduleFactor('constant', 0, 0, 6)).toBe(1);
+    expect(scheduleFactor('constant_with_warmup', 0, 0, 6)).toBe(1);
   });
 });
 

@@ -105,7 +105,7 @@ it.skipIf(!parent).each(['llama-3.1-8b', 'qwen2.5-7b'])(
         maxSteps: 1,
         learningRate: 1e-4,
         schedulerType: 'constant',
-        warmupSteps: 0,
+        warmupSteps: null,
         warmupRatio: 0,
         weightDecay: 0,
         beta1: 0.9,

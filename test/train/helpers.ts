@@ -98,7 +98,7 @@ export const sftDefaults: SftOptions = {
   maxSteps: 0,
   learningRate: 1e-2,
   schedulerType: 'constant',
-  warmupSteps: 0,
+  warmupSteps: null,
   warmupRatio: 0,
   weightDecay: 0,
   maxGradNorm: 1,
@@ -126,7 +126,12 @@ export async function train(
   opened: GoldenModel,
   data: { train: readonly Example[]; valid?: readonly Example[] },
   options: Partial<SftOptions>,
-  more: { interruptAt?: number; lossScale?: { scale: number; goodSteps: number }; from?: Run['checkpoints'][0] } = {},
+  more: {
+    interruptAt?: number;
+    lossScale?: { scale: number; goodSteps: number };
+    from?: Run['checkpoints'][0];
+    onCheckpoint?: (name: string) => void;
+  } = {},
 ): Promise<Run> {
   const { from, interruptAt } = more;
   await opened.model.setAdapter(opened.weights, from?.adapter ?? opened.adapter);
@@ -143,6 +148,7 @@ export async function train(
       step: (metrics) => void run.steps.push(metrics),
       evaluation: (metrics, best) => void run.evaluations.push({ ...metrics, best }),
       checkpoint: async (name, adapter, state, moments) => {
+        more.onCheckpoint?.(name);
         run.checkpoints.push({ name, adapter, state: JSON.parse(JSON.stringify(state)), moments, best });
         if (name === 'best') best = adapter;
       },

@@ -129,6 +129,17 @@ describe('the loop', () => {
     expect(flatten(run.result.adapter)).toEqual(flatten(last.adapter));
   });
 
+  it('ends with the best adapter, too, where patience lasts to the end', async () => {
+    const opened = await openGolden(gpu, 'llama', 'f32');
+    const options = { epochs: 20, evalSteps: 1, learningRate: 0.5, earlyStoppingPatience: 50, batchSize: 10 };
+    const { result, checkpoints, evaluations } = await train(opened, { train: rows, valid: other }, options);
+    expect(result.outcome).toBe('finished');
+    const best = checkpoints.filter(({ name }) => name === 'best').at(-1)!;
+    expect(best.state.step).toBeLessThan(result.steps);
+    expect(flatten(result.adapter)).toEqual(flatten(best.adapter));
+    expect(result.evalLoss).toBe(evaluations[best.state.step - 1].eval_loss);
+  });
+
   it('checkpoints every save-steps, and at an interrupt', async () => {
     const opened = await openGolden(gpu, 'llama', 'f32');
     const run = await train(opened, { train: rows }, { epochs: 2, saveSteps: 2 }, { interruptAt: 5 });
@@ -172,5 +183,20 @@ describe('a gradient that overflows f16', () => {
     expect(retried.steps[0].loss_scale).toBe(straight.steps[0].loss_scale);
     expect(retried.steps[0].grad_norm).toBe(straight.steps[0].grad_norm);
     expect(flatten(retried.result.adapter)).toEqual(flatten(straight.result.adapter));
+  });
+});
+
+describe('a loss that is not finite', () => {
+  it('skips its step at once, leaves the loss scale, and after twenty in a row ends the run with a checkpoint', async () => {
+    const golden = await openGolden(gpu, 'llama', 'f16');
+    const tensors = [...golden.adapter.tensors].map(([path, { A, B }]) => [path, { A, B: B.map(() => 1e30) }] as const);
+    const opened = { ...golden, adapter: { ...golden.adapter, tensors: new Map(tensors) } };
+    const few = await train(opened, { train: rows }, { maxSteps: 3, saveSteps: 3 });
+    expect(few.steps.map(({ skipped }) => skipped)).toEqual([true, true, true]);
+    expect(few.checkpoints[0].state.lossScale.scale).toBe(1024);
+    const names: string[] = [];
+    const ended = train(opened, { train: rows }, { maxSteps: 30 }, { onCheckpoint: (name) => names.push(name) });
+    await expect(ended).rejects.toThrow(/The last 20 steps were skipped, because the loss is not finite/);
+    expect(names).toEqual(['step-000020']);
   });
 });
