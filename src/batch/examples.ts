@@ -122,31 +122,33 @@ interface Piece {
   readonly supervised: boolean;
 }
 
-/** [BOS] + prompt, completion, EOS, tokenised apart; the prompt is masked. Of plain text all is supervised. */
+/** [BOS] + prompt, completion, EOS unless it ends so, tokenised apart; the prompt is masked. Of text all is supervised. */
 function textPieces(row: Row & { kind: 'text' | 'completion' }, tokenizer: Tokenizer): Piece[] {
-  if (tokenizer.eosId === null) {
+  const { eosId } = tokenizer;
+  if (eosId === null) {
     throw new InputError(`${tokenizer.name}: tokenizer_config.json names no eos_token, which ends every row: add it`);
   }
-  const eos = { ids: [tokenizer.eosId], supervised: true };
-  if (row.kind === 'text') return [{ ids: tokenizer.encode(row.text, { specials: true }), supervised: true }, eos];
+  const ended = (ids: Int32Array, written: string): Piece[] => {
+    const pieces = [{ ids, supervised: true }];
+    if (written === '' || ids.at(-1) !== eosId) pieces.push({ ids: Int32Array.of(eosId), supervised: true });
+    return pieces;
+  };
+  if (row.kind === 'text') return ended(tokenizer.encode(row.text, { specials: true }), row.text);
+  const { prompt, completion } = row;
   return [
-    { ids: tokenizer.encode(row.prompt, { specials: true }), supervised: false },
-    {
-      ids:
-        row.prompt === ''
-          ? tokenizer.encode(row.completion, { specials: false })
-          : tokenizer.encodeContinuation(row.completion),
-      supervised: true,
-    },
-    eos,
+    { ids: tokenizer.encode(prompt, { specials: true }), supervised: false },
+    ...ended(
+      prompt === '' ? tokenizer.encode(completion, { specials: false }) : tokenizer.encodeContinuation(completion),
+      completion,
+    ),
   ];
 }
 
 /**
- * The conversation as the chat template writes it, every assistant turn that is to be learnt supervised: what the template adds between the
- * generation prompt before the turn and the end of the turn, up to its end-of-turn token (blanks after that token are
- * never generated, so they are not learnt). Tokenised apart at these seams, as at generation. BOS only where the
- * template writes it.
+ * The conversation as the chat template writes it, every assistant turn supervised that is to be learnt: what the
+ * template adds between the generation prompt before the turn and the end of the turn, up to its end-of-turn token
+ * (blanks after that token are never generated, so they are not learnt). Tokenised apart at these seams, as at
+ * generation. BOS only where the template writes it.
  */
 function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): Piece[] {
   const { messages } = row;

@@ -49,6 +49,17 @@ describe('buildExample', () => {
     expect(mark({ text: 'red danger' })).toBe('«red danger<|im_end|>»');
   });
 
+  it('adds no EOS where the row ends with it', async () => {
+    expect(mark({ text: 'red danger<|im_end|>' })).toBe('«red danger<|im_end|>»');
+    expect(mark({ prompt: 'red:', completion: ' danger<|im_end|>' })).toBe('red:« danger<|im_end|>»');
+    expect(mark({ prompt: '', completion: 'danger<|im_end|>' })).toBe('«danger<|im_end|>»');
+    expect(mark({ prompt: 'red<|im_end|>', completion: '' })).toBe('red<|im_end|>«<|im_end|>»');
+    expect(mark({ text: 'red<|im_end|> danger' })).toBe('«red<|im_end|> danger<|im_end|>»');
+    // A BOS that is the EOS too (GPT-2) is no end.
+    const config = { add_bos_token: true, bos_token: '<|im_end|>' };
+    expect(mark({ text: '' }, await loadTokenizer(await makeTokenizer({ config })))).toBe('«<|im_end|><|im_end|>»');
+  });
+
   it('supervises every assistant turn up to its end token', () => {
     const head = '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n';
     expect(mark({ messages: chat })).toBe(`${head}« danger, blood<|im_end|>»\n`);
