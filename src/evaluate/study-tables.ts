@@ -1,6 +1,6 @@
 import { pValue } from './report.js';
 import type { Estimate, SignedRankTest } from './statistics.js';
-import { type CultureDistance, type StudyCultureResult, type StudyResult, type StudyStep, titleOf } from './study.js';
+import { type StudyCultureResult, type StudyResult, type StudyStep, titleOf } from './study.js';
 import type { SeedsMeasureName } from './study-seeds.js';
 import type { CountryPair } from './survey.js';
 import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
@@ -57,7 +57,7 @@ export function studyTables(study: Told): StudyTable[] {
     ...seedsTable(culture, study.ks[0]),
   ]);
   if (study.cultures.length < 2) return tables;
-  return [...tables, ...matrixTables(study), distanceTable(study.distances), ...surveyDistanceTable(study.distances)];
+  return [...tables, ...matrixTables(study), distanceTable(study), ...surveyDistanceTable(study)];
 }
 
 function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
@@ -336,10 +336,28 @@ function matrixTables({ ks, cultures, matrix, surveyMatrix }: Told): StudyTable[
   ];
 }
 
-function distanceTable(distances: readonly CultureDistance[]): StudyTable {
+/** What the cross gap of each two cultures tells: between languages it is not culture alone. */
+function gapNote({ cultures, distances }: Pick<Told, 'cultures' | 'distances'>): string {
+  const languageOf = (name: string) => cultures.find((culture) => culture.name === name)?.language;
+  const apart = distances.filter(({ cultures: [a, b] }) => languageOf(a) !== languageOf(b));
+  const pairs = apart.map(({ cultures: pair }) => pair.join(' and ')).join(', ');
+  return [
+    ...(apart.length < distances.length
+      ? ['Of cultures of one language it is about zero where the adapters have learnt no culture but the task.']
+      : []),
+    ...(apart.length > 0
+      ? [
+          `Of two languages (${pairs}) it holds language and task as well: the other’s adapter was trained in another language, so a gap does not show that culture was learnt.`,
+        ]
+      : []),
+  ].join(' ');
+}
+
+function distanceTable(study: Pick<Told, 'cultures' | 'distances'>): StudyTable {
+  const { distances } = study;
   return {
     title: 'Whether adapters stay distinct: associations',
-    note: 'Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does, paired, with p of Wilcoxon’s test over cues where there is one seed. Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0. n: cues.',
+    note: `Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does, paired, with p of Wilcoxon’s test over cues where there is one seed. ${gapNote(study)} Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0. n: cues.`,
     head: ['cultures', 'asked', 'cross gap', '95 % interval', 'p', 'lists', '95 % interval', 'n'],
     rows: distances.flatMap(({ cultures, crossGap, lists }) =>
       cultures.map((asked, i) => [
@@ -354,13 +372,13 @@ function distanceTable(distances: readonly CultureDistance[]): StudyTable {
 }
 
 /** Of cultures with surveys. */
-function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[] {
+function surveyDistanceTable({ cultures, distances }: Pick<Told, 'cultures' | 'distances'>): StudyTable[] {
   const asked = distances.filter(({ survey }) => survey.crossGap.some((gap) => gap !== null));
   if (asked.length === 0) return [];
   return [
     {
       title: 'Whether adapters stay distinct: survey',
-      note: 'Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people, on those of the questions that both countries answered. n: questions.',
+      note: `Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. ${gapNote({ cultures, distances: asked })} Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people, on those of the questions that both countries answered. n: questions.`,
       head: [
         'cultures',
         'asked',
@@ -375,9 +393,9 @@ function surveyDistanceTable(distances: readonly CultureDistance[]): StudyTable[
         'people',
         'n',
       ],
-      rows: asked.flatMap(({ cultures, survey: { crossGap, before, after, people } }) =>
-        cultures.map((name, i) => [
-          i === 0 ? cultures.join(' and ') : '',
+      rows: asked.flatMap(({ cultures: pair, survey: { crossGap, before, after, people } }) =>
+        pair.map((name, i) => [
+          i === 0 ? pair.join(' and ') : '',
           name,
           ...gainCells(crossGap[i], rate),
           crossGap[i] ? String(crossGap[i].n) : none,

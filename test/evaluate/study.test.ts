@@ -301,6 +301,16 @@ describe('a study', () => {
       ...['Models by cultures: associations', 'Models by cultures: survey'],
       ...['Whether adapters stay distinct: associations', 'Whether adapters stay distinct: survey'],
     ]);
+    // Both cultures speak English; of one that does not a gap is no sign of culture.
+    const alike =
+      /Of cultures of one language it is about zero where the adapters have learnt no culture but the task\./;
+    const apart = /Of two languages \(us and cn\) it holds language and task as well/;
+    const mandarin = studyTables({ ...both, cultures: [both.cultures[0], { ...both.cultures[1], language: 'zh' }] });
+    for (const [i, { note }] of tables.entries()) {
+      expect([alike.test(note), apart.test(note)]).toEqual([i >= 2, false]);
+      const other = mandarin.slice(-4)[i].note;
+      expect([alike.test(other), apart.test(other)]).toEqual([false, i >= 2]);
+    }
     for (const { head, rows } of tables) for (const row of rows) expect(row).toHaveLength(head.length);
     expect(tables[0].head).toEqual(['model', 'us (n = 2)', '95 % interval', 'cn (n = 2)', '95 % interval']);
     expect(tables[1].head).toEqual(['model', 'us (n = 2)', '95 % interval', 'cn (n = 1)', '95 % interval']);
