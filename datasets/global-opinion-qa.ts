@@ -2,10 +2,10 @@ import { InputError } from '../src/errors.js';
 import type { SurveyQuestion } from '../src/evaluate/survey.js';
 import { openTable } from '../src/text/table.js';
 import { CountryChoice, fold, requireKnown } from './participants.js';
-import { parsePythonLiteral } from './python-literal.js';
+import { type Literal, parsePythonLiteral } from './python-literal.js';
 import type { SurveyInput, SurveySource } from './source.js';
 
-/** Options that are no opinion. */
+/** Options that are no opinion, as those without a text. */
 const noOpinion = /^(?:don'?t know.*|dk.*|refused.*|no answer.*|missing.*|not asked.*|other missing.*)$/i;
 
 /** Answers to questions of Pew and the WVS by country. */
@@ -26,12 +26,18 @@ Reference: Durmus and others (2023), Towards measuring the representation of sub
   read,
 };
 
+/** A share, or null where the file has nan. */
+function isShare(value: Literal): value is number | null {
+  return value === null || (typeof value === 'number' && value >= 0);
+}
+
 async function read({ files, countries, beside }: SurveyInput) {
   const survey: SurveyQuestion[] = [];
   const seen = new Map<string, string>();
   const choice = new CountryChoice(countries, beside);
   const dropped = {
     'no opinion options': 0,
+    'answers of a country without a share of every option': 0,
     'questions with fewer than two options': 0,
     'questions without the countries': 0,
   };
@@ -49,7 +55,7 @@ async function read({ files, countries, beside }: SurveyInput) {
       if (!Array.isArray(texts) || !(shares instanceof Map)) {
         throw new InputError(`${where}: options must be a list and selections a dict`);
       }
-      const kept = texts.flatMap((text, i) => (noOpinion.test(String(text).trim()) ? [] : [i]));
+      const kept = texts.flatMap((text, i) => (text === null || noOpinion.test(String(text).trim()) ? [] : [i]));
       dropped['no opinion options'] += texts.length - kept.length;
       for (const country of shares.keys()) seen.set(fold(country), country);
       if (kept.length < 2 || values[question].trim() === '') {
@@ -59,10 +65,14 @@ async function read({ files, countries, beside }: SurveyInput) {
       const distributions: Record<string, { shares: number[]; n: number | null }> = {};
       for (const [country, list] of shares) {
         if (!choice.reads(country)) continue;
-        if (!Array.isArray(list) || list.length !== texts.length || list.some((share) => !(Number(share) >= 0))) {
+        if (!Array.isArray(list) || list.length !== texts.length || !list.every(isShare)) {
           throw new InputError(`${where}: selections of ${country} must be ${texts.length} shares, one an option`);
         }
-        const own = kept.map((i) => Number(list[i]));
+        const own = kept.flatMap((i) => list[i] ?? []);
+        if (own.length < kept.length) {
+          dropped['answers of a country without a share of every option']++;
+          continue;
+        }
         const sum = own.reduce((a, b) => a + b, 0);
         if (sum > 0) distributions[country] = { shares: own.map((share) => share / sum), n: null };
       }

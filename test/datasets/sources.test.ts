@@ -356,6 +356,25 @@ describe('surveys', () => {
       },
     ]);
     expect(dropped['no opinion options']).toBe(2);
+    const key = 'answers of a country without a share of every option';
+    expect(dropped[key]).toBe(0);
+    // nan is not 0: There is left out of this question, and so is an option without a text; Here's nan is such an option's.
+    const missing = write([
+      'question,selections,options,source',
+      `Tea?,"{'Here': [0.25, 0.25, nan], 'There': [nan, 0.5, 0.5], 'Where': [0.5, 0.5, 0]}","['Yes', 'No', nan]",GAS`,
+    ]);
+    const read = (countries: string[]) => source.read({ files: [missing], questions: null, countries });
+    const partly = await read([]);
+    expect(partly.survey[0].options).toHaveLength(2);
+    expect(partly.survey[0].countries).toEqual({
+      Here: { shares: [0.5, 0.5], n: null },
+      Where: { shares: [0.5, 0.5], n: null },
+    });
+    expect(partly.dropped[key]).toBe(1);
+    const both = await read(['Here', 'There']);
+    expect([both.survey.length, both.dropped[key], both.dropped['questions without the countries']]).toEqual([0, 1, 1]);
+    const text = write(['question,selections,options,source', `Tea?,"{'Here': ['0.5', 0.5]}","['Yes', 'No']",GAS`]);
+    await expect(source.read({ files: [text], questions: null, countries: [] })).rejects.toThrow(/must be 2 shares/);
     await expect(source.read({ files: [file], questions: null, countries: ['Hare'] })).rejects.toThrow(
       /near it are Here/,
     );
