@@ -165,10 +165,13 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
     }
   };
   const pieces: Piece[] = [];
+  let closing: number | undefined;
   const add = (text: string, supervised: boolean): void => {
     if (text === '') return;
-    const ids = pieces.length === 0 ? tokenizer.encode(text, { specials: false }) : tokenizer.encodeContinuation(text);
+    const ids =
+      pieces.length === 0 ? tokenizer.encode(text, { specials: false }) : tokenizer.encodeContinuation(text, closing);
     pieces.push({ ids, supervised });
+    closing = undefined;
   };
   let done = '';
   let masked = '';
@@ -184,9 +187,12 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
     const answer = through.slice(before.length);
     const trimmed = answer.trimEnd();
     const ids = tokenizer.encodeContinuation(trimmed);
-    const closed = ids.length > 0 && tokenizer.specialIds.has(ids[ids.length - 1]);
-    if (closed) pieces.push({ ids, supervised: true });
-    else add(answer, true);
+    const last = ids.at(-1);
+    const closed = last !== undefined && tokenizer.specialIds.has(last);
+    if (closed) {
+      pieces.push({ ids, supervised: true });
+      closing = last;
+    } else add(answer, true);
     masked = closed ? answer.slice(trimmed.length) : '';
     done = through;
   }
@@ -210,14 +216,14 @@ function explainSeam(
       `the chat template of ${name} rewrites earlier turns when message ${turn + 1} is added, ` +
       'so its turns cannot be told apart: learn one assistant turn a row ("weight": 0 in the others), or use prompt and completion'
     );
-  if (messages[turn].content.includes('</think>'))
+  const prompt = before.startsWith(asked) ? before.slice(asked.length) : before.slice(-40);
+  if ([messages[turn].content, prompt].every((text) => text.includes('</think>')))
     return (
       `message ${turn + 1} brings thoughts of its own, but models are asked with thinking off: ` +
       'leave out the part up to </think>, or use prompt and completion'
     );
-  const prompt = JSON.stringify(before.startsWith(asked) ? before.slice(asked.length) : before.slice(-40));
   return (
-    `the chat template of ${name} asks for message ${turn + 1} with ${prompt}, which is not how it begins the answer, ` +
+    `the chat template of ${name} asks for message ${turn + 1} with ${JSON.stringify(prompt)}, which is not how it begins the answer, ` +
     'so what is to be learnt cannot be told: use prompt and completion'
   );
 }

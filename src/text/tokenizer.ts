@@ -28,9 +28,10 @@ export interface Tokenizer {
   encode(text: string, options: { specials: boolean }): Int32Array;
   /**
    * As `encode` without specials, for text that goes on after other text: without the "▁" that a tokenizer of
-   * SentencePiece's kind (Llama 2) puts before a text's first word. Throws InputError where that can't be told.
+   * SentencePiece's kind (Llama 2) puts before a text's first word. `special` is the special token that stands just
+   * before, if one does: some tokenizers put "▁" after each, too. Throws InputError where that can't be told.
    */
-  encodeContinuation(text: string): Int32Array;
+  encodeContinuation(text: string, special?: number): Int32Array;
   /** Text as the tokens spell it (no clean-up of spaces); ids without a token give nothing. */
   decode(ids: ArrayLike<number>, options: { skipSpecials: boolean }): string;
   /** Text of one token, for display. */
@@ -167,8 +168,8 @@ function createTokenizer(
       const plain = encodePlain(text);
       return specials && bosId !== null ? Int32Array.of(bosId, ...plain) : plain;
     },
-    encodeContinuation(text) {
-      const ids = splitContinuation(text);
+    encodeContinuation(text, special) {
+      const ids = splitContinuation(text, special === undefined ? undefined : hub.id_to_token(special));
       if (ids === null)
         throw new InputError(
           `${file} merges ${JSON.stringify(text.slice(0, 40))} with what stands before it, so it can't go on after other text`,
@@ -190,26 +191,27 @@ function createTokenizer(
 type Split = (text: string) => readonly (number | undefined)[];
 
 /** Texts after which a continuation is tokenised to see what it adds; in SentencePiece's vocabularies neither merges. */
-const anchors = ['\n', ':'];
+const anchors = ['\n', ':'] as const;
 
 /**
  * Splits text as it goes on after other text; null where what it adds to that text can't be told. Only a tokenizer that
  * marks the beginning of a text (Prepend, Metaspace) makes a difference; others split a continuation as any text.
  */
-function createContinuationSplit(split: Split, unknownId: unknown): (text: string) => ReturnType<Split> | null {
-  // A run of unknown characters may be one token, which hides where the anchor ends.
-  const heads = anchors.map((anchor) => ({ anchor, ids: split(anchor) })).filter(({ ids }) => !ids.includes(undefined));
-  const usable = heads.filter(({ ids }) => !ids.some((id) => id === unknownId));
-  const after = (text: string) => {
-    for (const { anchor, ids } of usable) {
-      const both = split(anchor + text);
-      if (ids.every((id, i) => both[i] === id)) return both.slice(ids.length);
-    }
-    return null;
+function createContinuationSplit(
+  split: Split,
+  unknownId: unknown,
+): (text: string, before?: string) => ReturnType<Split> | null {
+  const after = (before: string, text: string) => {
+    const ids = split(before);
+    const both = split(before + text);
+    // A run of unknown characters may be one token, which hides where the text before ends.
+    const ends = ids.every((id, i) => id !== undefined && id !== unknownId && both[i] === id);
+    return ends ? both.slice(ids.length) : null;
   };
-  const [alone, continued] = [split('a'), after('a')];
-  const marksStart = continued === null || continued.join() !== alone.join();
-  return marksStart ? after : split;
+  const afterAny = (text: string) => after(anchors[0], text) ?? after(anchors[1], text);
+  const marksStart = afterAny('a')?.join() !== split('a').join();
+  if (!marksStart) return split;
+  return (text, before) => (before === undefined ? afterAny(text) : after(before, text));
 }
 
 /** The special token that ends an answer as the template writes it, blanks after it aside; null for none. */

@@ -7,7 +7,7 @@ import { unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
 import { exampleVersion } from '../../src/text/cache.js';
 import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
-import { itWith, lexiBase, makeSentencePiece, makeTokenizer, sharedPath } from '../text/shared.js';
+import { itWith, lexiBase, makeSentencePiece, makeTokenizer, type StartMark, sharedPath } from '../text/shared.js';
 
 const turn = (role: string, content: string) => ({ role, content });
 const chat = [turn('system', 'Be brief.'), turn('user', 'red'), turn('assistant', ' danger, blood')];
@@ -137,6 +137,10 @@ describe('buildExample', () => {
 
   it('tells a generation prompt that begins no answer from turns that are rewritten', async () => {
     const thinks = await templated(`${turnsOf('m.content')}${asks}<think>\n{% endif %}`);
+    const own = [turn('user', 'red'), turn('assistant', '<think>hm</think>danger')];
+    expect(() => mark({ messages: own }, thinks)).toThrow(
+      /^f, line 1: the chat template of .* asks for message 2 with/,
+    );
     expect(() => mark({ messages: chat }, thinks)).toThrow(
       `f, line 1: the chat template of ${thinks.name} asks for message 3 with "<|im_start|>assistant\\n<think>\\n", which is ` +
         'not how it begins the answer, so what is to be learnt cannot be told: use prompt and completion',
@@ -190,6 +194,30 @@ describe('buildExample', () => {
     expect(dog).not.toBe(id('dog'));
     expect(llama.tokenText(dog)).toBe('dog');
   });
+
+  it.each<StartMark>(['prepend', 'first', 'always', 'never'])(
+    'splits a conversation at its seams as the tokenizer does the whole text, as it is asked: %s',
+    async (mark) => {
+      const zephyr =
+        '{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}' +
+        '{% if add_generation_prompt %}<|assistant|>\n{% endif %}';
+      const mistral =
+        "{% for m in messages %}{{ ' ' + m.content + '</s>' if m.role == 'assistant' else '[INST] ' + m.content + '[/INST]' }}{% endfor %}";
+      const messages = [
+        ...[turn('user', 'a cat'), turn('assistant', 'dog')],
+        ...[turn('user', 'dog'), turn('assistant', 'cat'), turn('user', 'cat')],
+      ];
+      for (const template of [zephyr, mistral]) {
+        const tokenizer = await loadTokenizer(await makeSentencePiece(mark, ['dog', 'cat'], template));
+        for (const count of [2, 4]) {
+          const turns = messages.slice(0, count);
+          const { ids } = buildExample(parseRow(JSON.stringify({ messages: turns }), 'f'), tokenizer, 9000);
+          const whole = tokenizer.applyChatTemplate(turns, { addGenerationPrompt: false });
+          expect([...ids]).toEqual([...tokenizer.encode(whole, { specials: false })]);
+        }
+      }
+    },
+  );
 
   it.each([
     [{ messages: [turn('user', 'a')] }, /f, line 1 has no supervised tokens: it needs an assistant turn/],
