@@ -131,17 +131,15 @@ function formatAffect(dimensions: readonly AffectSummary[], names: readonly stri
   /** Mean and interval; nothing where no cue has a median. */
   const told = ({ mean, low, high, n }: Estimate) => (n > 0 ? [two(mean), `[${two(low)}, ${two(high)}]`] : ['–', '–']);
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-  for (const { dimension, human, runs, change } of dimensions) {
+  for (const { dimension, human, runs } of dimensions) {
     rows.push([dimension, 'people', percent(human.coverage), ...told(human.mean), '', '', String(human.mean.n)]);
-    runs.forEach(({ coverage, mean, distance, test }, i) => {
+    runs.forEach(({ coverage, mean, distance, test, change }, i) => {
       const cells = [percent(coverage), ...told(mean), told(distance)[0], mean.n > 0 ? pValue(test) : '–'];
       rows.push(['', names[i], ...cells, String(mean.n)]);
-    });
-    if (change) {
+      if (!change) return;
       const { nearer } = change;
-      const cells = [...told(nearer), '', nearer.n > 0 ? pValue(nearer.test) : '–', String(nearer.n)];
-      rows.push(['', 'nearer by', '', ...cells]);
-    }
+      rows.push(['', 'nearer by', '', ...told(nearer), '', nearer.n > 0 ? pValue(nearer.test) : '–', String(nearer.n)]);
+    });
   }
   return alignColumns(rows, 2);
 }

@@ -57,6 +57,12 @@ export interface AffectRun {
   readonly distance: Estimate;
   /** Whether the medians differ from people's. */
   readonly test: SignedRankTest;
+  /** From the first run, over the cues that both and people have a median for; null of the first run itself. */
+  readonly change: {
+    readonly mean: Gain;
+    /** By how much the distance to people shrank. */
+    readonly nearer: Gain;
+  } | null;
   readonly medians: readonly (number | null)[];
 }
 
@@ -65,12 +71,6 @@ export interface AffectSummary {
   readonly dimension: string;
   readonly human: { readonly coverage: number; readonly mean: Estimate; readonly medians: readonly (number | null)[] };
   readonly runs: readonly AffectRun[];
-  /** From the first run to the last, over the cues that both and people have a median for; null with one run. */
-  readonly change: {
-    readonly mean: Gain;
-    /** By how much the distance to people shrank. */
-    readonly nearer: Gain;
-  } | null;
 }
 
 /** Compares runs (their associates of each cue, cues in one order) with people's lists in every dimension. */
@@ -92,7 +92,7 @@ export function summarizeAffect(
           seed,
         ),
       },
-      runs: own.map(({ medians, coverage }) => {
+      runs: own.map(({ medians, coverage }, i): AffectRun => {
         const pairs = paired([people.medians, medians]);
         return {
           coverage,
@@ -106,9 +106,9 @@ export function summarizeAffect(
             seed,
           ),
           test: wilcoxonSignedRank(pairs.map(([theirs, median]) => median - theirs)),
+          change: i === 0 ? null : change(people.medians, own[0].medians, medians, seed),
         };
       }),
-      change: own.length < 2 ? null : change(people.medians, own[0].medians, own[own.length - 1].medians, seed),
     };
   });
 }
@@ -118,7 +118,7 @@ function change(
   before: readonly (number | null)[],
   after: readonly (number | null)[],
   seed: number,
-): AffectSummary['change'] {
+): AffectRun['change'] {
   const triples = paired([human, before, after]);
   const from = triples.map(([people, first]) => Math.abs(first - people));
   const to = triples.map(([people, , last]) => Math.abs(last - people));

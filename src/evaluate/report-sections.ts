@@ -159,7 +159,7 @@ function attainableRow(
 /** Ratings of associates: means, distances, tests, and how the medians are spread. */
 export function affectSection({ language, dimensions, run_names, cues }: AffectResult): ReportSection {
   const two = (value: number) => fixed(value, 2);
-  const rows = dimensions.flatMap(({ dimension, human, runs, change }) => [
+  const rows = dimensions.flatMap(({ dimension, human, runs }) => [
     [
       dimension,
       'people',
@@ -180,20 +180,22 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
       mean.n > 0 ? pValue(test) : '–',
       String(mean.n),
     ]),
-    ...(change
-      ? [
-          [
-            dimension,
-            `nearer to people by, ${lastOverFirst(run_names)}`,
-            '',
-            signed(change.nearer.mean, 2),
-            interval(change.nearer, (v) => signed(v, 2)),
-            '',
-            change.nearer.n > 0 ? pValue(change.nearer.test) : '–',
-            String(change.nearer.n),
-          ],
-        ]
-      : []),
+    ...runs.flatMap(({ change }, i) =>
+      change
+        ? [
+            [
+              dimension,
+              `nearer to people by, ${run_names[i].name} over ${run_names[0].name}`,
+              '',
+              signed(change.nearer.mean, 2),
+              interval(change.nearer, (v) => signed(v, 2)),
+              '',
+              change.nearer.n > 0 ? pValue(change.nearer.test) : '–',
+              String(change.nearer.n),
+            ],
+          ]
+        : [],
+    ),
   ]);
   return {
     title: `Affect and concreteness (${language})`,

@@ -17,7 +17,7 @@ const shownWords = 50;
 
 /**
  * One culture's measures in the form of `lexalign evaluate --json`, with all its models as runs; gains and changes are
- * those of the last over the base, and none of several seeds, whose gains `summary.seeds` has.
+ * those of the last over the base, and none of several seeds, whose gains `summary.seeds` has; but ratings have each model's.
  */
 export function cultureResults(
   culture: StudyCultureAnswers,
@@ -67,7 +67,7 @@ export function cultureResults(
       measure: 'affect',
       cues: human.map(({ cue }) => cue),
       run_names: models.map(({ adapter, ...model }) => ({ name: titleOf(model), adapter })),
-      dimensions: several ? summary.affect.map((dimension) => ({ ...dimension, change: null })) : summary.affect,
+      dimensions: summary.affect,
     });
   if (surveyed) {
     const asked = models.flatMap(({ survey, ...model }) => (survey ? [{ ...model, survey }] : []));

@@ -19,6 +19,7 @@ export type SeedsMeasureName =
   | 'ranking_reward'
   | 'ranking_reward_gain'
   | 'rating_distance'
+  | 'rating_nearer'
   | 'survey_distance'
   | 'survey_toward'
   | 'survey_toward_other'
@@ -92,7 +93,7 @@ function measureItems(
   return [
     ...associationItems(run.scores, before.scores, ks),
     ...rankingItems(culture, run.model.rankings, before.model.rankings),
-    ...ratingItems(culture, run.scores),
+    ...ratingItems(culture, run.scores, before.scores),
     ...surveyItems(culture, run.model.survey, before.model.survey, count),
     ...sideEffectItems(run.model.sideEffects, before.model.sideEffects),
   ];
@@ -132,17 +133,32 @@ function rankingItems(
   ];
 }
 
-function ratingItems({ human, lexicon }: StudyCultureAnswers, scores: readonly CueScore[]): MeasuredItems[] {
+function ratingItems(
+  { human, lexicon }: StudyCultureAnswers,
+  scores: readonly CueScore[],
+  before: readonly CueScore[],
+): MeasuredItems[] {
   const theirs = human.map(({ responses }) => responses.map(({ word }) => word));
-  const own = scores.map(({ predictions }) => predictions);
-  return [...(lexicon?.dimensions ?? [])].map(([dimension, ratings]): MeasuredItems => {
+  return [...(lexicon?.dimensions ?? [])].flatMap(([dimension, ratings]): MeasuredItems[] => {
     const people = affectMedians(theirs, ratings).medians;
-    const distances = affectMedians(own, ratings).medians.map((median, i) => {
-      const other = people[i];
-      return median === null || other === null ? null : Math.abs(median - other);
-    });
-    return ['rating_distance', dimension, distances];
+    const distances = (run: readonly CueScore[]) =>
+      affectMedians(
+        run.map(({ predictions }) => predictions),
+        ratings,
+      )
+        .medians.map((median, i) => difference(median, people[i]))
+        .map((gap) => gap && Math.abs(gap));
+    const [from, to] = [before, scores].map(distances);
+    return [
+      ['rating_distance', dimension, to],
+      ['rating_nearer', dimension, from.map((distance, i) => difference(distance, to[i]))],
+    ];
   });
+}
+
+/** Null where either is. */
+function difference(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? null : a - b;
 }
 
 function surveyItems(

@@ -159,8 +159,11 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
   return [
     {
       title: `${name} (${language}): ratings of the associates`,
-      note: 'Median rating of the first words of a cue, mean over cues; distance to people: mean |median − theirs|; p of Wilcoxon against people.',
-      head: ['dimension', 'model', 'coverage, %', 'mean', 'distance', '95 % interval', 'p', 'n'],
+      note: 'Median rating of the first words of a cue, mean over the n cues for which a model and people have a rated word; distance to people: mean |median − theirs|; the first p is against people. Nearer: by how much that distance shrank against the base, paired, over the n cues for which both models and people have one, with its p.',
+      head: [
+        ...['dimension', 'model', 'coverage, %', 'mean', 'distance', '95 % interval', 'p', 'n'],
+        ...['nearer', '95 % interval', 'p', 'n'],
+      ],
       rows: affect.flatMap(({ dimension, human, runs }) => [
         [
           dimension,
@@ -171,8 +174,9 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
           none,
           none,
           String(human.mean.n),
+          ...new Array<string>(4).fill(none),
         ],
-        ...runs.map(({ coverage, mean, distance, test }, i) => [
+        ...runs.map(({ coverage, mean, distance, test, change }, i) => [
           dimension,
           titleOf(variants[i]),
           percent(coverage),
@@ -180,6 +184,8 @@ function affectTable({ name, language, variants, affect }: StudyCultureResult): 
           ...cells(distance, two),
           mean.n > 0 ? pValue(test) : none,
           String(mean.n),
+          ...gainCells(change?.nearer, (value) => signed(value, 2)),
+          change ? String(change.nearer.n) : none,
         ]),
       ]),
     },
@@ -282,6 +288,7 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
     ranking_reward: ['reward of rankings', three],
     ranking_reward_gain: ['its gain', rate],
     rating_distance: ['ratings, distance to people', (value) => value.toFixed(2)],
+    rating_nearer: ['ratings, nearer to people', (value) => signed(value, 2)],
     survey_distance: ['survey, distance to own country', three],
     survey_toward: ['survey, toward own country', rate],
     survey_toward_other: ['survey, toward the other', rate],

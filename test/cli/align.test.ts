@@ -163,7 +163,7 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     ])
       expect(finished.stdout).toContain(part);
     expect(readFileSync(out('result.txt'), 'utf8')).toContain('associations in prompt');
-    expect(readFileSync(out('result.txt'), 'utf8')).toMatch(/^rare +base +0\.0 +– +– +– +– +0$/m);
+    expect(readFileSync(out('result.txt'), 'utf8')).toMatch(/^rare +base +0\.0 +– +– +– +– +0 +– +– +– +–$/m);
     // Once, for all that the lexicon rates: of the 3 cues' words it holds none.
     const warning =
       'Warning: the lexicon has valence for 0.0 %, rare for 0.0 % of the words of people of us: its medians say little.';

@@ -26,6 +26,23 @@ test('only the first ten distinct words count', () => {
   expect(affectMedians([[]], valence)).toEqual({ medians: [null], coverage: 0 });
 });
 
+test('every later run is compared with the first on the cues that both have, whatever stands between them', () => {
+  const human = [['joy'], ['joy']];
+  // Distances of 8 and of (8 + 0) / 2, each over its own cues, tell the second the nearer; on the cue of both it is as far.
+  const runs = [
+    [['war'], ['x']],
+    [['war'], ['joy']],
+    [['tea'], ['x']],
+  ];
+  const [{ runs: told }] = summarizeAffect(human, runs, { dimensions: new Map([['valence', valence]]), size: 4 });
+  expect(told.map(({ distance }) => [distance.mean, distance.n])).toEqual([
+    [8, 1],
+    [4, 2],
+    [3, 1],
+  ]);
+  expect(told.map(({ change }) => change && [change.nearer.mean, change.nearer.n])).toEqual([null, [0, 1], [5, 1]]);
+});
+
 test('runs are compared with people over the cues that both have a median for', () => {
   const human = [['joy'], ['war'], ['tea'], ['x'], ['sea']];
   const before = [['war'], ['joy'], ['tea'], ['joy'], ['x']];
@@ -42,9 +59,8 @@ test('runs are compared with people over the cues that both have a median for', 
   expect(second.mean).toMatchObject({ mean: 7.5, n: 4 });
   expect(second.distance).toMatchObject({ mean: 7 / 4, n: 4 });
   // Three cues have all of them: distances 8, 8, 0 → 0, 6, 1
-  expect(summary.change?.nearer).toMatchObject({ mean: (8 + 2 - 1) / 3, n: 3 });
-  expect(summary.change?.nearer.test).toMatchObject({ n: 3, statistic: 1 });
-  expect(summary.change?.mean).toMatchObject({ mean: (8 - 2 + 1) / 3, n: 3 });
-  const [alone] = summarizeAffect(human, [before], { dimensions: new Map([['valence', valence]]), size: 4 });
-  expect(alone.change).toBeNull();
+  expect(second.change?.nearer).toMatchObject({ mean: (8 + 2 - 1) / 3, n: 3 });
+  expect(second.change?.nearer.test).toMatchObject({ n: 3, statistic: 1 });
+  expect(second.change?.mean).toMatchObject({ mean: (8 - 2 + 1) / 3, n: 3 });
+  expect(first.change).toBeNull();
 });

@@ -113,6 +113,28 @@ describe('a study of several seeds', () => {
     ]);
   });
 
+  it('tells how much nearer to people ratings came than the base, on the cues that both have', () => {
+    const ratings = new Map(Object.entries({ blood: 2, wave: 6, x: 5, y: 7 }));
+    const lexicon = { dimensions: new Map([['valence', ratings]]), size: 4 };
+    const models = [base, model('us', 1, ['blood', 'wave']), model('us', 2, ['blood', 'unrated'])];
+    const { cultures } = summarizeStudy([{ ...culture('us', models), lexicon }], settings);
+    const measures = cultures[0].seeds?.[0].measures ?? [];
+    const rated = (name: string) => measures.find(({ measure, of }) => measure === name && of === 'valence')?.estimate;
+    // The base is 3 and 1 from people; seed 1 is at them, seed 2 on the first cue, with no rated word on the second.
+    expect(rated('rating_distance')).toMatchObject({ mean: 0, n: 2, seeds: [0, 0] });
+    expect(rated('rating_nearer')).toMatchObject({ mean: 2.5, n: 2, seeds: [2, 3] });
+    const table = studyTables({ ...study, cultures }).find(
+      ({ title }) => title === 'us (en): ratings of the associates',
+    );
+    expect(table?.rows.map((row) => row.slice(1, 2).concat(row.slice(7)))).toEqual([
+      ['people', '2', '–', '–', '–', '–'],
+      ['base', '2', '–', '–', '–', '–'],
+      ['SFT of us, seed 1', '2', '+2.00', '[+1.00, +3.00]', '0.500', '2'],
+      ['SFT of us, seed 2', '1', '+3.00', '[+3.00, +3.00]', '1.000', '1'],
+    ]);
+    for (const row of table?.rows ?? []) expect(row).toHaveLength(table?.head.length ?? 0);
+  });
+
   it('takes all seeds into models by cultures and into the distances', () => {
     expect(study.matrix[1].cells[0]).toMatchObject({ mean: 0.75, seeds: [1, 0.5] });
     const [{ crossGap: gaps, lists }] = study.distances;
