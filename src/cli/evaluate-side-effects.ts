@@ -57,7 +57,8 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
       });
       if (change) {
         add('change', 'perplexity, times', change.perplexityFactor, (value) => value.toFixed(3));
-        add('', 'instructions followed', change.followed, percent);
+        const points = (share: number) => `${share > 0 ? '+' : ''}${(100 * share).toFixed(1)}`;
+        add('', 'instructions followed, points', change.followed, points);
       }
       for (const line of alignColumns(rows, 2)) console.log(line);
     }

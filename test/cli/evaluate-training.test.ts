@@ -206,6 +206,9 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(change.perplexityFactor.mean).toBeCloseTo(runs[1].perplexity.mean / runs[0].perplexity.mean, 6);
     expect(runs[0].instructions).toHaveLength(8);
     expect(side.stdout).toMatch(/change +perplexity, times/);
+    // One of 8 instructions is 12.5 points, and no share of what was followed before.
+    const points = (100 * change.followed.mean).toFixed(1).replace(/^(?=[1-9])/, '\\+');
+    expect(side.stdout).toMatch(new RegExp(`^ +instructions followed, points +${points} +\\[`, 'm'));
 
     const norms = join(directory, 'norms.tsv');
     writeFileSync(
