@@ -9,13 +9,14 @@ const maxBytes = 1 << 20;
 
 /** Sections of a recipe; those of other commands are left alone. */
 export const sections = ['align', 'cultures', 'data', 'sft', 'ppo', 'evaluate'];
-/** TRL's names, whose product is the batch size. */
+/** TRL's names, whose product is the batch size of SFT. */
 const batchFactors = ['per-device-train-batch-size', 'gradient-accumulation-steps'];
 
 /**
  * Options from a YAML file, by long option name: those at the top, and those of the command's own section, which go
- * first. The model and the device of a study's section `align` are those of its other sections too. Keys may be written with - or _; TRL's per_device_train_batch_size and gradient_accumulation_steps are
- * understood (their product is the batch size). An empty value leaves an option at its default; unknown keys are errors.
+ * first. The model and the device of a study's section `align` are those of its other sections too. Keys may be written
+ * with - or _; of `sft`, TRL's per_device_train_batch_size and gradient_accumulation_steps are understood (their product
+ * is the batch size). An empty value leaves an option at its default; unknown keys are errors.
  */
 export function readConfigFile(
   file: string,
@@ -29,7 +30,7 @@ export function readConfigFile(
   const section = isRecord(top[command]) ? Object.entries(top[command]) : [];
   const common = Object.entries(top).filter(([key, entry]) => !(sections.includes(key) && typeof entry === 'object'));
   const read = (entries: readonly [string, unknown][]) => toOptions(file, command, entries, known);
-  return { ...read(shared), ...read(common), ...read(section) };
+  return multiplyFactors(file, { ...read(shared), ...read(common), ...read(section) });
 }
 
 /** Options of one section alone. */
@@ -39,7 +40,7 @@ export function readSection(
   known: Readonly<Record<string, Options>>,
 ): Record<string, unknown> {
   const value = readYaml(file)[section];
-  return toOptions(file, section, isRecord(value) ? Object.entries(value) : [], known);
+  return multiplyFactors(file, toOptions(file, section, isRecord(value) ? Object.entries(value) : [], known));
 }
 
 /** A YAML file that holds a mapping. Throws InputError. */
@@ -73,27 +74,38 @@ function toOptions(
   known: Readonly<Record<string, Options>>,
 ): Record<string, unknown> {
   const options: Record<string, unknown> = {};
-  const factors: number[] = [];
   for (const [key, entry] of entries) {
     const name = key.replaceAll('_', '-');
-    if (!Object.hasOwn(known, name) && !batchFactors.includes(name)) {
+    const isFactor = batchFactors.includes(name);
+    if (isFactor && command === 'ppo')
+      throw new UsageError(
+        `--config ${file}: ${key} is no option of ppo, since versions of TRL make rollouts of different size of it: give batch_size, the answers of a rollout, and put TRL's names for SFT into a section sft.`,
+      );
+    if (!Object.hasOwn(known, name) && !(isFactor && command === 'sft')) {
       throw new UsageError(
         `--config ${file}: ${key} is no option of ${command}.${suggest(name, Object.keys(known)) || ` See lexalign ${command} --help.`}`,
       );
     }
     if (entry === null) continue;
     if (isRecord(entry)) throw new UsageError(`--config ${file}: ${key} must be one value.`);
-    if (batchFactors.includes(name)) {
-      if (typeof entry !== 'number') throw new UsageError(`--config ${file}: ${key} must be a number.`);
-      factors.push(entry);
-    } else options[name] = asTyped(entry, known[name].type);
-  }
-  if (factors.length > 0) {
-    if ('batch-size' in options)
-      throw new UsageError(`--config ${file}: give batch_size or TRL's names for it, not both.`);
-    options['batch-size'] = factors.reduce((a, b) => a * b);
+    if (isFactor && !(Number.isInteger(entry) && (entry as number) >= 1))
+      throw new UsageError(`--config ${file}: ${key} must be a number, whole and at least 1.`);
+    options[name] = isFactor ? entry : asTyped(entry, known[name].type);
   }
   return options;
+}
+
+/** The options of all levels, with TRL's names replaced by the batch size, wherever each stands. */
+function multiplyFactors(file: string, options: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { 'per-device-train-batch-size': rows, 'gradient-accumulation-steps': steps, ...others } = options;
+  if (rows === undefined && steps === undefined) return others;
+  if ('batch-size' in others)
+    throw new UsageError(`--config ${file}: give batch_size or TRL's names for it, not both.`);
+  if (rows === undefined)
+    throw new UsageError(
+      `--config ${file}: gradient_accumulation_steps alone is no batch size: give per_device_train_batch_size too, or batch_size.`,
+    );
+  return { ...others, 'batch-size': (rows as number) * ((steps ?? 1) as number) };
 }
 
 /** As the command line gives it: YAML takes the 5 of "k: 5" for a number, a list of names is one text with commas. */

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { readConfigFile, readSection } from '../../src/cli/config-file.js';
+import { ppoTable } from '../../src/cli/ppo-arguments.js';
 import { sftTable } from '../../src/cli/sft.js';
 import { expectRefusal } from './run.js';
 import { lexalign, makeWorkplace } from './sft-helpers.js';
@@ -42,6 +43,41 @@ describe('a file of options', () => {
     });
     expect(readConfigFile(path, 'data', known)).toEqual({ 'memory-limit': '8GiB' });
     expect(readSection(path, 'sft', sftTable)).toEqual({ tier: 'f32', 'lora-r': 4 });
+  });
+
+  it("multiplies TRL's two names for the batch size of SFT, wherever each stands", () => {
+    const top = 'per_device_train_batch_size: 4\ngradient_accumulation_steps: 2\n';
+    const size = (text: string) => readConfigFile(file(text), 'sft', sftTable);
+    expect(size(`${top}sft: {seed: 1}\n`)).toEqual({ 'batch-size': 8, seed: 1 });
+    expect(size(`${top}sft: {gradient_accumulation_steps: 8}\n`)).toEqual({ 'batch-size': 32 });
+    expect(size('per-device-train-batch-size: 4\nsft: {gradient-accumulation-steps: }\n')).toEqual({ 'batch-size': 4 });
+    expect(readSection(file(`sft: {${top.replace('\n', ', ').trim()}}\n`), 'sft', sftTable)).toEqual({
+      'batch-size': 8,
+    });
+    for (const text of [
+      'gradient_accumulation_steps: 4\n',
+      'sft: {gradient_accumulation_steps: 4, per_device_train_batch_size: }\n',
+    ])
+      expect(() => size(text)).toThrow(/yaml: gradient_accumulation_steps alone is no batch size: give per_device_tr/);
+    for (const text of ['batch_size: 4\nsft: {per_device_train_batch_size: 2}\n', `${top}sft: {batch_size: 4}\n`])
+      expect(() => size(text)).toThrow(/give batch_size or TRL's names for it, not both\.$/);
+    for (const value of ['0', '-2', '1.5', '[2]', 'auto'])
+      expect(() => size(`per_device_train_batch_size: ${value}\ngradient_accumulation_steps: 2\n`)).toThrow(
+        /per_device_train_batch_size must be a number, whole and at least 1\.$/,
+      );
+  });
+
+  it("refuses TRL's two names where they are not the rows of a step", () => {
+    for (const text of ['per_device_train_batch_size: 4\n', 'ppo: {batch_size: 8, gradient_accumulation_steps: 2}\n'])
+      expect(() => readConfigFile(file(text), 'ppo', ppoTable)).toThrow(
+        /is no option of ppo, since .*: give batch_size, the answers of a rollout, and put TRL's names for SFT into a section sft\.$/,
+      );
+    expect(() => readSection(file('ppo: {per_device_train_batch_size: 4}\n'), 'ppo', ppoTable)).toThrow(/of ppo/);
+    expect(() => readConfigFile(file('per_device_train_batch_size: 4\n'), 'evaluate', known)).toThrow(
+      /per_device_train_batch_size is no option of evaluate\./,
+    );
+    const both = file('sft: {per_device_train_batch_size: 4}\nppo: {batch_size: 8}\n');
+    expect(readConfigFile(both, 'ppo', ppoTable)).toEqual({ 'batch-size': 8 });
   });
 
   it('plans the model of a study', async () => {
