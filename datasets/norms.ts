@@ -125,3 +125,15 @@ export function splitByCue(norms: Norms, fractions: readonly number[], seed: num
     return { language: norms.language, cues: part.map((i) => norms.cues[i]) };
   });
 }
+
+/**
+ * How many pairs of cue and associate in `held` stand in `train` the other way round: the cue is an associate there of the
+ * word as cue. A split by cue does not part them.
+ */
+export function countReversed(train: Norms, held: Norms): number {
+  const associates = new Map(train.cues.map(({ cue, responses }) => [cue, new Set(responses.map(({ word }) => word))]));
+  return held.cues.reduce(
+    (sum, { cue, responses }) => sum + responses.filter(({ word }) => associates.get(word)?.has(cue)).length,
+    0,
+  );
+}

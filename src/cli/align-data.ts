@@ -5,7 +5,7 @@ import { generic } from '../../datasets/generic.js';
 import { importAssociations } from '../../datasets/import-associations.js';
 import { sources } from '../../datasets/index.js';
 import { miniNormsFile } from '../../datasets/mini-norms.js';
-import { type Cue, type Norms, splitByCue } from '../../datasets/norms.js';
+import { type Cue, countReversed, type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { type RankingRow, type RankingRowOptions, type RankingRows, rankingRows } from '../../datasets/ranking-rows.js';
 import type { AssociationSource, LexiconSource, SurveyImport, SurveySource } from '../../datasets/source.js';
@@ -27,12 +27,10 @@ import type { Recipe } from './align-recipe.js';
 import { chooseAssociationPrompt, isLexiBase, rankingPrompt, readRankingPrompt } from './association-prompt.js';
 import { findFiles, normLines, parsePositions, parseSplit } from './data.js';
 import { readLexicons } from './evaluate-affect.js';
+import { chooseKs } from './evaluate-association.js';
 import { chooseLanguage, choosePair, parseFormats } from './evaluate-survey.js';
 import type { OpenModel } from './session.js';
 import { chooseSurveyPrompts } from './survey-prompt.js';
-
-/** Associates of a cue that the few-shot prompt shows. */
-const shotWords = 5;
 
 /** A culture with its data, read and split. */
 export interface StudyCulture extends Culture {
@@ -90,10 +88,12 @@ async function readCulture(
     throw new UsageError(
       `there are no words of ours for associations in a prompt in ${culture.language}: set few_shot: 0.`,
     );
+  const shotWords = Math.max(...chooseKs(recipe.evaluate.k, model)); // as many as are asked for
   const shots = sampleCues(norms.train.cues, args.fewShot, data.seed).map(({ cue, responses }) => ({
     cue,
     words: responses.slice(0, shotWords).map(({ word }) => word),
   }));
+  const reversed = countReversed(norms.train, norms.test);
   const rated = culture.lexicons.length > 0 && measures.has('affect') ? await readRatings(culture) : null;
   const answers = measures.has('survey') ? await readAnswers(culture, recipe.cultures) : null;
   const { wordings, formats } = recipe.evaluate;
@@ -125,7 +125,11 @@ async function readCulture(
       ranking,
       survey,
     ]),
-    imports: [counted, ...(rated?.counted ?? []), ...(answers ? [answers.counted] : [])],
+    imports: [
+      { ...counted, counts: { ...counted.counts, 'test pairs that training holds reversed': reversed } },
+      ...(rated?.counted ?? []),
+      ...(answers ? [answers.counted] : []),
+    ],
   };
 }
 

@@ -7,7 +7,7 @@ import { importAssociations } from '../../datasets/import-associations.js';
 import { sources } from '../../datasets/index.js';
 import { readLexicon } from '../../datasets/lexicon.js';
 import { listQuestions } from '../../datasets/list-questions.js';
-import { type Norms, splitByCue } from '../../datasets/norms.js';
+import { countReversed, type Norms, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { rankingRows } from '../../datasets/ranking-rows.js';
 import type { AssociationSource, LexiconSource, Source, SurveySource } from '../../datasets/source.js';
@@ -221,7 +221,12 @@ async function importNorms(
         prompt,
         ...ranking?.choices,
       },
-      counts: { ...kept, ...ranking?.counts, ...(lists ? { 'list questions': lists.flat().length } : {}) },
+      counts: {
+        ...kept,
+        'test pairs that training holds reversed': countReversed(parts[0], parts[2]),
+        ...ranking?.counts,
+        ...(lists ? { 'list questions': lists.flat().length } : {}),
+      },
       dropped: { ...dropped, ...ranking?.dropped },
       split: names.map((name, i) => ({ name, percent: percents[i], cues: parts[i].cues.length, rows: rows[i].length })),
     },

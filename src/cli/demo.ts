@@ -51,7 +51,8 @@ type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>>;
 
 export const demoCommand: Command = {
   command: 'demo',
-  describe: 'Teach the embedded model word associations in a small study; show what it gained on cues it never saw',
+  describe:
+    'Teach the embedded model word associations in a small study; show what it gained on cues that training did not ask about',
   options,
   computes: true,
   run: async (args, given) => runDemo(args as unknown as Arguments, given),

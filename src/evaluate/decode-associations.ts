@@ -33,8 +33,9 @@ export function associationPromptIds(
 }
 
 /**
- * A list of associates for each cue, as text, decoded greedily with a penalty on words already given. Throws InputError
- * where a prompt and the new tokens pass the positions the model was opened for.
+ * A list of associates for each cue, as text, decoded greedily with a penalty on tokens already given: a word that repeats
+ * one of them, such as a Chinese character of an earlier word, is held back too. Throws InputError where a prompt and the new
+ * tokens pass the positions the model was opened for.
  */
 export async function decodeAssociations(
   model: LanguageModel,

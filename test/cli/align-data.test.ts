@@ -43,7 +43,8 @@ data: {split: "60,10,30"}`;
       expect(a.norms.train.cues[0].responses[0].word).toBe('a1');
       expect(b.norms.train.cues[0].responses[0].word).toBe('b1');
       expect(a.preambles.culture).toBe('Answer as someone from A would.');
-      const rows = { rows: 80, cues: 40, responses: 80, types: 2, pairs: 80 };
+      const reversed = { 'test pairs that training holds reversed': 0 };
+      const rows = { rows: 80, cues: 40, responses: 80, types: 2, pairs: 80, ...reversed };
       expect(a.imports).toMatchObject([
         { culture: 'a', source: 'generic', files: [{ file: at('a.csv') }], counts: rows },
       ]);
@@ -96,6 +97,33 @@ data: {split: "70,0,30", seed: ${dataSeed}}`;
     const [cues, shots] = await read('42', 43);
     expect(cues).not.toEqual(first[0]);
     expect(shots).not.toEqual(first[1]);
+  });
+});
+
+describe('associations in the prompt', () => {
+  it('are as many as are asked for, or as people gave', async () => {
+    writeFileSync(
+      at('few.csv'),
+      `cue,response\n${Array.from({ length: 30 }, (_, i) => Array.from({ length: 7 }, (_, r) => `w${i},r${r}\n`).join('')).join('')}`,
+    );
+    const model = await openModel({});
+    try {
+      const words = async (associations: string, evaluate: string) => {
+        const text = `align: {output: ${at('out')}, few_shot: 3}
+cultures: [{name: en, language: en, place: here, associations: ${associations}}]
+evaluate: ${evaluate}`;
+        const [{ preambles }] = await readCultures(readRecipe(argumentsOf(recipe('shots.yaml', text))), model);
+        return preambles
+          .shots!.split('\n')
+          .slice(1)
+          .map((line) => line.split(', ').length);
+      };
+      expect(await words('mini-norms', '{}')).toEqual([10, 10, 10]); // lexi-base is asked for 5 and 10
+      expect(await words('mini-norms', '{k: "3, 12"}')).toEqual([12, 12, 12]);
+      expect(await words(`{source: generic, input: ${at('few.csv')}}`, '{}')).toEqual([7, 7, 7]);
+    } finally {
+      await model.checkpoint.close();
+    }
   });
 });
 
@@ -152,7 +180,11 @@ ${['AAA', 'BBB', 'CCC'].map((name) => `  - {name: ${name}, language: en, country
         ]);
       expect(third.map(({ id }) => id)).toEqual(['Q1']);
       const [norms, asked] = cultures[2].imports;
-      expect(norms).toMatchObject({ source: 'mini-norms', counts: { rows: 6025, cues: 360, pairs: 6025 } });
+      const reversed = { 'test pairs that training holds reversed': 48 };
+      expect(norms).toMatchObject({
+        source: 'mini-norms',
+        counts: { rows: 6025, cues: 360, pairs: 6025, ...reversed },
+      });
       expect(asked).toMatchObject({ source: 'wvs', counts: { rows: 6, questions: 1 } });
       expect(asked.dropped['questions that a country was not asked']).toBe(1);
 

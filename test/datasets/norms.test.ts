@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { associationRows } from '../../datasets/association-rows.js';
 import { openGeneric } from '../../datasets/generic.js';
 import { loadMiniNorms } from '../../datasets/mini-norms.js';
-import { NormsCollector, splitByCue } from '../../datasets/norms.js';
+import { countReversed, NormsCollector, splitByCue } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { InputError } from '../../src/errors.js';
 import { INSTRUCT_PROMPTS } from '../../src/text/prompts.js';
@@ -89,6 +89,20 @@ test('a split shares no cue, loses none and depends on the seed alone', () => {
   expect(splitByCue(norms, [0.7, 0.3], 43)[1]).not.toEqual(test);
   expect(splitByCue(norms, [0.7, 0.2, 0.1], 42).map(({ cues }) => cues.length)).toEqual([252, 72, 36]);
   expect(() => splitByCue(norms, [0.7, 0.2], 42)).toThrow(InputError);
+});
+
+test('pairs that a split by cue leaves in training the other way round are counted', () => {
+  const norms = (...lists: string[][]) => ({
+    language: 'en',
+    cues: lists.map(([cue, ...words]) => ({ cue, responses: words.map((word) => ({ word, count: 1 })) })),
+  });
+  const train = norms(['sea', 'ship', 'blue'], ['sky', 'blue', 'sea']);
+  // ship–sea and blue–sea, blue–sky; sea is no test cue, and no associate of "moon" asks about it.
+  expect(countReversed(train, norms(['ship', 'sea', 'sky'], ['blue', 'sky', 'sea', 'red'], ['moon', 'sky']))).toBe(3);
+  expect(countReversed(train, norms(['red', 'rose']))).toBe(0);
+  const [taught, , asked] = splitByCue(loadMiniNorms('en'), [0.7, 0.2, 0.1], 42);
+  expect(asked.cues.reduce((sum, { responses }) => sum + responses.length, 0)).toBe(603);
+  expect(countReversed(taught, asked)).toBe(48);
 });
 
 test('rows ask about the cue and answer by falling count', () => {
