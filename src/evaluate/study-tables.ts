@@ -1,24 +1,10 @@
+import { cultureTables, type StudyFigures } from './culture-tables.js';
 import { pValue } from './report.js';
-import type { Estimate, SignedRankTest } from './statistics.js';
-import { type StudyCultureResult, type StudyResult, type StudyStep, titleOf } from './study.js';
+import { type StudyCultureResult, type StudyStep, titleOf } from './study.js';
+import { cells, gainCells, none, percent, points, rate, type StudyTable, signed, three } from './study-cells.js';
 import type { SeedsMeasureName } from './study-seeds.js';
 import type { CountryPair } from './survey.js';
 import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
-
-/** A table of a study, for the terminal and the report alike. */
-export interface StudyTable {
-  readonly title: string;
-  /** What a reader must know of its columns. */
-  readonly note: string;
-  readonly head: readonly string[];
-  readonly rows: readonly (readonly string[])[];
-}
-
-const percent = (share: number) => (100 * share).toFixed(1);
-const points = (share: number) => signed(100 * share, 1);
-const three = (value: number) => value.toFixed(3);
-const rate = (value: number) => signed(value, 3);
-const none = '–';
 
 /** Which questions of a survey a study's tables tell of. */
 const surveySubsets = [
@@ -26,28 +12,8 @@ const surveySubsets = [
   ['emd', 'high tension'],
 ] as const;
 
-function signed(value: number, digits: number): string {
-  const text = value.toFixed(digits);
-  return value > 0 && Number(text) !== 0 ? `+${text}` : text.replace(/^-(0\.?0*)$/, '$1');
-}
-
-/** Mean, and interval where there is one to show. */
-function cells(estimate: Estimate | null | undefined, show: (value: number) => string): [string, string] {
-  if (!estimate || estimate.n === 0) return [none, none];
-  return [show(estimate.mean), `[${show(estimate.low)}, ${show(estimate.high)}]`];
-}
-
-type Told = Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'surveyMatrix' | 'distances'>;
-
-/** The same with p; of means over several seeds, and of nothing, there is none. */
-function gainCells(
-  gain: (Estimate & { readonly test: SignedRankTest | null }) | null | undefined,
-  show: (value: number) => string,
-): [string, string, string] {
-  return [...cells(gain, show), gain && gain.n > 0 && gain.test ? pValue(gain.test) : none];
-}
-
-export function studyTables(study: Told): StudyTable[] {
+/** All tables of a study. */
+export function studyTables(study: StudyFigures): StudyTable[] {
   const tables = study.cultures.flatMap((culture) => [
     associationTable(culture, study.ks[0]),
     ...rankingTables(culture),
@@ -57,7 +23,7 @@ export function studyTables(study: Told): StudyTable[] {
     ...seedsTable(culture, study.ks[0]),
   ]);
   if (study.cultures.length < 2) return tables;
-  return [...tables, ...matrixTables(study), distanceTable(study), ...surveyDistanceTable(study)];
+  return [...tables, ...cultureTables(study)];
 }
 
 function associationTable({ name, language, cues, variants, steps }: StudyCultureResult, k: number): StudyTable {
@@ -311,108 +277,6 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
             ofK.has(measure) || of === null || of === 'all' ? '' : ` (${of === 'emd' ? 'high tension' : of})`;
           return [[model, `${title}${detail}`, ...cells(estimate, show), ...spread, String(estimate.n)]];
         }),
-      ),
-    },
-  ];
-}
-
-function matrixTables({ ks, cultures, matrix, surveyMatrix }: Told): StudyTable[] {
-  const surveyed = cultures.flatMap(({ countries }, c) => (countries ? [c] : []));
-  const asked = (c: number) => surveyMatrix[0].cells[c]?.n ?? 0;
-  const columns = 'rows are the base and each culture’s last adapter, columns whose people and whose prompt';
-  return [
-    {
-      title: 'Models by cultures: associations',
-      note: `P@${ks[0]} own − other list in points, with its 95 % interval: ${columns}.`,
-      head: ['model', ...cultures.flatMap(({ name, cues }) => [`${name} (n = ${cues})`, '95 % interval'])],
-      rows: matrix.map(({ model, cells: own }) => [model, ...own.flatMap((estimate) => cells(estimate, points))]),
-    },
-    ...(surveyed.length > 0
-      ? [
-          {
-            title: 'Models by cultures: survey',
-            note: `Ordinal earth mover's distance over N − 1 to the column's own country, less is nearer, with its 95 % interval: ${columns}.`,
-            head: ['model', ...surveyed.flatMap((c) => [`${cultures[c].name} (n = ${asked(c)})`, '95 % interval'])],
-            rows: surveyMatrix.map(({ model, cells: own }) => [
-              model,
-              ...surveyed.flatMap((c) => cells(own[c], three)),
-            ]),
-          },
-        ]
-      : []),
-  ];
-}
-
-/** What the cross gap of each two cultures tells: between languages it is not culture alone. */
-function gapNote({ cultures, distances }: Pick<Told, 'cultures' | 'distances'>): string {
-  const languageOf = (name: string) => cultures.find((culture) => culture.name === name)?.language;
-  const apart = distances.filter(({ cultures: [a, b] }) => languageOf(a) !== languageOf(b));
-  const pairs = apart.map(({ cultures: pair }) => pair.join(' and ')).join(', ');
-  return [
-    ...(apart.length < distances.length
-      ? ['Of cultures of one language it is about zero where the adapters have learnt no culture but the task.']
-      : []),
-    ...(apart.length > 0
-      ? [
-          `Of two languages (${pairs}) it holds language and task as well: the other’s adapter was trained in another language, so a gap does not show that culture was learnt.`,
-        ]
-      : []),
-  ].join(' ');
-}
-
-function distanceTable(study: Pick<Told, 'cultures' | 'distances'>): StudyTable {
-  const { distances } = study;
-  return {
-    title: 'Whether adapters stay distinct: associations',
-    note: `Cross gap: by how many points of P@K own − other a culture’s adapter meets its people better than the other’s does, paired, with p of Wilcoxon’s test over cues where there is one seed. ${gapNote(study)} Lists: divergence of the two adapters’ words for the same cues, 0 to 1; before training it is 0. n: cues.`,
-    head: ['cultures', 'asked', 'cross gap', '95 % interval', 'p', 'lists', '95 % interval', 'n'],
-    rows: distances.flatMap(({ cultures, crossGap, lists }) =>
-      cultures.map((asked, i) => [
-        i === 0 ? cultures.join(' and ') : '',
-        asked,
-        ...gainCells(crossGap[i], points),
-        ...cells(lists[i], three),
-        String(crossGap[i].n),
-      ]),
-    ),
-  };
-}
-
-/** Of cultures with surveys. */
-function surveyDistanceTable({ cultures, distances }: Pick<Told, 'cultures' | 'distances'>): StudyTable[] {
-  const asked = distances.filter(({ survey }) => survey.crossGap.some((gap) => gap !== null));
-  if (asked.length === 0) return [];
-  return [
-    {
-      title: 'Whether adapters stay distinct: survey',
-      note: `Cross gap: by how much a culture’s adapter answers nearer to its people than the other’s does, in earth mover’s distance over N − 1, paired, with p of Wilcoxon’s test over questions where there is one seed. ${gapNote({ cultures, distances: asked })} Apart: Jensen-Shannon distance of the two models’ answers, each asked in its own language: of the base before and of the adapters after; of the people, on those of the questions that both countries answered. n: questions.`,
-      head: [
-        'cultures',
-        'asked',
-        'cross gap',
-        '95 % interval',
-        'p',
-        'n',
-        'apart before',
-        'after',
-        '95 % interval',
-        'n',
-        'people',
-        'n',
-      ],
-      rows: asked.flatMap(({ cultures: pair, survey: { crossGap, before, after, people } }) =>
-        pair.map((name, i) => [
-          i === 0 ? pair.join(' and ') : '',
-          name,
-          ...gainCells(crossGap[i], rate),
-          crossGap[i] ? String(crossGap[i].n) : none,
-          ...(i === 0
-            ? [
-                ...[cells(before, three)[0], ...cells(after, three), String(after?.n ?? 0)],
-                ...[cells(people, three)[0], String(people?.n ?? 0)],
-              ]
-            : new Array<string>(6).fill('')),
-        ]),
       ),
     },
   ];
