@@ -24,7 +24,7 @@ export interface Tokenizer {
   readonly foldsSystem: boolean;
   /** SHA-256 (hex) of all that decides what `encode` and `applyChatTemplate` give; the day's date where a template prints it. */
   readonly digest: string;
-  /** Token ids; `specials` puts BOS first where the tokenizer wants one, never EOS. Special tokens spelled out in the text are recognised. */
+  /** Token ids; `specials` puts BOS first where the tokenizer wants one and the text has none, never EOS. Special tokens spelled out in the text are recognised. */
   encode(text: string, options: { specials: boolean }): Int32Array;
   /**
    * As `encode` without specials, for text that goes on after other text: without the "▁" that a tokenizer of
@@ -166,7 +166,8 @@ function createTokenizer(
     digest,
     encode(text, { specials }) {
       const plain = encodePlain(text);
-      return specials && bosId !== null ? Int32Array.of(bosId, ...plain) : plain;
+      // A text that a chat template has written begins with its own.
+      return specials && bosId !== null && plain[0] !== bosId ? Int32Array.of(bosId, ...plain) : plain;
     },
     encodeContinuation(text, special) {
       const ids = splitContinuation(text, special === undefined ? undefined : hub.id_to_token(special));

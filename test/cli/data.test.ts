@@ -33,7 +33,9 @@ describe('lexalign data', () => {
     const json = join(output, 'result.json');
     const run = await lexalign('data', 'lwow', '--input', edges, '--output', output, '--augment', '2', '--json', json);
     expect(run.code, run.stderr).toBe(0);
-    expect(run.stdout).toMatch(/lwow: edges\.csv\n {2}200 rows, 20 cues, 20,100 responses, 200 types, 200 pairs, 0 test pairs that training holds reversed\n/);
+    expect(run.stdout).toMatch(
+      /lwow: edges\.csv\n {2}200 rows, 20 cues, 20,100 responses, 200 types, 200 pairs, 0 test pairs that training holds reversed\n/,
+    );
     expect(run.stdout).toMatch(
       /dropped: nothing\n {2}train: 14 cues, 42 rows\n {2}valid: 4 cues, 4 rows\n {2}test: 2 cues, 2 rows/,
     );

@@ -127,6 +127,9 @@ describe('loadTokenizer', () => {
   it('follows add_bos_token of the config', async () => {
     const config = { add_bos_token: true, bos_token: { content: '<|endoftext|>' } };
     expect((await loadTokenizer(await makeTokenizer({ config }))).bosId).toBe(8189);
+    const given = await loadTokenizer(await makeTokenizer({ config }));
+    expect(given.encode('a', { specials: true })[0]).toBe(8189);
+    expect(given.encode('<|endoftext|>a', { specials: true })).toEqual(given.encode('a', { specials: true }));
     const off = { ...config, add_bos_token: false };
     expect((await loadTokenizer(await makeTokenizer({ config: off }))).bosId).toBe(null);
   });
