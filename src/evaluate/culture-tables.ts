@@ -24,7 +24,7 @@ function matrixTables({ ks, cultures, matrix, surveyMatrix }: StudyFigures): Stu
       ? [
           {
             title: 'Models by cultures: survey',
-            note: `Ordinal earth mover's distance over N − 1 to the column's own country, less is nearer, with its 95 % interval: ${columns}.`,
+            note: `Ordinal earth mover's distance over N − 1, total variation where options have no order, to the column's own country, less is nearer, with its 95 % interval: ${columns}.`,
             head: ['model', ...surveyed.flatMap((c) => [`${cultures[c].name} (n = ${asked(c)})`, '95 % interval'])],
             rows: surveyMatrix.map(({ model, cells: own }) => [
               model,
