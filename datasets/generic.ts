@@ -16,7 +16,7 @@ export const generic: AssociationSource = {
 
 Files (tabs, commas or semicolons, a header line, other columns are ignored): cue, response and count; cue and response,
 each row counting once; or cue and several numbered responses of one participant, such as R1, R2, R3, R1Raw, response_1,
-asso1, of which --responses chooses, with country and nativeLanguage where you filter by them.
+asso1, of which --responses chooses, one column for each, with country and nativeLanguage where you filter by them.
 --language says what language they are in.`,
   open: openGeneric,
 };
@@ -30,6 +30,13 @@ export function openGeneric(header: Header, { filter, positions }: AssociationCh
     return (positions ?? allPositions).includes(position) ? [{ position, i }] : [];
   });
   if (responses.length > 0 && header.find('response') < 0) {
+    for (const [at, { position, i }] of responses.entries()) {
+      const again = responses.slice(at + 1).find((other) => other.position === position);
+      if (again)
+        throw new InputError(
+          `${header.name} has two columns of response ${position}, ${header.columns[i]} and ${header.columns[again.i]}, which would count each twice: leave one out`,
+        );
+    }
     const read = ({ values }: TableRow) =>
       keeps(values) ? responses.map(({ i }) => ({ cue: values[cue], response: values[i], count: 1 })) : null;
     return { positions: responses.map(({ position }) => position), read };

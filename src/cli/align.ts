@@ -138,7 +138,13 @@ async function claimOutput({ recipe, model, cultures, files: read }: Study, resu
   const asked = Object.fromEntries(
     cultures.map(({ name, prompt, rankingPrompt, surveyPrompts, preambles }) => [
       name,
-      { association: prompt, ranking: rankingPrompt, survey: surveyPrompts, persona: preambles.culture },
+      {
+        association: prompt,
+        ranking: rankingPrompt,
+        survey: surveyPrompts,
+        persona: preambles.culture,
+        shots: preambles.shots,
+      },
     ]),
   );
   const base = await recordBase(model); // while its files are open: every run records what base it was

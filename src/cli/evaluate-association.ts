@@ -17,9 +17,6 @@ import { writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
 import { type OpenModel, openModel, requireTokenizer } from './session.js';
 
-/** Of a human list the words that go into a result. */
-const shownWords = 50;
-
 /** Lists of associates as each run gives them. */
 export interface AskedLists {
   readonly norms: Norms;
@@ -64,7 +61,7 @@ export async function evaluateAssociation(args: EvaluateArguments, given: Readon
     ks,
     human: norms.cues.map(({ cue, responses }) => ({
       cue,
-      words: responses.slice(0, shownWords).map(({ word }) => word),
+      words: responses.map(({ word }) => word),
     })),
     runs: scored.map(({ name, adapter, texts, scores }, run) => ({
       name,

@@ -12,9 +12,6 @@ import {
 } from './study.js';
 import { compareSurveys } from './survey.js';
 
-/** Of a human list the words that go into a result. */
-const shownWords = 50;
-
 /**
  * One culture's measures in the form of `lexalign evaluate --json`, with all its models as runs; gains and changes are
  * those of the last over the base, and none of several seeds, whose gains `summary.seeds` has; but ratings have each model's.
@@ -35,7 +32,7 @@ export function cultureResults(
     measure: 'association',
     norms: name,
     ks,
-    human: human.map(({ cue, responses }) => ({ cue, words: responses.slice(0, shownWords).map(({ word }) => word) })),
+    human: human.map(({ cue, responses }) => ({ cue, words: responses.map(({ word }) => word) })),
     runs: models.map(({ adapter, lists, ...model }, i) => ({
       name: titleOf(model),
       adapter,

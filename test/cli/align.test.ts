@@ -355,7 +355,14 @@ evaluate: {k: "2", max_new_tokens: 4, stop: [e, a], deterministic: true}
     const refusal = expect.stringContaining('asked.us.association.question has changed since the study in');
     expect([reworded.code, reworded.stderr]).toEqual([1, refusal]);
     study.asked.us.association.question = study.asked.us.association.question.trimEnd();
-    writeFileSync(alone('study.json'), JSON.stringify(study));
+    const { shots } = study.asked.us;
+    writeFileSync(
+      alone('study.json'),
+      JSON.stringify({ ...study, asked: { us: { ...study.asked.us, shots: 'x: y' } } }),
+    );
+    const shown = await lexalign('align', '--config', at('alone.yaml'), '--resume');
+    expect([shown.code, shown.stderr]).toEqual([1, expect.stringContaining('asked.us.shots has changed')]);
+    writeFileSync(alone('study.json'), JSON.stringify({ ...study, asked: { us: { ...study.asked.us, shots } } }));
 
     writeFileSync(at('alone.yaml'), text.replace('[e, a]', '[e]'));
     const other = await lexalign('align', '--config', at('alone.yaml'), '--resume');

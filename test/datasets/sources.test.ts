@@ -91,6 +91,11 @@ describe('associations', () => {
       await expect(read(name, lines, { positions: [1] }), name).rejects.toThrow(
         /csv does not tell first responses from later: leave --responses out/,
       );
+    const twice = ['cue,R1Raw,R2,R1', 'sea,Wave,ship,wave'];
+    await expect(read('generic', twice)).rejects.toThrow(
+      /csv has two columns of response 1, R1Raw and R1, which would count each twice: leave one out/,
+    );
+    expect((await read('generic', twice, { positions: [2] })).lists).toEqual([['sea', 'ship 1']]);
     expect(await read('generic', ['cue,R1,R2', 'sea,wave,ship'], { positions: [2] })).toMatchObject({
       lists: [['sea', 'ship 1']],
       positions: [2],

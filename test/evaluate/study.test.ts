@@ -387,6 +387,12 @@ describe('a study', () => {
     expect(others).toEqual([]);
     expect(ranking).toMatchObject({ measure: 'ranking', runs: [{ name: 'base' }, { name: 'sft' }] });
     if (ranking.measure !== 'ranking') throw new Error(ranking.measure);
+    // All of people's words, as P@K counts them: the report marks what is on their list.
+    const many = Array.from({ length: 60 }, (_, i) => ({ word: `word ${i}`, count: 60 - i }));
+    const people = cultures[0].human.map(({ cue }) => ({ cue, responses: many }));
+    const [long] = cultureResults({ ...cultures[0], human: people }, study.cultures[0], common, settings);
+    if (long.measure !== 'association') throw new Error(long.measure);
+    expect(long.human[0].words).toEqual(many.map(({ word }) => word));
     const { rankingGain } = study.cultures[0].variants[1];
     expect(ranking.gain).toEqual(rankingGain);
     expect(ranking.runs[1].answers[1]).toEqual({
