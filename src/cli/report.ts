@@ -13,8 +13,8 @@ import {
   rankingSection,
   sideEffectsSection,
   studySection,
-  surveySection,
 } from '../evaluate/report-sections.js';
+import { surveySection } from '../evaluate/report-survey.js';
 import type { EvaluationResult } from '../evaluate/result.js';
 import { makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';
 import { digestFile, readLines } from '../text/lines.js';

@@ -1,48 +1,15 @@
 import { wordKey } from './association.js';
 import { type AssociationSummary, describeCounts, describeDropped, pValue, testNote } from './report.js';
-import { histogram, surveyCharts } from './report-charts.js';
+import { describeBase, fixed, interval, lastOverFirst, percent, signed, table } from './report-cells.js';
+import { histogram } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
-import type {
-  AffectResult,
-  AssociationResult,
-  Base,
-  RankingResult,
-  SideEffectsResult,
-  SurveyResult,
-} from './result.js';
-import type { Estimate, Gain } from './statistics.js';
+import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult } from './result.js';
+import type { Gain } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
-import type { SurveySubset } from './survey.js';
-import {
-  answerEffects,
-  describeAsking,
-  distancesNote,
-  effectsNote,
-  otherDistances,
-  surveyMovements,
-} from './survey-tables.js';
 
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
-
-const percent = (share: number) => (100 * share).toFixed(1);
-/** Of nothing there is no mean; JSON has null for it. */
-const fixed = (value: number, digits: number) => (Number.isFinite(value) ? value.toFixed(digits) : '–');
-const signed = (value: number, digits: number) =>
-  `${value > 0 ? '+' : ''}${fixed(value, digits)}`.replace(/^-(0\.?0*)$/, '$1');
-const interval = ({ low, high, n }: Estimate, show: (value: number) => string) =>
-  n > 0 ? `${show(low)} to ${show(high)}` : '–';
-
-/** What a gain or change is of: the last model against the first. */
-function lastOverFirst(runs: readonly { readonly name: string }[]): string {
-  return `${runs[runs.length - 1].name} over ${runs[0].name}`;
-}
-
-/** Which weights answered; results of before `quantize` was recorded lack it. */
-function describeBase({ model, quantize = 'none' }: Pick<Base, 'model'> & Partial<Base>): string {
-  return quantize === 'none' ? model : `${model} in ${quantize}`;
-}
 
 /** P@K as table and curves, Spearman, and answers side by side. */
 export function associationSection({
@@ -218,92 +185,6 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
   };
 }
 
-/** Distances to two countries, the movement, and the answers to the questions of high tension. */
-export function surveySection(result: SurveyResult): ReportSection {
-  const { language, countries, questions, runs, change } = result;
-  const subsets: readonly [SurveySubset, string][] = [
-    ['all', 'all questions'],
-    ['emd', 'high tension'],
-    ['sorted', "high tension by the paper's code"],
-  ];
-  const three = (value: number) => value.toFixed(3);
-  const rows = subsets.flatMap(([subset, title]) =>
-    runs.map(({ name, summaries }) => {
-      const { n, countries: own, difference, closer } = summaries[subset];
-      return [
-        title,
-        name,
-        ...own.map(({ emd }) => three(emd.mean)),
-        signed(difference.emd.mean, 3),
-        interval(difference.emd, (v) => signed(v, 3)),
-        `${closer.emd.first} : ${closer.emd.second}`,
-        String(n),
-      ];
-    }),
-  );
-  const lines = subsets.flatMap(([subset, title]) =>
-    runs.map(({ name, summaries }) => ({ questions: title, model: name, summary: summaries[subset] })),
-  );
-  const [others, effects] = [otherDistances(lines, countries), answerEffects(lines)];
-  const moved = subsets.flatMap(([subset, title]) =>
-    surveyMovements(change?.[subset]).map(({ what, emd, js }) => [
-      title,
-      what,
-      signed(emd.mean, 3),
-      interval(emd, (v) => signed(v, 3)),
-      pValue(emd.test),
-      signed(js.mean, 3),
-      interval(js, (v) => signed(v, 3)),
-      pValue(js.test),
-      String(emd.n),
-    ]),
-  );
-  return {
-    title: `Survey (${language}): ${countries.join(' and ')}`,
-    blocks: [
-      {
-        kind: 'text',
-        text: `${questions.length} questions asked of ${describeBase(result)}: ${describeAsking(questions, result.prompts.length, result.formats)}. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance (EMD: over N − 1; total variation where options have no order).${change ? ` ${testNote}` : ''}`,
-      },
-      table(
-        [
-          'questions',
-          'model',
-          ...countries.map((country) => `EMD to ${country}`),
-          'EMD difference',
-          '95 % interval',
-          `closer ${countries.join(' : ')}`,
-          'n',
-        ],
-        rows,
-      ),
-      ...(moved.length > 0
-        ? [
-            table(
-              [
-                'questions',
-                `moved toward, ${lastOverFirst(runs)}`,
-                'EMD',
-                '95 % interval',
-                'p',
-                'JS',
-                '95 % interval',
-                'p',
-                'n',
-              ],
-              moved,
-            ),
-          ]
-        : []),
-      { kind: 'text', text: distancesNote },
-      table(others.head, others.rows),
-      { kind: 'text', text: effectsNote },
-      table(effects.head, effects.rows),
-      ...surveyCharts(result),
-    ],
-  };
-}
-
 /** Form and order of rankings, and the gain of the last model over the first. */
 export function rankingSection({ language, questions, runs, gain, ...base }: RankingResult): ReportSection {
   const three = (value: number) => value.toFixed(3);
@@ -372,10 +253,6 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
       table(['model', 'measure', 'value', '95 % interval', 'p', 'n'], rows),
     ],
   };
-}
-
-function table(head: readonly string[], rows: readonly (readonly Cell[])[]): ReportBlock {
-  return { kind: 'table', head, rows };
 }
 
 /** What a study's data was, and what its import left out. */
