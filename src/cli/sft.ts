@@ -279,10 +279,6 @@ async function train(
     console.log(
       `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
     );
-    if (result.steps > 0 && result.skippedSteps === result.steps && result.outcome === 'finished')
-      throw new InputError(
-        'Every step was skipped, because losses or gradients were not finite: the adapter is as it began. Try --tier f32, or a lower --learning-rate.',
-      );
     return { result, output: args.output };
   } finally {
     interrupt.remove();
@@ -381,6 +377,8 @@ function describeStep(metrics: StepMetrics, total: number): string {
 }
 
 function describeOutcome(result: SftResult): string {
+  if (result.steps > 0 && result.skippedSteps === result.steps)
+    return `Nothing was learnt: all ${result.steps} steps were skipped for losses or gradients that are not finite. More steps may find a loss scale that fits; else try --tier f32, or a lower --learning-rate.`;
   const loss = `train loss ${result.trainLoss.toFixed(4)}${result.evalLoss === null ? '' : `, eval loss ${result.evalLoss.toFixed(4)}`}`;
   const skipped = result.skippedSteps > 0 ? `, ${result.skippedSteps} steps skipped for non-finite gradients` : '';
   return `${result.outcome[0].toUpperCase()}${result.outcome.slice(1)} after ${result.steps} steps: ${loss}${skipped}.`;

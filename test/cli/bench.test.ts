@@ -33,7 +33,8 @@ beforeAll(() => {
   write(own, config);
   // As a fetch of everything but the weights leaves it.
   writeFileSync(`${own}/model.safetensors.index.json`, JSON.stringify({ weight_map: { 'lm_head.weight': 'none' } }));
-  write(packed, { ...config, quantization_config: { quant_method: 'bitsandbytes', load_in_4bit: true } });
+  const bitsandbytes = { quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' };
+  write(packed, { ...config, quantization_config: bitsandbytes });
 });
 
 interface Report {
