@@ -376,10 +376,13 @@ function describeStep(metrics: StepMetrics, total: number): string {
   );
 }
 
-function describeOutcome(result: SftResult): string {
-  if (result.steps > 0 && result.skippedSteps === result.steps)
-    return `Nothing was learnt: all ${result.steps} steps were skipped for losses or gradients that are not finite. More steps may find a loss scale that fits; else try --tier f32, or a lower --learning-rate.`;
-  const loss = `train loss ${result.trainLoss.toFixed(4)}${result.evalLoss === null ? '' : `, eval loss ${result.evalLoss.toFixed(4)}`}`;
-  const skipped = result.skippedSteps > 0 ? `, ${result.skippedSteps} steps skipped for non-finite gradients` : '';
-  return `${result.outcome[0].toUpperCase()}${result.outcome.slice(1)} after ${result.steps} steps: ${loss}${skipped}.`;
+/** The closing sentence of a run. */
+export function describeOutcome(result: Omit<SftResult, 'adapter'>): string {
+  const { outcome, steps, skippedSteps, trainLoss, evalLoss } = result;
+  const head = `${outcome[0].toUpperCase()}${outcome.slice(1)} after ${steps} steps`;
+  if (steps > 0 && skippedSteps === steps)
+    return `${head}: nothing was learnt, because losses or gradients were not finite in any. More steps may find a loss scale that fits; else try --tier f32, or a lower --learning-rate.`;
+  const loss = `train loss ${trainLoss.toFixed(4)}${evalLoss === null ? '' : `, eval loss ${evalLoss.toFixed(4)}`}`;
+  const skipped = skippedSteps > 0 ? `, ${skippedSteps} steps skipped for non-finite gradients` : '';
+  return `${head}: ${loss}${skipped}.`;
 }
