@@ -8,8 +8,7 @@ enable subgroup_size_control;
 // A workgroup of GM × GN subgroups of SG lanes owns BM × BN results and steps through k by BK; a subgroup holds
 // TM × TN matrices of MM × MN, a product is MK deep, of E operands (E f32 over f16 tensors: converted when staged).
 // STAGES 1, 2: tiles of x and w pass through one or two buffers of workgroup memory, as they lie in memory (a transpose
-//   is a column-major load), rows PAD units further apart than they are long against bank conflicts. The next tile is
-//   on its way to registers while this one is multiplied.
+//   is a column-major load), rows PAD units further apart than they are long against bank conflicts.
 // STAGES 0: matrices are loaded from the tensors; the last tiles are shifted to end with the operand.
 //   A packed w is unpacked on its way into workgroup memory.
 // GROUP: tiles are visited in bands of GROUP tile rows, so that those at work share operands in cache.
@@ -33,7 +32,9 @@ const wStride = wUnits * split + ${PAD}u;
 const xTile = ${STAGES == 0 ? 0 : 1}u * xRows * xStride;
 const tile = xTile + ${STAGES == 0 ? 0 : 1}u * wRows * wStride;
 const unit = ${E == 'f32' ? 4 : 8}u;                             // numbers in a staged unit
-const share = ${MM * EJ * MN / 4}u;                              // units of results that a subgroup passes on at a time
+const passed = ${EJ * MN / 4}u;                                  // quads of a row of results that a subgroup passes on at a time
+const share = ${MM}u * passed;
+const turns = max(1u, share / ${SG}u);                           // of a subgroup that takes them on
 var<workgroup> staged: array<vec4u, max(${STAGES}u * tile, ${GM * GN}u * share)>;
 #if STAGES
 
@@ -64,6 +65,39 @@ fn halves(unit: Unit) -> vec4u {
 #if LORA
 fn adapter(i: u32) -> vec4u { return v[i]; }
 #endif
+
+#for s in 0..1 + LORA
+// Unit e of the tiles whose first number of the sum is k, of x from unit `start` on; past the end of the sum both operands
+// are zeros: what lies there may be anything.
+fn loadX${s}(start: u32, e: u32, k: u32, end: u32) -> vec4u {
+#if XT
+  let at = k + e / xUnits;
+  if (at >= end) { return vec4u(0u); }
+  return x[(p.xRow + at) * (p.m / wide) + start];
+#else
+  let at = k / wide + e % xUnits;
+#if s == 0 ? KTAIL : RTAIL
+  if (at >= end / wide) { return vec4u(0u); }
+#endif
+  return ${s == 0 ? 'x' : 'u'}[start + at];
+#endif
+}
+fn loadW${s}(start: u32, e: u32, k: u32, end: u32) -> ${s == 0 ? 'Unit' : 'vec4u'} {
+#if WT
+  let at = k / wide + e % wUnits;
+#if s == 0 ? KTAIL : RTAIL
+  if (at >= end / wide) { return ${s == 0 ? 'Unit' : 'vec4u'}(); }
+#endif
+  return ${s == 0 ? 'weight' : 'adapter'}(start + at);
+#else
+  let at = k + e / wUnits;
+#if !WFULL || (s == 0 ? KTAIL : RTAIL)
+  if (at >= end) { return ${s == 0 ? 'Unit' : 'vec4u'}(); }
+#endif
+  return ${s == 0 ? 'weight' : 'adapter'}(start + at * (${s == 0 ? 'p.wStride' : 'p.n'} / wide));
+#endif
+}
+#endfor
 #endif
 
 @compute @workgroup_size(${GM * GN * SG}) ${PIN ? '@subgroup_size(' + SG + ')' : ''}
@@ -117,7 +151,6 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
     let wDepth = p.k / wide;
 #endif
 #if !WT
-    let wRow = ${s == 0 ? 'p.wStride' : 'p.n'} / wide;
     let wFirst = ${s == 0 ? 'p.wColumn / wide' : '0u'};
 #endif
 #if STAGES
@@ -138,83 +171,21 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endif
 #endfor
     var buffer = 0u;
-    for (var k0 = first; ; k0 += ${BK}u) {
 #for e in 0..XE
-      var xUnit${e} = vec4u(0u);
+    var xUnit${e} = vec4u();
 #endfor
 #for e in 0..WE
-      var wUnit${e} = ${s == 0 ? 'Unit' : 'vec4u'}();
+    var wUnit${e} = ${s == 0 ? 'Unit' : 'vec4u'}();
 #endfor
-      if (k0 < end) {
-        // Past the end of k both operands are zeros: what lies there may be anything.
+    if (first < end) {
 #for e in 0..XE
-        {
-          let e = li + ${e}u * threads;
-#if XT
-          let at = k0 + e / xUnits;
-          if (at < end) { xUnit${e} = x[(p.xRow + at) * (p.m / wide) + xAt${e}]; }
-#elif s == 0 ? KTAIL : RTAIL
-          let at = k0 / wide + e % xUnits;
-          if (at < end / wide) { xUnit${e} = ${s == 0 ? 'x' : 'u'}[xAt${e} + at]; }
-#else
-          xUnit${e} = ${s == 0 ? 'x' : 'u'}[xAt${e} + k0 / wide + e % xUnits];
-#endif
-        }
+      xUnit${e} = loadX${s}(xAt${e}, li + ${e}u * threads, first, end);
 #endfor
 #for e in 0..WE
-        {
-          let e = li + ${e}u * threads;
-#if WT
-          let at = k0 / wide + e % wUnits;
-#if s == 0 ? KTAIL : RTAIL
-          if (at < end / wide) { wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(wAt${e} + at); }
-#else
-          wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(wAt${e} + at);
-#endif
-#else
-          let at = k0 + e / wUnits;
-#if !WFULL || (s == 0 ? KTAIL : RTAIL)
-          if (at < end) { wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * wRow + wAt${e}); }
-#else
-          wUnit${e} = ${s == 0 ? 'weight' : 'adapter'}(at * wRow + wAt${e});
-#endif
-#endif
-        }
+      wUnit${e} = loadW${s}(wAt${e}, li + ${e}u * threads, first, end);
 #endfor
-      }
-      if (k0 > first) {
-        let xs = buffer;
-        let ws = buffer + xTile;
-#for step in 0..BK / MK
-        {
-#for i in 0..TM
-#if XT
-          let a${i} = subgroupMatrixLoad<Left, col_major>(&staged, xs + ${step * MK}u * xStride + (gm + ${i * MM}u) / unit, xStride);
-#else
-          let a${i} = subgroupMatrixLoad<Left, row_major>(&staged, xs + (gm + ${i * MM}u) * xStride + ${step * MK}u / unit, xStride);
-#endif
-#endfor
-#for j in 0..TN
-          {
-#if WT
-            let b = subgroupMatrixLoad<Right, col_major>(&staged, ws + (gn + ${j * MN}u) * wStride + ${step * MK}u / unit, wStride);
-#else
-            let b = subgroupMatrixLoad<Right, row_major>(&staged, ws + ${step * MK}u * wStride + (gn + ${j * MN}u) / unit, wStride);
-#endif
-#for i in 0..TM
-            c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b, c${i}_${j});
-#endfor
-          }
-#endfor
-        }
-#endfor
-      }
-      if (k0 >= end) { break; }
-#if STAGES == 2
-      buffer = select(tile, 0u, buffer > 0u);
-#else
-      workgroupBarrier();
-#endif
+    }
+    for (var k0 = first; k0 < end; k0 += ${BK}u) {
 #for e in 0..XE
       {
         let e = li + ${e}u * threads;
@@ -228,9 +199,54 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
       }
 #endfor
       workgroupBarrier();
-    }
-    workgroupBarrier();
+      // The next tile is on its way while this one is multiplied.
+      let next = k0 + ${BK}u;
+      if (next < end) {
+#for e in 0..XE
+        xUnit${e} = loadX${s}(xAt${e}, li + ${e}u * threads, next, end);
+#endfor
+#for e in 0..WE
+        wUnit${e} = loadW${s}(wAt${e}, li + ${e}u * threads, next, end);
+#endfor
+      }
+      let xs = buffer;
+      let ws = buffer + xTile;
+#for step in 0..BK / MK
+      {
+#for i in 0..TM
+#if XT
+        let a${i} = subgroupMatrixLoad<Left, col_major>(&staged, xs + ${step * MK}u * xStride + (gm + ${i * MM}u) / unit, xStride);
 #else
+        let a${i} = subgroupMatrixLoad<Left, row_major>(&staged, xs + (gm + ${i * MM}u) * xStride + ${step * MK}u / unit, xStride);
+#endif
+#endfor
+#for j in 0..TN
+        {
+#if WT
+          let b = subgroupMatrixLoad<Right, col_major>(&staged, ws + (gn + ${j * MN}u) * wStride + ${step * MK}u / unit, wStride);
+#else
+          let b = subgroupMatrixLoad<Right, row_major>(&staged, ws + ${step * MK}u * wStride + (gn + ${j * MN}u) / unit, wStride);
+#endif
+#for i in 0..TM
+          c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b, c${i}_${j});
+#endfor
+        }
+#endfor
+      }
+#endfor
+#if STAGES == 2
+      buffer = select(tile, 0u, buffer > 0u);
+#else
+      workgroupBarrier();
+#endif
+    }
+#if STAGES == 2
+    workgroupBarrier();
+#endif
+#else
+#if !WT
+    let wRow = ${s == 0 ? 'p.wStride' : 'p.n'} / wide;
+#endif
     for (var k0 = first; k0 < end; k0 += ${MK}u) {
 #for i in 0..TM
       let a${i} = subgroupMatrixLoad<Left, row_major>(&${s == 0 ? 'x' : 'u'}, (p.xRow + m0 + gm + ${i * MM}u) * xDepth + xFirst + k0 / wide, xDepth);
@@ -251,18 +267,25 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endif
   }
 #endfor
-  // Matrices have no element access: results leave through workgroup memory, EJ matrices of each subgroup at a time.
+  // Matrices have no element access: results leave through workgroup memory, EJ matrices of each subgroup at a time, a lane
+  // taking the same four columns of each of its rows.
+  let column = lane % passed;
 #for i in 0..TM
 #for round in 0..TN / EJ
 #for j in 0..EJ
-  subgroupMatrixStore<row_major>(&staged, subgroup * share + ${j * MN / 4}u, c${i}_${round * EJ + j}, ${EJ * MN / 4}u);
+  subgroupMatrixStore<row_major>(&staged, subgroup * share + ${j * MN / 4}u, c${i}_${round * EJ + j}, passed);
 #endfor
   workgroupBarrier();
-  for (var e = lane; e < share; e += ${SG}u) {
-    let row = m0 + gm + ${i * MM}u + e / ${EJ * MN / 4}u;
-    let quad = (n0 + gn) / 4u + ${round * EJ * MN / 4}u + e % ${EJ * MN / 4}u;
-    if (row >= mTile && row < rows && quad >= nTile / 4u && quad < p.n / 4u) {
-      store(wg.z * p.m + row, quad, bitcast<vec4f>(staged[subgroup * share + e]));
+  {
+    let quad = (n0 + gn) / 4u + ${round}u * passed + column;
+    if (${STAGES ? '' : 'quad >= nTile / 4u && '}quad < p.n / 4u) {
+      for (var turn = 0u; turn < turns; turn++) {
+        let r = lane / passed + turn * (${SG}u / passed);
+        let row = m0 + gm + ${i * MM}u + r;
+        if (${STAGES ? '' : 'row >= mTile && '}${MM * EJ * MN < 4 * SG ? 'r < ' + MM + 'u && ' : ''}row < rows) {
+          store(wg.z * p.m + row, quad, bitcast<vec4f>(staged[subgroup * share + r * passed + column]));
+        }
+      }
     }
   }
   workgroupBarrier();

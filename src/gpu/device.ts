@@ -119,8 +119,8 @@ export class Device {
     const { subgroupMinSize, subgroupMaxSize } = this.info;
     const families: readonly GpuFamily[] = ['nvidia', 'amd', 'intel', 'apple'];
     const family = families.find((name) => name === this.info.vendor) ?? 'other';
-    // Intel's units work in subgroups of 16 lanes, though shaders may have 32.
-    const subgroup = (family === 'intel' ? Math.max(16, subgroupMinSize ?? 16) : subgroupMaxSize) ?? 0;
+    // Intel's units are as wide as a row of results, 8 lanes on Xe-HPG (Arc A) and 16 since Xe2, though shaders may have 32.
+    const lanes = (n: number) => (family === 'intel' ? Math.max(n, subgroupMinSize ?? n) : (subgroupMaxSize ?? 0));
     return [...((this.info as MatrixInfo).subgroupMatrixConfigs ?? [])]
       .filter((c) => (c.componentType === 'f16' || c.componentType === 'f32') && c.resultComponentType === 'f32')
       .map(({ componentType, M, N, K }) => ({
@@ -129,7 +129,7 @@ export class Device {
         m: M,
         n: N,
         k: K,
-        subgroup,
+        subgroup: lanes(N),
         pin: subgroupMinSize !== subgroupMaxSize,
         workgroupBytes: this.gpu.limits.maxComputeWorkgroupStorageSize,
         maxInvocations: this.gpu.limits.maxComputeInvocationsPerWorkgroup,

@@ -105,10 +105,12 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   const tile = STAGES * (xRows * row(XT ? BM : BK) + wRows * row(WT ? BK : BN));
   const units = Math.floor(matrix.workgroupBytes / 16);
   if (tile > units) return null;
-  // As many matrices at a time leave through workgroup memory as fit where the tiles were.
+  // As many matrices at a time leave through workgroup memory as fit where the tiles were, in rows of a quad a lane at most.
   const passing = (count: number) => (GM * GN * matrix.m * count * matrix.n) / 4;
+  const fit = (count: number) =>
+    TN % count === 0 && passing(count) <= tile && matrix.subgroup % ((count * matrix.n) / 4) === 0;
   let EJ = TN;
-  while (EJ > 1 && (TN % EJ || passing(EJ) > Math.max(tile, passing(1)))) EJ--;
+  while (EJ > 1 && !fit(EJ)) EJ--;
   if (passing(EJ) > units) return null;
   const defines = {
     GM,
@@ -141,16 +143,17 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
 }
 
 /**
- * Where nothing was tuned, by the GPU's maker: subgroups, each with its rows × columns of results, and numbers of k a
- * step. NVIDIA's and Apple's are the common tiles of such kernels; AMD's and Intel's those that llama.cpp's Vulkan
- * backend was tuned to (ggml-org/llama.cpp pull requests 18749 and 18178). Not measured with this kernel.
+ * Where nothing was tuned, by the GPU's maker: subgroups, matrices of each, and numbers of k a step. NVIDIA's and Apple's
+ * are the common tiles of such kernels; AMD's and Intel's those that llama.cpp's Vulkan backend was tuned to
+ * (ggml-org/llama.cpp pull requests 18749 and 18178). Not measured with this kernel; Intel's registers hold no more
+ * (bench/LOG.md, 18).
  */
-const defaults: Readonly<Record<GpuFamily, { GM: number; GN: number; rows: number; columns: number; BK: number }>> = {
-  nvidia: { GM: 2, GN: 2, rows: 64, columns: 64, BK: 32 },
-  amd: { GM: 2, GN: 2, rows: 64, columns: 64, BK: 16 },
-  intel: { GM: 8, GN: 4, rows: 16, columns: 32, BK: 32 },
-  apple: { GM: 2, GN: 2, rows: 32, columns: 32, BK: 16 },
-  other: { GM: 2, GN: 2, rows: 32, columns: 32, BK: 16 },
+const defaults: Readonly<Record<GpuFamily, { GM: number; GN: number; TM: number; TN: number; BK: number }>> = {
+  nvidia: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 32 },
+  amd: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 16 },
+  intel: { GM: 8, GN: 4, TM: 2, TN: 2, BK: 32 },
+  apple: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 16 },
+  other: { GM: 2, GN: 2, TM: 2, TN: 2, BK: 16 },
 };
 
 /** Settings where nothing was tuned. CPU drivers: few big matrices straight from the tensors, no barriers. */
@@ -182,8 +185,8 @@ export function defaultTensorTile(
   const most = defaults[matrix.family];
   const GM = 2 ** Math.floor(Math.log2(Math.min(most.GM, down)));
   const GN = 2 ** Math.floor(Math.log2(Math.min(most.GN, across)));
-  const TM = Math.max(1, Math.min(most.rows / matrix.m, Math.ceil(down / GM)));
-  const TN = Math.max(1, Math.min(most.columns / matrix.n, Math.ceil(across / GN)));
+  const TM = Math.min(most.TM, Math.ceil(down / GM));
+  const TN = Math.min(most.TN, Math.ceil(across / GN));
   // Unpacked once in all where a row of tiles or two would do it anew: the codes are a quarter of the halves' bytes.
   const UNPACK = packed?.ordered && dtype === 'f16' && m <= 2 * GM * TM * matrix.m ? 1 : 0;
   return { GM, GN, TM, TN, BK: most.BK, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1, UNPACK };

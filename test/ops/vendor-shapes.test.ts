@@ -58,6 +58,16 @@ const units: Record<string, MatrixUnits> = {
     subgroup: 16,
     pin: true,
   },
+  'Intel Arc A: 8x8x16, pinned to 8 of 8 to 32 lanes': {
+    ...limits,
+    family: 'intel',
+    operand: 'f16',
+    m: 8,
+    n: 8,
+    k: 16,
+    subgroup: 8,
+    pin: true,
+  },
   'Apple: 8x8x8 of f32': { ...limits, family: 'apple', operand: 'f32', m: 8, n: 8, k: 8, subgroup: 32, pin: false },
 };
 const stages: Record<string, Partial<TensorTile>> = {
