@@ -107,10 +107,10 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   if (tile > units) return null;
   // As many matrices at a time leave through workgroup memory as fit where the tiles were, in rows of a quad a lane at most.
   const passing = (count: number) => (GM * GN * matrix.m * count * matrix.n) / 4;
-  const fit = (count: number) =>
+  const passable = (count: number) =>
     TN % count === 0 && passing(count) <= tile && matrix.subgroup % ((count * matrix.n) / 4) === 0;
   let EJ = TN;
-  while (EJ > 1 && !fit(EJ)) EJ--;
+  while (EJ > 1 && !passable(EJ)) EJ--;
   if (passing(EJ) > units) return null;
   const defines = {
     GM,
