@@ -10,7 +10,8 @@ enable subgroup_size_control;
 // forward:    q        k, v     o = Σ p·v, lse     in two passes, lse first: sums cannot be rescaled
 // queries:    q, do    k, v     dq = Σ ds·k
 // keys:       k, v     q, do    dv = Σ pᵀ·do, dk = Σ dsᵀ·q, over the query heads of its group
-// Own rows stay in matrices; walked rows pass through workgroup memory, and so do tiles of s and dp on their way to p, ds.
+// Walked rows pass through workgroup memory, and so do tiles of s and dp on their way to p, ds. HELD: own rows stay in
+// matrices; else, where registers are few, in workgroup memory.
 // STRIPS × ACROSS subgroups of SG lanes: each owns MM rows and a share of the columns. E: operands of the matrices (f32:
 // converted when staged). D: head_dim. PAD: units by which staged rows are further apart, against bank conflicts.
 #include "attention.wgsl"
@@ -23,12 +24,13 @@ const unit = ${E == 'f32' ? 4 : 8}u;                              // numbers in 
 const split = ${E == 'f32' ? 2 : 1}u;                             // of those from one of the tensors
 const stride = width * split + ${PAD}u;
 const second = ${ROWS}u * stride;                                 // walked2
+const own = ${HELD ? 0 : 2 * ROWS}u * stride;                     // own1; own2 after it, where they are not held
 const scoreStride = ${ROWS / 4 + PAD}u;
 const weightStride = ${E == 'f32' ? ROWS / 4 : ROWS / 8}u + ${PAD}u;
 const gradients = ${keys ? BLOCK : 0}u * weightStride;            // ds after p
 const share = ${EJ * MM * MN / 4}u;                               // units of results that a subgroup passes on at a time
-// Rows of the block itself or walked ones; in the end results.
-var<workgroup> staged: array<vec4u, max(${BLOCK}u * stride, ${STRIPS * ACROSS}u * share)>;
+// Walked rows, before those the block's own, unless they have a place of their own; in the end results.
+var<workgroup> staged: array<vec4u, max(max(second * 2u, own + ${HELD ? BLOCK : forward ? BLOCK : 2 * BLOCK}u * stride), ${STRIPS * ACROSS}u * share)>;
 // A tile [BLOCK][ROWS]: s or dp in f32, then p and ds as operands.
 var<workgroup> tile: array<vec4u, max(${BLOCK}u * scoreStride, gradients + ${BLOCK}u * weightStride)>;
 #if keys
@@ -84,13 +86,15 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
     let row = own0 + e / width;
     var value = vec4u(0u);
     if (row < rows) { value = ${keys ? (o == 1 ? 'k' : 'v') : (o == 1 ? 'q' : 'dout')}[(row * ownHeads + wg.y) * width + e % width]; }
-    put(e / width * stride + e % width * split, value);
+    put(own + ${HELD ? 0 : (o - 1) * BLOCK}u * stride + e / width * stride + e % width * split, value);
   }
+#if HELD
   workgroupBarrier();
 #for s in 0..D / MK
   let own${o}_${s} = subgroupMatrixLoad<Left, row_major>(&staged, strip * stride + ${s * MK}u / unit, stride);
 #endfor
   workgroupBarrier();
+#endif
 #endfor
 
   // This invocation's units of the tile: a row of the block, and walked rows from column on.
@@ -152,7 +156,14 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
         var s = Result(); // written out: a declaration alone is zero in the first turn of a loop only
         let at = (${(o - 1) * ROWS}u + j) * stride;
 #for s in 0..D / MK
-        s = subgroupMatrixMultiplyAccumulate(own${o}_${s}, subgroupMatrixLoad<Right, col_major>(&staged, at + ${s * MK}u / unit, stride), s);
+        {
+#if HELD
+          let left = own${o}_${s};
+#else
+          let left = subgroupMatrixLoad<Left, row_major>(&staged, own + (${(o - 1) * BLOCK}u + strip) * stride + ${s * MK}u / unit, stride);
+#endif
+          s = subgroupMatrixMultiplyAccumulate(left, subgroupMatrixLoad<Right, col_major>(&staged, at + ${s * MK}u / unit, stride), s);
+        }
 #endfor
         subgroupMatrixStore<row_major>(&tile, strip * scoreStride + j / 4u, s, scoreStride);
       }

@@ -139,13 +139,33 @@ function registers({ headDim }: Pick<AttentionShape, 'headDim'>): Form {
   return { kernel: 'attention', block: 16, defines: () => ({ PARTS: Math.ceil(headDim / 16) }) };
 }
 
+/** A block's rows, walked rows at a time, and whether own rows stay in matrices (HELD of the kernel). */
+interface TensorBlock {
+  readonly BLOCK: number;
+  readonly ROWS: number;
+  readonly HELD: 0 | 1;
+}
+
+/** Own rows, and as many walked ones in two halves, take 16 KiB at head_dim 128. */
+function tensorBlocks({ family, operand }: MatrixUnits): TensorBlock[] {
+  if (operand === 'f32') return [{ BLOCK: 32, ROWS: 16, HELD: 1 }];
+  const held: TensorBlock = { BLOCK: 64, ROWS: 32, HELD: 1 };
+  // A lane of Intel's has 128 registers, half of the others': own rows in them would displace sums.
+  return family === 'intel' ? [{ BLOCK: 32, ROWS: 32, HELD: 0 }, held] : [held];
+}
+
 /** Matrix units, after their shape; null where the heads do not divide into matrices or the device is too small. */
 function tensorForm(matrix: MatrixUnits, headDim: number): Form | null {
+  for (const block of tensorBlocks(matrix)) {
+    const form = tensorFormOf(matrix, headDim, block);
+    if (form) return form;
+  }
+  return null;
+}
+
+function tensorFormOf(matrix: MatrixUnits, headDim: number, { BLOCK, ROWS, HELD }: TensorBlock): Form | null {
   const { operand: E, m: MM, n: MN, k: MK, subgroup: SG, pin, workgroupBytes, maxInvocations } = matrix;
   const wide = E === 'f16' ? 8 : 4;
-  // Own rows, and as many walked ones in two halves, take 16 KiB at head_dim 128.
-  const BLOCK = E === 'f16' ? 64 : 32;
-  const ROWS = BLOCK / 2;
   const PAD = 1;
   const STRIPS = BLOCK / MM;
   const units = (BLOCK * ROWS) / wide;
@@ -155,12 +175,14 @@ function tensorForm(matrix: MatrixUnits, headDim: number): Form | null {
     headDim % (across * MN) === 0 &&
     ROWS % (across * MN) === 0;
   if (headDim > 128 || headDim % 8 || headDim % MK || ROWS % MK || BLOCK % MM || !fits(1)) return null;
-  const staged = BLOCK * (headDim / wide + PAD);
+  const staged = (HELD ? BLOCK : 2 * ROWS + 2 * BLOCK) * (headDim / wide + PAD);
   const weights = 2 * BLOCK * (ROWS / wide + PAD);
   if (16 * (staged + Math.max(weights, BLOCK * (ROWS / 4 + PAD))) + 8 * ROWS > workgroupBytes) return null;
   const defines = (pass: string) => {
-    // Keys hold two sums: where those would fill a lane's registers, two subgroups share the columns.
-    const ACROSS = pass === 'keys' && (2 * headDim * MM) / SG >= 96 && fits(2) ? 2 : 1;
+    // Subgroups share the columns where the sums, of which keys have two, would fill a lane's registers.
+    const sums = ((pass === 'keys' ? 2 : 1) * headDim * MM) / SG;
+    let ACROSS = 1;
+    while (sums / ACROSS > (HELD ? 64 : 32) && fits(2 * ACROSS)) ACROSS *= 2;
     const subgroups = STRIPS * ACROSS;
     let EJ = headDim / MN / ACROSS;
     while (EJ > 1 && ((headDim / MN / ACROSS) % EJ || (subgroups * MM * EJ * MN) / 4 > staged)) EJ--;
@@ -175,6 +197,7 @@ function tensorForm(matrix: MatrixUnits, headDim: number): Form | null {
       PIN: Number(pin),
       BLOCK,
       ROWS,
+      HELD,
       PAD,
       STRIPS,
       ACROSS,

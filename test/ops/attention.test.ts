@@ -9,11 +9,13 @@ beforeAll(async () => {
 });
 afterAll(() => gpu.close());
 
-const forms: { name: string; form: Form; shapes: AttentionShape[] }[] = [
+// Of emulated matrices every size of heads takes the software driver 20 to 60 s to compile, so few sizes serve many cases.
+const forms: { name: string; form: Form; headDim: number; shapes: AttentionShape[] }[] = [
   ...tiers.flatMap((tier) =>
     [true, false].map((cpu) => ({
       name: `tier ${tier}, cpu form ${cpu}`,
       form: { tier, cpu },
+      headDim: 16,
       shapes: [
         { heads: 1, kvHeads: 1, headDim: 8, window: null },
         { heads: 3, kvHeads: 3, headDim: 20, window: 3 },
@@ -25,21 +27,27 @@ const forms: { name: string; form: Form; shapes: AttentionShape[] }[] = [
   ),
   {
     name: 'matrix units',
-    form: { tier: 'f16', cpu: false, matrix: true },
+    form: { tier: 'f16', cpu: false, matrix: 'other' },
+    headDim: 24,
     // Heads of 128 are in attention-wide-heads.test.ts: their kernels take the software driver minutes to compile.
     shapes: [
-      { heads: 1, kvHeads: 1, headDim: 8, window: null },
       { heads: 3, kvHeads: 3, headDim: 24, window: 3 },
       { heads: 8, kvHeads: 2, headDim: 64, window: null },
       { heads: 2, kvHeads: 1, headDim: 96, window: 1 },
     ],
   },
+  {
+    name: "matrix units with few registers, as Intel's",
+    form: { tier: 'f16', cpu: false, matrix: 'intel' },
+    headDim: 32,
+    shapes: [{ heads: 3, kvHeads: 3, headDim: 32, window: 3 }],
+  },
 ];
 
-describe.each(forms)('attention, $name', ({ form, shapes }) => {
+describe.each(forms)('attention, $name', ({ form, headDim, shapes }) => {
   it.each(Object.keys(tries))('forward and backward over %s', async (name) => {
     for (const window of [null, 5])
-      await checkAttention(gpu, form, tries[name], { heads: 2, kvHeads: 1, headDim: 16, window });
+      await checkAttention(gpu, form, tries[name], { heads: 2, kvHeads: 1, headDim, window });
   });
 
   it.each(shapes)('forward and backward with %o', async (shape) => {
@@ -51,10 +59,10 @@ describe.each(forms)('attention, $name', ({ form, shapes }) => {
       gpu,
       form,
       tries['a binary tree of depth 6'],
-      { heads: 2, kvHeads: 1, headDim: 16, window: null },
+      { heads: 2, kvHeads: 1, headDim, window: null },
       { spare: 0 },
     );
-    await checkAttention(gpu, form, trie([range(64)]), { heads: 2, kvHeads: 1, headDim: 16, window: 20 }, { spare: 0 });
+    await checkAttention(gpu, form, trie([range(64)]), { heads: 2, kvHeads: 1, headDim, window: 20 }, { spare: 0 });
   });
 
   it('leaves whole blocks of spare rows alone', async () => {
@@ -62,13 +70,13 @@ describe.each(forms)('attention, $name', ({ form, shapes }) => {
       gpu,
       form,
       tries['one chain of 17'],
-      { heads: 2, kvHeads: 1, headDim: 16, window: null },
+      { heads: 2, kvHeads: 1, headDim, window: null },
       { spare: 79 },
     );
   });
 
   it('weighs scores of hundreds without overflow', async () => {
-    const shape = { heads: 2, kvHeads: 1, headDim: 16, window: null };
+    const shape = { heads: 2, kvHeads: 1, headDim, window: null };
     // Where one key takes nearly all weight, p·(dp − do·o) of dq and dk cancels: rounding o to 16 bits, 1.2e-4 of it,
     // is 1.6e-3 of dq in every form, and weights rounded to 16 bits for matrix units, 1.6e-4 of o, are 2.1e-3.
     await checkAttention(gpu, form, tries['one chain of 70'], shape, {
