@@ -16,6 +16,7 @@ import { modelDirectory } from './hub.js';
 import { kernelSource, packageRoot } from './kernel-source.js';
 import { formatBytes } from './memory.js';
 import { createProgress } from './progress.js';
+import { tellCompilation } from './tell-compilation.js';
 import { readTuning } from './tuning-cache.js';
 
 /** A model directory with its tokenizer (null without one), checked but not yet on a device. */
@@ -86,6 +87,7 @@ export async function openDevice(args: DeviceArguments, known?: Tuning): Promise
   try {
     const source = kernelSource();
     const kernels = new KernelCache(device, source);
+    tellCompilation(kernels);
     const tier = await chooseTier(device, kernels, args.tier);
     const tuning = known ?? (tier === 'tensor' ? await readTuning(device.info, source) : new Map());
     if (tier === 'tensor' && !device.features.cpu && tuning.size === 0)

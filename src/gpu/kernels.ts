@@ -48,6 +48,10 @@ export class KernelCache {
   readonly #device: Device | null;
   readonly #source: KernelSource;
   readonly #kernels = new Map<string, Kernel>();
+  #asked = 0;
+  #done = 0;
+  /** Called as compilations are asked for and end: how many of those since nothing was compiling have ended. */
+  onCompile: ((done: number, asked: number) => void) | null = null;
 
   /** Without a device kernels serve to record, as for a memory plan, and cannot be compiled. */
   constructor(device: Device | null, source: KernelSource) {
@@ -92,10 +96,20 @@ export class KernelCache {
     let compiled: Promise<CompiledKernel> | null = null;
     const compile = () => {
       if (!this.#device) throw new Error(`kernel ${id}: no device to compile it for`);
-      compiled ??= compileKernel(this.#device, id, code, key.pass, { bindings, params, usesBatch });
+      compiled ??= this.#count(compileKernel(this.#device, id, code, key.pass, { bindings, params, usesBatch }));
       return compiled;
     };
     return { name: `${key.kernel}/${key.pass}`, bindings, params, usesBatch, compile };
+  }
+
+  async #count(compilation: Promise<CompiledKernel>): Promise<CompiledKernel> {
+    this.onCompile?.(this.#done, ++this.#asked);
+    try {
+      return await compilation;
+    } finally {
+      this.onCompile?.(++this.#done, this.#asked);
+      if (this.#done === this.#asked) this.#done = this.#asked = 0;
+    }
   }
 }
 
