@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { buildExample } from '../batch/examples.js';
 import { parseRows, type Row } from '../batch/rows.js';
-import type { Example } from '../batch/types.js';
+import { type Example, unsupervised } from '../batch/types.js';
 import { InputError, UsageError } from '../errors.js';
 import { writeFileAtomic } from '../formats/files.js';
 import { LossPrograms } from '../model/loss-program.js';
@@ -18,7 +18,11 @@ import { type OpenModel, openModel } from './session.js';
 const options = {
   ...inferenceOptions,
   data: { type: 'string', demandOption: true, describe: 'JSONL file of rows, as for sft' },
-  output: { type: 'string', demandOption: true, describe: 'JSONL file to write: a row a line, {index, ids, logprobs}' },
+  output: {
+    type: 'string',
+    demandOption: true,
+    describe: 'JSONL file to write: a row a line, {index, ids, logprobs, labels, weight}',
+  },
   'micro-batch-tokens': { type: 'number', default: 2048, describe: 'Most tokens computed at once' },
   ...configOption,
 } as const satisfies Record<string, Options>;
@@ -59,13 +63,13 @@ async function runScore(args: Arguments): Promise<void> {
       const progress = createProgress();
       let done = 0;
       const lines = async function* () {
-        for await (const examples of readWindows(args.data, model)) {
-          const { logprobs } = await scoreExamples(programs, examples, microBatchTokens);
-          const text = examples.map(({ ids }, i) => {
-            const line = { index: done + i, ids: Array.from(ids), logprobs: logprobs[i] };
-            return `${JSON.stringify(line)}\n`;
+        for await (const window of readWindows(args.data, model)) {
+          const { logprobs } = await scoreExamples(programs, window.map(allTargets), microBatchTokens);
+          const text = window.map(({ ids, labels, weight }, i) => {
+            const scored = { index: done + i, ids: Array.from(ids), logprobs: logprobs[i] };
+            return `${JSON.stringify({ ...scored, labels: Array.from(labels), weight })}\n`;
           });
-          done += examples.length;
+          done += window.length;
           progress.update(done / rows, `${done} of ${rows} rows`);
           yield new TextEncoder().encode(text.join(''));
         }
@@ -119,14 +123,26 @@ async function* readWindows(file: string, model: OpenModel): AsyncGenerator<Exam
   if (examples.length > 0) yield examples;
 }
 
-/** The row's tokens, all of them targets. */
+/** The row's tokens, and as labels those of them that sft would learn, which may be none. */
 function tokenise(row: Row, { tokenizer, config }: OpenModel): Example {
-  const { ids } = row.kind === 'ids' ? row : buildExample(row, tokenizer, config.vocabSize);
+  const example = row.kind === 'ids' ? row : buildExample(row, tokenizer, config.vocabSize);
+  const { ids, labels, weight } = example;
   const outside = ids.find((id) => id >= config.vocabSize);
   if (outside !== undefined) {
     throw new InputError(
       `${row.where} has token id ${outside}, outside the model's vocabulary of ${config.vocabSize}.`,
     );
   }
+  const other = labels.findIndex((label, i) => label !== unsupervised && label !== ids[i]);
+  if (other >= 0) {
+    throw new InputError(
+      `${row.where}: "labels" holds ${labels[other]} where "input_ids" holds ${ids[other]}, and score tells of a row's own tokens alone: make it that or ${unsupervised}.`,
+    );
+  }
+  return { ids, labels, weight };
+}
+
+/** For the log-probability of every token, learnt or not. */
+function allTargets({ ids }: Example): Example {
   return { ids, labels: ids, weight: 1 };
 }

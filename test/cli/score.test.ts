@@ -23,6 +23,8 @@ interface ScoredRow {
   readonly index: number;
   readonly ids: number[];
   readonly logprobs: (number | null)[];
+  readonly labels: number[];
+  readonly weight: number;
 }
 
 const read = (file: string): ScoredRow[] =>
@@ -79,6 +81,40 @@ describe('lexalign score', () => {
     expect(rows.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4]);
     const model = loadModel(lexiBase);
     for (const row of rows) expectScores(row, reference(model, null, row.ids));
+  });
+
+  it('tells what sft would learn of a row, by masks, labels and weights', async () => {
+    const tokenizer = await loadTokenizer(join(root, 'models/lexi-base'));
+    const data = write('learnt.jsonl', [
+      '{"input_ids": [5, 6, 7, 8], "completion_mask": [0, 0, 1, 1], "assistant_masks": [1, 1, 1, 0], "weight": 2.5}',
+      '{"input_ids": [5, 6, 7, 8], "labels": [-100, 6, -100, 8], "attention_mask": [1, 1, 1, 1]}',
+      '{"input_ids": [5, 6], "completion_mask": [0, 0]}',
+      '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "red", "weight": 0}, {"role": "user", "content": "Ho"}, {"role": "assistant", "content": "blue"}]}',
+      '{"prompt": "Words:", "completion": " fruit", "weight": 3}',
+    ]);
+    const output = join(directory, 'learnt.out.jsonl');
+    const run = await runCli('score', '--data', data, '--output', output, '--tier', 'f32');
+    expect(run.code, run.stderr).toBe(0);
+    const rows = read(output);
+    expect(rows.map(({ weight }) => weight)).toEqual([2.5, 1, 1, 1, 3]);
+    expect(rows.slice(0, 3).map(({ labels }) => labels)).toEqual([
+      [-100, -100, 7, -100],
+      [-100, 6, -100, 8],
+      [-100, -100],
+    ]);
+    const learnt = rows.slice(3).map(({ labels }) =>
+      tokenizer.decode(
+        labels.filter((label) => label !== -100),
+        { skipSpecials: false },
+      ),
+    );
+    expect(learnt).toEqual(['blue<|im_end|>', ` fruit${tokenizer.tokenText(tokenizer.eosId!)}`]);
+    // What is not learnt is scored all the same.
+    const model = loadModel(join(root, 'models/lexi-base'));
+    for (const row of rows) {
+      expect(row.labels).toHaveLength(row.ids.length);
+      expectScores(row, reference(model, null, row.ids));
+    }
   });
 
   it('scores more rows than it holds at once, with an adapter', async () => {
@@ -139,6 +175,22 @@ describe('lexalign score', () => {
     [1, /--output .* is a directory: name a file/, ['--data', 'x', '--output', directory]],
     [1, /--data \/dev\/null is not a regular file/, ['--data', '/dev/null', '--output', join(directory, 'o')]],
     [1, /empty\.jsonl has no rows/, ['--data', write('empty.jsonl', ['']), '--output', join(directory, 'o')]],
+    [
+      1,
+      /padded\.jsonl, line 1: "attention_mask" holds a 0: leave padding out of the row/,
+      [
+        ...['--output', join(directory, 'o')],
+        ...['--data', write('padded.jsonl', ['{"input_ids": [1, 0], "attention_mask": [1, 0]}'])],
+      ],
+    ],
+    [
+      1,
+      /other\.jsonl, line 2: "labels" holds 3 where "input_ids" holds 2, and score tells of a row's own tokens alone: make it that or -100/,
+      [
+        ...['--output', join(directory, 'o')],
+        ...['--data', write('other.jsonl', ['{"input_ids": [1, 2]}', '{"input_ids": [1, 2], "labels": [1, 3]}'])],
+      ],
+    ],
     [
       1,
       /long\.jsonl, line 1 has 513 tokens, more than the model's 512 positions/,
