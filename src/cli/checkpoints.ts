@@ -115,7 +115,7 @@ export async function findCheckpoint(resume: string | true, output: string | und
     );
   await refuseBusy(run);
   const checkpoints = join(run, 'checkpoints');
-  const found: FoundCheckpoint[] = [];
+  const found: (FoundCheckpoint & { readonly due: boolean })[] = [];
   for (const name of await readdir(checkpoints).catch(() => [])) {
     // Interrupted while one replaced another: the old one is whole.
     const replaced = /^\.(.+)\.old$/.exec(name)?.[1];
@@ -123,16 +123,19 @@ export async function findCheckpoint(resume: string | true, output: string | und
       await rename(join(checkpoints, name), join(checkpoints, replaced));
     const path = join(checkpoints, replaced ?? name);
     if ((!replaced && name.startsWith('.')) || !(await hasFile(path, STATE))) continue;
-    found.push({ path, run, step: stepOf(await readState(path)) });
+    const state = await readState(path);
+    found.push({ path, run, step: stepOf(state), due: state.evaluationDue === true });
   }
-  // Of the same step, "best" goes last: its run had that much to write yet.
-  found.sort((a, b) => b.step - a.step || (basename(a.path) < basename(b.path) ? 1 : -1));
+  // Of the same step, "best" goes last: its run had that much to write yet. But one of before the evaluation is older.
+  found.sort(
+    (a, b) => b.step - a.step || Number(a.due) - Number(b.due) || (basename(a.path) < basename(b.path) ? 1 : -1),
+  );
   if (found.length === 0)
     throw new InputError(
       `--resume: ${run} has no checkpoint to go on from; start anew in another directory, with --save-steps.`,
     );
   const chosen = named ? found.find(({ path }) => path === named)! : found[0];
-  if (chosen.step < found[0].step)
+  if (chosen.step < found[0].step || (chosen.due && !found[0].due))
     throw new InputError(
       `--resume ${resume} is at step ${chosen.step}, but the run has come to ${found[0].path}: move the later checkpoints away first.`,
     );

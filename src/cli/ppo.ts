@@ -198,7 +198,7 @@ async function train(
     memory: { ...plan.run.bytes, ...plan.ppo, total: plan.total, microBatchTokens: settings.microBatchTokens },
   };
   const directory = resume
-    ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state.step)
+    ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state)
     : await RunDirectory.create(args.output, { ...record, arguments: recordArguments(args, ppoTable), base: run.base });
   const interrupt = onInterrupt(() =>
     console.error(

@@ -7,6 +7,13 @@ import { adapterCard } from './model-card.js';
 import { createProgress, type Progress } from './progress.js';
 import { lockDirectory } from './writer-lock.js';
 
+/** Of a trainer's state: how far its run had come. */
+export interface Reached {
+  readonly step: number;
+  /** The evaluation of that step is to be made yet. */
+  readonly evaluationDue?: boolean;
+}
+
 /** Writes what a run leaves: run.json, metrics.jsonl, tensorboard/; and shows its progress. */
 export class RunDirectory {
   readonly #path: string;
@@ -46,12 +53,16 @@ export class RunDirectory {
     return directory;
   }
 
-  /** Goes on after a step with the run of run.json, changed by `run`; metrics of later steps are dropped. */
-  static async reopen(path: string, run: Record<string, unknown>, step: number): Promise<RunDirectory> {
+  /**
+   * Goes on from a checkpoint's state with the run of run.json, changed by `run`; metrics of later steps are dropped, and
+   * those of an evaluation that is to be made again.
+   */
+  static async reopen(path: string, run: Record<string, unknown>, state: Reached): Promise<RunDirectory> {
     const unlock = await lockDirectory(path);
     const { finished: _, result: __, resumed = [], ...before } = await readRun(path);
     const now = new Date();
-    const last = await dropLater(join(path, 'metrics.jsonl'), step);
+    const { step } = state;
+    const last = await dropLater(join(path, 'metrics.jsonl'), state);
     const events = await EventWriter.create(join(path, 'tensorboard'), now.getTime() / 1000, step);
     const history = [...(resumed as unknown[]), { step, at: now.toISOString() }];
     const directory = new RunDirectory(path, { ...before, ...run, resumed: history }, events, last, unlock);
@@ -121,12 +132,13 @@ export async function readRun(path: string): Promise<Record<string, unknown>> {
   throw new InputError(`${file} is not a JSON object`);
 }
 
-/** Keeps the lines up to a step, and gives the last of them; a line that an interrupt cut off goes too. */
-async function dropLater(file: string, step: number): Promise<object | null> {
+/** Keeps the lines up to a state, and gives the last of them; a line that an interrupt cut off goes too. */
+async function dropLater(file: string, { step, evaluationDue }: Reached): Promise<object | null> {
   const text = await readFile(file, 'utf8').catch(() => '');
   const kept = text.split('\n').filter((line) => {
     try {
-      return JSON.parse(line).step <= step;
+      const metrics = JSON.parse(line);
+      return metrics.step < step || (metrics.step === step && !(evaluationDue && 'eval_loss' in metrics));
     } catch {
       return false;
     }

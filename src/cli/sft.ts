@@ -169,7 +169,9 @@ async function checkRun(
     best: null,
   };
   const { total } = countSteps(train.examples.length, settingsOf(args, { microBatchTokens: 0, recompute: 0 }));
-  if (resume) checkStepsLeft(resume.run, resume.state.step, total, 'steps', '--max-steps or --num-train-epochs');
+  const oneLeft = resume?.state.evaluationDue === true && resume.state.step === total; // the last evaluation
+  if (resume && !oneLeft)
+    checkStepsLeft(resume.run, resume.state.step, total, 'steps', '--max-steps or --num-train-epochs');
   for (const line of previewData(train, model)) console.log(line);
   if (valid) console.log(`Evaluation: ${valid.examples.length} rows of ${valid.file}.`);
   const best = resume?.state.best ? await readBest(resume.run, resume.state.best.step, model) : null;
@@ -233,10 +235,12 @@ async function train(
     memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens, recomputedLayers: plan.recompute },
   };
   const directory = resume
-    ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state.step)
+    ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state)
     : await RunDirectory.create(args.output, { ...record, arguments: recordArguments(args, sftTable), base: run.base });
   const interrupt = onInterrupt(() =>
-    console.error('Interrupted: writing a checkpoint after this step; again to quit at once.'),
+    console.error(
+      'Interrupted: writing a checkpoint after this step; an evaluation that has not ended is made anew by --resume. Again to quit at once.',
+    ),
   );
   try {
     const result = await trainSft(

@@ -88,6 +88,8 @@ export interface TrainerState {
   readonly best: { readonly loss: number; readonly step: number } | null;
   /** Evaluations since the best one. */
   readonly worse: number;
+  /** True where the evaluation that is due at this step was not made, or broken off. */
+  readonly evaluationDue?: boolean;
 }
 
 /** Where a resumed run goes on; the adapter on the device is already that of the state. */
@@ -104,7 +106,7 @@ export interface SftSink {
   evaluation(metrics: EvalMetrics, best: boolean): void | Promise<void>;
   /** `name` is "step-000150" or "best". */
   checkpoint(name: string, adapter: Adapter, state: TrainerState, moments: Moments): Promise<void>;
-  /** Asked before each step; true ends the run with a checkpoint. */
+  /** Asked before each step, and micro-batch of an evaluation, which is thrown away; true ends the run with a checkpoint. */
   interrupted(): boolean;
 }
 
@@ -192,7 +194,10 @@ export async function trainSft(
   let { step, lossSum, skippedSteps, evalLoss, best, worse } = start;
   let bestAdapter = from?.best ?? null;
   let skippedInARow = 0;
-  let outcome: SftResult['outcome'] = 'finished';
+  const asksEvaluation = () =>
+    data.valid.length > 0 && (step === total || (options.evalSteps > 0 && step % options.evalSteps === 0));
+  // Where --eval-steps or the number of steps were given anew, it may be due no longer.
+  let evaluationDue = start.evaluationDue === true && asksEvaluation();
 
   const saveCheckpoint = async (name: string) => {
     const state = {
@@ -206,10 +211,37 @@ export async function trainSft(
       evalLoss,
       best,
       worse,
+      ...(evaluationDue && { evaluationDue }),
     };
     await sink.checkpoint(name, await weights.download(), state, await weights.downloadMoments());
   };
 
+  /** The evaluation and the checkpoint that are due after a step; other than 'finished' ends the run. */
+  const endStep = async (): Promise<SftResult['outcome']> => {
+    if (evaluationDue) {
+      const evaluated = await evaluateLoss(evaluation, data.valid, options.microBatchTokens, () => sink.interrupted());
+      if (!evaluated) return 'interrupted';
+      evaluationDue = false;
+      const { loss, tokens, seconds } = evaluated;
+      evalLoss = loss;
+      const better = loss < (best?.loss ?? Number.POSITIVE_INFINITY);
+      await sink.evaluation(
+        { step, epoch: step / perEpoch, eval_loss: loss, eval_tokens: tokens, eval_seconds: seconds },
+        better,
+      );
+      if (better) {
+        best = { loss, step };
+        worse = 0;
+        bestAdapter = await weights.download();
+        await saveCheckpoint('best');
+      } else if (++worse === options.earlyStoppingPatience && step < total) return 'stopped early';
+    }
+    if (options.saveSteps > 0 && (step % options.saveSteps === 0 || step === total))
+      await saveCheckpoint(checkpointName(step));
+    return 'finished';
+  };
+
+  let outcome = evaluationDue ? await endStep() : 'finished';
   for (let epoch = Math.floor(step / perEpoch); step < total && outcome === 'finished'; epoch++) {
     for (const rows of epochBatches(data.train, epoch, options).slice(step - epoch * perEpoch)) {
       if (step >= total) break;
@@ -280,7 +312,7 @@ export async function trainSft(
         skipped: !update.finite,
       });
 
-      const last = step === total;
+      evaluationDue = asksEvaluation();
       if (skippedInARow === mostSkipped) {
         await saveCheckpoint(checkpointName(step));
         const what = Number.isFinite(loss) ? 'gradients are' : 'the loss is';
@@ -288,31 +320,8 @@ export async function trainSft(
           `The last ${mostSkipped} steps were skipped, because ${what} not finite: nothing is learnt any more. Try --tier f32, or a lower --learning-rate; the adapter as it is lies in checkpoints/${checkpointName(step)}.`,
         );
       }
-      if (data.valid.length > 0 && (last || (options.evalSteps > 0 && step % options.evalSteps === 0))) {
-        const evaluated = await evaluateLoss(evaluation, data.valid, options.microBatchTokens);
-        evalLoss = evaluated.loss;
-        const better = evalLoss < (best?.loss ?? Number.POSITIVE_INFINITY);
-        await sink.evaluation(
-          {
-            step,
-            epoch: step / perEpoch,
-            eval_loss: evalLoss,
-            eval_tokens: evaluated.tokens,
-            eval_seconds: evaluated.seconds,
-          },
-          better,
-        );
-        if (better) {
-          best = { loss: evalLoss, step };
-          worse = 0;
-          bestAdapter = await weights.download();
-          await saveCheckpoint('best');
-        } else if (++worse === options.earlyStoppingPatience && !last) {
-          outcome = 'stopped early';
-          break;
-        }
-      }
-      if (options.saveSteps > 0 && (step % options.saveSteps === 0 || last)) await saveCheckpoint(checkpointName(step));
+      outcome = await endStep();
+      if (outcome !== 'finished') break;
     }
   }
   if (outcome === 'interrupted') await saveCheckpoint(checkpointName(step));
@@ -332,12 +341,13 @@ export async function trainSft(
   };
 }
 
-/** Mean cross-entropy over supervised tokens, without gradients. */
+/** Mean cross-entropy over supervised tokens, without gradients; null where `interrupted` asked to stop. */
 async function evaluateLoss(
   programs: LossPrograms,
   examples: readonly Example[],
   microBatchTokens: number,
-): Promise<{ loss: number; tokens: number; seconds: number }> {
+  interrupted: () => boolean,
+): Promise<{ loss: number; tokens: number; seconds: number } | null> {
   const started = performance.now();
   const tries = packMicroBatches(examples, microBatchTokens).map((indices) =>
     buildTrie(indices.map((i) => examples[i])),
@@ -345,6 +355,7 @@ async function evaluateLoss(
   const totalWeight = totalEdgeWeight(tries);
   const logprobs: Float32Array[] = [];
   for (const trie of tries) {
+    if (interrupted()) return null;
     const { batch, program } = await programs.prepare(trie);
     logprobs.push(await program.run(batch, { gradScale: 1, dropout: 0, seed: 0 }));
   }

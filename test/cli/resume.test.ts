@@ -10,7 +10,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { RunDirectory } from '../../src/cli/run-directory.js';
 import { nodeExecutable } from '../../src/cli/software-driver.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
 import {
@@ -150,6 +151,63 @@ describe('sft --resume', () => {
     expect(metricsOf(at('stopped')).flatMap((line) => ('loss' in line ? [line.step] : []))).toEqual(
       Array.from({ length: step + 2 }, (_, i) => i + 1),
     );
+  });
+});
+
+describe('sft --resume of a run that was interrupted before its last evaluation', () => {
+  const last = checkpoint('unevaluated', 6);
+  const resume = () => lexalign('sft', '--resume', '--output', at('unevaluated'));
+  const expectWhole = () => {
+    const file = 'adapter_model.safetensors';
+    expect(bytes(`unevaluated/${file}`).equals(bytes(`whole/${file}`))).toBe(true);
+    expect(timeless('unevaluated')).toEqual(timeless('whole'));
+    const { result } = json('unevaluated/run.json');
+    expect({ ...result, device_bytes: 0 }).toEqual({ ...json('whole/run.json').result, device_bytes: 0 });
+  };
+  beforeAll(async () => {
+    cut('unevaluated');
+    const append = RunDirectory.prototype.append;
+    const spy = vi.spyOn(RunDirectory.prototype, 'append').mockImplementation(async function (
+      this: RunDirectory,
+      step,
+      metrics,
+    ) {
+      await append.call(this, step, metrics);
+      if (step === 6) process.emit('SIGINT');
+    });
+    const { code, stderr } = await resume();
+    spy.mockRestore();
+    expect(code).toBe(130);
+    expect(stderr).toContain('an evaluation that has not ended is made anew by --resume');
+    cpSync(at('unevaluated'), at('kept'), { recursive: true });
+  });
+
+  it('makes that one, and no step more', async () => {
+    expect(timeless('unevaluated')).toEqual(timeless('whole').slice(0, -1));
+    expect(json(`${last}/trainer_state.json`)).toMatchObject({ step: 6, evaluationDue: true, evalLoss: null });
+    const { code, stderr } = await resume();
+    expect(code, stderr).toBe(0);
+    expectWhole();
+    for (const file of ['optimizer.safetensors', 'trainer_state.json'])
+      expect(bytes(`${last}/${file}`).equals(bytes(`${checkpoint('whole', 6)}/${file}`))).toBe(true);
+  });
+
+  it.each([
+    ['had told of it', () => undefined],
+    [
+      'had kept the best adapter',
+      () => cpSync(at('whole/checkpoints/best'), at('unevaluated/checkpoints/best'), { recursive: true }),
+    ],
+  ])('tells of it once where the process that made it was killed when it %s', async (_, keep) => {
+    rmSync(at('unevaluated'), { recursive: true });
+    cpSync(at('kept'), at('unevaluated'), { recursive: true });
+    cpSync(at('whole/metrics.jsonl'), at('unevaluated/metrics.jsonl'));
+    const { finished: _finished, result: _result, ...record } = json('unevaluated/run.json');
+    writeFileSync(at('unevaluated/run.json'), JSON.stringify(record));
+    keep();
+    const { code, stderr } = await resume();
+    expect(code, stderr).toBe(0);
+    expectWhole();
   });
 });
 

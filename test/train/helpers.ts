@@ -127,13 +127,15 @@ export async function train(
   data: { train: readonly Example[]; valid?: readonly Example[] },
   options: Partial<SftOptions>,
   more: {
+    /** After so many steps, before an evaluation. */
     interruptAt?: number;
+    interrupted?: (run: Omit<Run, 'result'>) => boolean;
     lossScale?: { scale: number; goodSteps: number };
     from?: Run['checkpoints'][0];
     onCheckpoint?: (name: string) => void;
   } = {},
 ): Promise<Run> {
-  const { from, interruptAt } = more;
+  const { from, interruptAt, interrupted } = more;
   await opened.model.setAdapter(opened.weights, from?.adapter ?? opened.adapter);
   const run: Omit<Run, 'result'> = { steps: [], evaluations: [], checkpoints: [] };
   const state = more.lossScale && { ...initialState(opened.model.operand, 42), lossScale: more.lossScale };
@@ -152,7 +154,7 @@ export async function train(
         run.checkpoints.push({ name, adapter, state: JSON.parse(JSON.stringify(state)), moments, best });
         if (name === 'best') best = adapter;
       },
-      interrupted: () => run.steps.length === interruptAt,
+      interrupted: () => run.steps.length === interruptAt || interrupted?.(run) === true,
     },
     from ?? (state ? { state, moments: none, best: null } : null),
   );
