@@ -77,7 +77,8 @@ export function parseRow(line: string, where: string): Row {
 const leastWeight = 1e-6;
 const greatestWeight = 1e6;
 
-function parseWeight(value: unknown, where: string): number {
+/** A row's "weight", 1 without one. Throws InputError. */
+export function parseWeight(value: unknown, where: string): number {
   if (value === undefined || value === null) return 1;
   if (typeof value === 'number' && value >= leastWeight && value <= greatestWeight) return value;
   throw new InputError(`${where}: "weight" is ${JSON.stringify(value)}, not a number from 0.000001 to 1000000`);
@@ -99,9 +100,9 @@ const unknownToMessages = {
   function_call: contentInstead,
 };
 
-/** Messages, and which assistant turns OpenAI's "weight" of 0 leaves unlearnt. */
-function parseMessages(
-  row: Record<string, unknown>,
+/** A row's messages, and which assistant turns OpenAI's "weight" of 0 leaves unlearnt. Throws InputError. */
+export function parseMessages(
+  row: Readonly<Record<string, unknown>>,
   where: string,
 ): Omit<Row & { kind: 'messages' }, keyof RowOrigin | 'kind'> {
   const { messages, tools } = row;
@@ -134,8 +135,14 @@ function isEmpty(value: unknown): boolean {
   return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
 }
 
-/** The tokens of a row of `input_ids`; without `labels` each is its own. Where a mask of TRL's holds 0 the label is −100. */
-function parseTokens(row: Record<string, unknown>, where: string): { ids: Int32Array; labels: Int32Array } {
+/**
+ * The tokens of a row of `input_ids`; without `labels` each is its own. Where a mask of TRL's holds 0 the label is −100.
+ * Throws InputError.
+ */
+export function parseTokens(
+  row: Readonly<Record<string, unknown>>,
+  where: string,
+): { ids: Int32Array; labels: Int32Array } {
   const ids = parseIds(row.input_ids, 'input_ids', 0, where);
   const labels = row.labels === undefined ? ids : parseIds(row.labels, 'labels', unsupervised, where);
   if (labels.length !== ids.length)
@@ -149,7 +156,12 @@ function parseTokens(row: Record<string, unknown>, where: string): { ids: Int32A
 }
 
 /** [length] of 0 and 1; all 1 where the row has no such mask. */
-function parseMask(row: Record<string, unknown>, key: string, length: number, where: string): readonly number[] {
+function parseMask(
+  row: Readonly<Record<string, unknown>>,
+  key: string,
+  length: number,
+  where: string,
+): readonly number[] {
   const mask = row[key] ?? new Array(length).fill(1);
   if (Array.isArray(mask) && mask.length === length && mask.every((one) => one === 0 || one === 1)) return mask;
   throw new InputError(`${where}: "${key}" is not a list of 0 and 1, one for each of the ${length} input_ids`);

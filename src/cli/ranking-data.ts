@@ -1,8 +1,9 @@
+import { parseMessages, parseWeight } from '../batch/rows.js';
 import { InputError } from '../errors.js';
 import { normalizeWord, wordKey } from '../evaluate/association.js';
 import type { HumanRanking, RankingLanguage } from '../evaluate/ranking.js';
+import type { Message } from '../text/chat-template.js';
 import { digestFile, readLines } from '../text/lines.js';
-import type { Message } from '../text/prompts.js';
 import { isNamedReward } from './load-reward.js';
 import { type OpenModel, requireTokenizer } from './session.js';
 
@@ -70,12 +71,12 @@ function parseRankingRow(line: string, where: string): Omit<RankingQuestion, 'id
   } catch (error) {
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
   }
-  const { messages, ranking, counts = null, language, cue = null } = (value ?? {}) as Record<string, unknown>;
+  const row = (value ?? {}) as Record<string, unknown>;
+  const { ranking, counts = null, language, cue = null } = row;
   const refuse = (key: string, must: string) => new InputError(`${where}: "${key}" must be ${must}; a row is ${shape}`);
-  if (!Array.isArray(messages) || messages.length === 0 || !messages.every(isMessage))
-    throw refuse('messages', 'a list of {"role", "content"}');
-  if ((messages as Message[]).at(-1)?.role === 'assistant')
-    throw refuse('messages', 'a question: leave out the answer at its end');
+  const { messages } = parseMessages(row, where);
+  if (messages.at(-1)?.role === 'assistant') throw refuse('messages', 'a question: leave out the answer at its end');
+  if (parseWeight(row.weight, where) !== 1) throw refuse('weight', '1: every question counts alike');
   if (!Array.isArray(ranking) || ranking.length === 0 || !ranking.every((word) => typeof word === 'string'))
     throw refuse('ranking', 'a list of words, strongest first');
   if (new Set(ranking.map(wordKey)).size < ranking.length) throw refuse('ranking', 'a list without a word twice');
@@ -91,9 +92,4 @@ function areFalling(counts: readonly unknown[]): counts is readonly number[] {
     (count, i) => Number.isFinite(count) && (i === 0 || (count as number) <= (counts[i - 1] as number)),
   );
   return falls && (counts.length < 2 || counts[0] !== counts.at(-1));
-}
-
-function isMessage(value: unknown): value is Message {
-  const message = value as Partial<Message> | null;
-  return typeof message?.role === 'string' && typeof message.content === 'string';
 }

@@ -1,4 +1,5 @@
 import type { Options } from 'yargs';
+import { parseMessages, parseTokens, parseWeight } from '../batch/rows.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Message } from '../text/chat-template.js';
 import { readLines } from '../text/lines.js';
@@ -88,31 +89,26 @@ function plainPrompt(text: string, { chat, system }: PromptArguments, model: Ope
   return { text, ids: askInChat(tokenizer, turns, system) };
 }
 
-/** A row as in training files; what follows the question there, a completion or last assistant turn, is left out. */
+/**
+ * A row as in training files, refused for what these are refused for; what follows the question there, a completion or
+ * last assistant turn, is left out, and weights say nothing where nothing is learnt.
+ */
 function rowPrompt(line: string, where: string, args: PromptArguments, model: OpenModel): Prompt {
-  let row: { prompt?: unknown; messages?: unknown; input_ids?: unknown } | null;
+  let row: Record<string, unknown> | null;
   try {
     row = JSON.parse(line);
   } catch (error) {
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}.`);
   }
+  parseWeight(row?.weight, where);
   if (typeof row?.prompt === 'string') return plainPrompt(row.prompt, { ...args, chat: args.chat ?? false }, model);
-  if (Array.isArray(row?.input_ids)) {
-    if (!row.input_ids.every((id) => Number.isInteger(id) && id >= 0 && id < 2 ** 31)) {
-      throw new InputError(`${where}: input_ids must be a list of token ids.`);
-    }
-    return { text: null, ids: Int32Array.from(row.input_ids) };
-  }
-  if (!Array.isArray(row?.messages) || !row.messages.every(isMessage)) {
+  if (row && Array.isArray(row.input_ids)) return { text: null, ids: parseTokens(row, where).ids };
+  if (!row || !Array.isArray(row.messages)) {
     throw new InputError(`${where} has none of "prompt", "messages" and "input_ids".`);
   }
-  const turns: Message[] = row.messages.at(-1)?.role === 'assistant' ? row.messages.slice(0, -1) : row.messages;
+  const { messages } = parseMessages(row, where);
+  const turns = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages;
   return { text: turns.at(-1)?.content ?? '', ids: askInChat(requireTokenizer(model), turns, args.system) };
-}
-
-function isMessage(value: unknown): value is Message {
-  const message = value as Partial<Message> | null;
-  return typeof message?.role === 'string' && typeof message.content === 'string';
 }
 
 function askInChat(tokenizer: Tokenizer, turns: readonly Message[], system: string | undefined): Int32Array {

@@ -88,7 +88,7 @@ describe('lexalign generate', () => {
     const file = write('rows.jsonl', [
       '{"prompt": "Words related to apple:", "completion": " fruit"}',
       '',
-      '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}',
+      '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": 1}], "tools": [], "weight": 2}',
       '{"input_ids": [5, 6, 7]}',
     ]);
     const sampling = ['--temperature', '0.8', '--top-p', '0.9', '--top-k', '40', '--seed', '7'];
@@ -159,6 +159,22 @@ describe('lexalign generate', () => {
     [1, /bad\.jsonl, line 2 is not valid JSON/, ['--prompts', write('bad.jsonl', ['{"prompt": "a"}', '{'])]],
   ])('exits %i: %s', async (code, sentence, args) => {
     await expectRefusal(['generate', ...args], code, sentence);
+  });
+
+  it.each<[object, RegExp]>([
+    [{ tools: [{ type: 'function' }] }, / has "tools", which no chat template is given here: write them into the/],
+    [{ messages: [{ role: 'assistant', content: null, tool_calls: [{}] }] }, /: message 1 has "tool_calls": write the/],
+    [{ messages: [{ role: 'user', content: 'a', weight: 1 }] }, /: message 1 of user has "weight" 1: only those of/],
+    [{ messages: [{ role: 'user', content: 'a', train: true }] }, /: message 1 has "train": say which answers are/],
+    [{ messages: [{ role: 'user' }] }, /: message 1 is not \{"role", "content"\} with strings/],
+    [{ messages: [] }, /: "messages" is not a list of messages/],
+    [{ weight: '2' }, /: "weight" is "2", not a number from/],
+    [{ messages: undefined, input_ids: [1, 0], attention_mask: [1, 0] }, /: "attention_mask" holds a 0: leave padding/],
+    [{ messages: undefined, input_ids: [1, -1] }, /: "input_ids" holds -1, not a token id/],
+  ])('refuses the row %j in the words of sft', async (more, words) => {
+    const row = { messages: [{ role: 'user', content: 'Hi' }], ...more };
+    const file = write('refused.jsonl', ['{"prompt": "a"}', JSON.stringify(row)]);
+    await expectRefusal(['generate', '--prompts', file], 1, new RegExp(`refused\\.jsonl, line 2${words.source}`));
   });
 
   it('ends its process with the code of a refusal', async () => {

@@ -58,7 +58,23 @@ describe('ppo refuses, before the device, in one sentence', () => {
       [{ ...row, counts: [1, 2] }, /line 2: "counts" must be a number a word/],
       [{ ...row, counts: [2, 2] }, /line 2: "counts" must be .*not all alike/],
       [{ ...row, language: 'fr' }, /line 2: "language" must be "en" or "zh"/],
-      [{ ...row, messages: [] }, /line 2: "messages" must be/],
+      // What rows for sft are refused for, in the same words.
+      [{ ...row, messages: [] }, /line 2: "messages" is not a list of messages/],
+      [
+        { ...row, tools: [{ type: 'function' }] },
+        /line 2 has "tools", which no chat template is given here: write them into the system message/,
+      ],
+      [
+        { ...row, messages: [{ role: 'assistant', content: '', tool_calls: [{}] }, ...row.messages] },
+        /line 2: message 1 has "tool_calls": write the call into its "content"/,
+      ],
+      [
+        { ...row, messages: [{ role: 'user', content: 'x', weight: 1 }] },
+        /line 2: message 1 of user has "weight" 1: only those of assistant take one, 0 or 1/,
+      ],
+      [{ ...row, messages: [{ role: 'user', content: 'x', train: true }] }, /line 2: message 1 has "train": say/],
+      [{ ...row, weight: '2' }, /line 2: "weight" is "2", not a number from/],
+      [{ ...row, weight: 2 }, /line 2: "weight" must be 1: every question counts alike/],
       [{ ...row, messages: [...row.messages, { role: 'assistant', content: 'y' }] }, /line 2: .* leave out the answer/],
     ];
     for (const [line, sentence] of bad) {
