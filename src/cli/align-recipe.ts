@@ -3,14 +3,14 @@ import { UsageError } from '../errors.js';
 import { type Culture, parseCultures } from './align-cultures.js';
 import { checkWhole, checkWithin } from './check-numbers.js';
 import { checkTypes } from './check-types.js';
-import { readSection, readYaml, sections } from './config-file.js';
+import { isRecord, readSection, readYaml, sections } from './config-file.js';
 import { dataOptions, parsePositions, parseSplit } from './data.js';
 import { type EvaluateArguments, evaluateOptions } from './evaluate.js';
 import { parseKs } from './evaluate-association.js';
 import { parseFormats } from './evaluate-survey.js';
 import { answerOptions, checkSeed, checkStop, configOption, modelOptions, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
-import { checkPpoArguments, type PpoRunArguments, ppoTable } from './ppo-arguments.js';
+import { checkPpoArguments, loraOptions, type PpoRunArguments, ppoTable } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
 import { resumeOption } from './run-record.js';
 import { checkArguments, type SftArguments, sftTable } from './sft.js';
@@ -85,7 +85,6 @@ const evaluateNames = [
 ];
 /** What align decides in the sections of training. */
 const decided = ['data', 'eval-data', 'output', 'init-adapter', 'ref-adapter', 'resume', 'config', 'json', 'profile'];
-const loraNames = ['lora-r', 'lora-alpha', 'lora-target-modules', 'use-rslora'];
 
 type DataArguments = ArgumentsCamelCase<InferredOptionTypes<typeof dataOptions>>;
 type Values = Readonly<Record<string, unknown>>;
@@ -143,7 +142,7 @@ export function readRecipe(asked: AlignArguments): Recipe {
   const seeded = (['sft', 'ppo'] as const).find((name) => 'seed' in values[name]);
   if (seeds.length > 1 && seeded)
     throw new UsageError(`--config ${config}: ${seeded}: seed is settled by the seeds of align: leave it out.`);
-  const lora = Object.fromEntries(loraNames.flatMap((name) => (name in values.sft ? [[name, values.sft[name]]] : [])));
+  const lora = pick(values.sft, loraOptions);
   const recipe: Recipe = {
     args,
     stages: chosen('stages', args.stages, stages),
@@ -154,13 +153,32 @@ export function readRecipe(asked: AlignArguments): Recipe {
     evaluate: parseOptions(evaluateOptions, values.evaluate),
     sft: (given) => parseOptions(sftTable, { ...common, ...values.sft, ...given }),
     ppo: (given) => {
-      const own = 'init-adapter' in given ? omit(values.ppo, loraNames) : { ...lora, ...values.ppo };
+      const own = 'init-adapter' in given ? omit(values.ppo, loraOptions) : { ...lora, ...values.ppo };
       return parseOptions(ppoTable, { ...common, ...own, ...given });
     },
     identity: { ...identityOf(args, seeds), cultures: top.cultures, ...values },
   };
   checkSections(recipe, config);
   return recipe;
+}
+
+/** The adapter that PPO trains in a study. */
+export interface StudyPpoAdapter {
+  /** It is SFT's (stage sft-ppo), which is the reference too; else a new one over the base alone (stage ppo). */
+  readonly continuesSft: boolean;
+  /** Those of its LoRA settings that the recipe gives, by option. */
+  readonly lora: Values;
+}
+
+/** Of a recipe that names both stages the adapter of sft-ppo; null of a file that is no study. Throws as `readRecipe`. */
+export function readStudyPpoAdapter(file: string): StudyPpoAdapter | null {
+  const { align, cultures } = readYaml(file);
+  if (!isRecord(align) && cultures === undefined) return null;
+  const { stages: named } = { stages: alignOptions.stages.default, ...readSection(file, 'align', alignOptions) };
+  const trained = within(`--config ${file}: align`, () => chosen('stages', String(named), stages));
+  const continuesSft = trained.includes('sft-ppo') || !trained.includes('ppo');
+  const own = continuesSft ? {} : readSection(file, 'ppo', ppoTable);
+  return { continuesSft, lora: pick({ ...readSection(file, 'sft', sftTable), ...own }, loraOptions) };
 }
 
 /** One of a recipe's sections, as options. */
@@ -243,6 +261,10 @@ function within<T>(where: string, check: () => T): T {
     if (error instanceof UsageError) throw new UsageError(`${where}: ${error.message}`);
     throw error;
   }
+}
+
+function pick(values: Values, names: readonly string[]): Values {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => names.includes(name)));
 }
 
 function omit(values: Values, names: readonly string[]): Values {

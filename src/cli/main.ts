@@ -17,8 +17,8 @@ export interface Command {
   readonly command: string;
   readonly describe: string;
   readonly options: Readonly<Record<string, Options>>;
-  /** Section of a recipe that it reads beside the top, by its command line and that top; by default that of its name. */
-  readonly section?: (argv: readonly string[], top: Readonly<Record<string, unknown>>) => string;
+  /** Its options from a recipe, by its command line; by default those of the top and of the section of its name. */
+  readonly readConfig?: (file: string, argv: readonly string[]) => Record<string, unknown>;
   /** Needs a device: is started again on the software driver where there is no GPU. */
   readonly computes: boolean;
   readonly positional?: (args: Argv) => Argv;
@@ -55,7 +55,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         const name = command.command.split(' ')[0];
         const configFile = findConfig(argv);
         if (configFile !== null && 'config' in command.options) {
-          const given = readConfigFile(configFile, (top) => command.section?.(argv, top) ?? name, command.options);
+          const given = command.readConfig?.(configFile, argv) ?? readConfigFile(configFile, name, command.options);
           checkTypes(given, command.options);
           args.config(given);
           for (const option of Object.keys(given)) fromFile.add(option);

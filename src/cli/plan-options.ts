@@ -1,8 +1,11 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { UsageError } from '../errors.js';
+import { readStudyPpoAdapter } from './align-recipe.js';
+import { readConfigFile } from './config-file.js';
 import { generateOptions } from './generate.js';
 import { configOption, modelOptions, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
+import { loraOptions } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
 
 /** Runs that can be planned, and what each of them takes. */
@@ -87,8 +90,22 @@ function optionsOfRuns(): Record<string, Options> {
   };
 }
 
+/**
+ * Options of a recipe for the run that is planned. In a study PPO's adapter is `align`'s: the LoRA settings of a section
+ * ppo don't count where it goes on from SFT's.
+ */
+export function readPlanConfig(file: string, argv: readonly string[]): Record<string, unknown> {
+  let run = '';
+  const options = readConfigFile(file, (top) => (run = runNamed(argv, top)), planOptions);
+  const study = run === 'ppo' ? readStudyPpoAdapter(file) : null;
+  if (study === null) return options;
+  const others = Object.fromEntries(Object.entries(options).filter(([name]) => !loraOptions.includes(name)));
+  const adapterGiven = 'init-adapter' in options || argv.some((word) => /^--init-?adapter(=|$)/i.test(word));
+  return { ...others, ...(adapterGiven ? {} : study.lora) };
+}
+
 /** The run that a command line plans, or else a recipe's top; sft where neither names one. */
-export function runNamed(argv: readonly string[], top: Readonly<Record<string, unknown>>): string {
+function runNamed(argv: readonly string[], top: Readonly<Record<string, unknown>>): string {
   const at = argv.findIndex((word) => word === '--run' || word.startsWith('--run='));
   if (at < 0) return String(top.run ?? ownOptions.run.default);
   return argv[at] === '--run' ? (argv[at + 1] ?? '') : argv[at].slice('--run='.length);

@@ -1,5 +1,6 @@
 import { UsageError } from '../errors.js';
 import { countRollouts, rolloutShape } from '../train/ppo-prompts.js';
+import { readStudyPpoAdapter } from './align-recipe.js';
 import { findData } from './load-data.js';
 import type { Checkpointing } from './memory.js';
 import { adapterLadders, findMends, halves, type Ladder, trainingLadders } from './plan-mends.js';
@@ -31,23 +32,29 @@ export async function readPpoPlan(
   const prompts = await readPrompts(args, given, model);
   checkAnswerRoom(prompts, args, model.config);
   const { config: adapter, reference } = await readPpoAdapters(args, model.config);
+  const study = args.config === undefined || args.initAdapter !== undefined ? null : readStudyPpoAdapter(args.config);
+  const continuesSft = study?.continuesSft ?? false;
+  const referenceIsStart = continuesSft && args.refAdapter === undefined;
   const data = { questions: prompts };
   const settings = ppoSettings(args, { data, model, microBatchTokens: 0, recompute: 0 });
   const request: PpoRequest = {
     config: model.config,
     packed: model.packed,
     adapter,
-    reference: reference?.config ?? null,
+    // SFT's adapter, which a study's PPO goes on from, stays as its reference.
+    reference: reference?.config ?? (referenceIsStart ? adapter : null),
     asked: args.microBatchTokens,
     checkpointing: args.gradientCheckpointing as Checkpointing,
     prompts,
     settings,
   };
   checkPpoMicroBatch(request);
+  // The settings of an adapter to start from are kept, unless the study has yet to train it.
+  const adapterSteps = args.initAdapter === undefined ? stepsOfAdapter(request, referenceIsStart) : [];
   const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0);
   return {
     describe:
-      `PPO of an adapter of rank ${adapter.r} on ${adapter.targetModules.join(', ')}; rollouts of ${args.batchSize} answers ` +
+      `PPO of an adapter of rank ${adapter.r} on ${adapter.targetModules.join(', ')}${continuesSft ? ", the study's of SFT" : ''}; rollouts of ${args.batchSize} answers ` +
       `of up to ${args.responseLength} tokens to prompts of up to ${longest}`,
     plan(target, limit) {
       const plan = planPpoRun(target, request, limit.bytes);
@@ -64,7 +71,7 @@ export async function readPpoPlan(
           memory: { ...bytes, ...ppo, total },
         },
         mends: (bytes) =>
-          findMends(laddersFor(model, request, args.initAdapter !== undefined), request, bytes, {
+          findMends(laddersFor(model, request, adapterSteps), request, bytes, {
             least: (changed) => leastPpoMemory(target, changed),
             total: (changed) => planPpoRun(target, changed, bytes).total,
           }),
@@ -98,7 +105,23 @@ async function readPrompts(
   return questions.map(({ ids }) => ids);
 }
 
-function laddersFor(model: PlannedModel, request: PpoRequest, adapterGiven: boolean): Ladder<PpoRequest>[] {
+/** Smaller adapters, and references where these are what the run starts from. */
+function stepsOfAdapter(request: PpoRequest, referenceIsStart: boolean): Ladder<PpoRequest>[] {
+  const ladders = adapterLadders(request);
+  if (!referenceIsStart) return ladders;
+  return ladders.map((ladder) =>
+    ladder.map(({ options, apply }) => ({
+      options,
+      apply: (from) => ({ ...apply(from), reference: apply(from).adapter }),
+    })),
+  );
+}
+
+function laddersFor(
+  model: PlannedModel,
+  request: PpoRequest,
+  adapterSteps: readonly Ladder<PpoRequest>[],
+): Ladder<PpoRequest>[] {
   const { batchSize, responseLength, numGenerations, numMiniBatches, kvCacheTokens } = request.settings;
   const { promptPlaces, maxPromptTokens } = rolloutShape(request.prompts, request.settings);
   const change = (options: string, more: Partial<PpoRequest['settings']>) => ({
@@ -113,9 +136,8 @@ function laddersFor(model: PlannedModel, request: PpoRequest, adapterGiven: bool
   const answers = halves(batchSize, least).filter((n) => n < batchSize && n % numGenerations === 0);
   const lengths = halves(responseLength, 16).filter((n) => n < responseLength);
   const ladders = trainingLadders(model, request, trainingOf(request).data.longest);
-  // The settings of an adapter to start from are kept.
-  if (!adapterGiven) ladders.push(...adapterLadders(request));
   ladders.push(
+    ...adapterSteps,
     caches.map((n) => change(`--kv-cache-tokens ${n}`, { kvCacheTokens: n })),
     answers.map((n) => change(`--batch-size ${n}`, { batchSize: n })),
     lengths.map((n) => change(`--response-length ${n}`, { responseLength: n })),

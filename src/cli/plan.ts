@@ -6,7 +6,7 @@ import { checkJson, writeJson } from './output-file.js';
 import { readGeneratePlan } from './plan-generate.js';
 import type { Mend } from './plan-mends.js';
 import { type PlannedModel, planModel } from './plan-model.js';
-import { type PlanArguments, type PlannableRun, planOptions, runNamed } from './plan-options.js';
+import { type PlanArguments, type PlannableRun, planOptions, readPlanConfig } from './plan-options.js';
 import { readPpoPlan } from './plan-ppo.js';
 import { readSftPlan } from './plan-sft.js';
 import type { PlanSubject } from './plan-subject.js';
@@ -17,7 +17,7 @@ export const planCommand: Command = {
   command: 'plan',
   describe: 'Show the memory and time that a run would take, and what to change where it does not fit',
   options: planOptions,
-  section: runNamed,
+  readConfig: readPlanConfig,
   computes: true,
   run: (args, given) => runPlan(args as ArgumentsCamelCase & PlanArguments, given),
 };

@@ -16,7 +16,7 @@ export type PpoArguments = ArgumentsCamelCase<InferredOptionTypes<typeof ppoTabl
 export type PpoRunArguments = PpoArguments & { readonly data: string; readonly output: string };
 
 /** What an adapter to start from has settled already. */
-const loraOptions = ['lora-r', 'lora-alpha', 'lora-target-modules', 'use-rslora'];
+export const loraOptions: readonly string[] = ['lora-r', 'lora-alpha', 'lora-target-modules', 'use-rslora'];
 
 /** What the options mean to the trainer. */
 export function ppoSettings(

@@ -1,4 +1,5 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
 import { idRows, lexalign, makeWorkplace, metricsOf, writeRows } from './sft-helpers.js';
@@ -180,6 +181,58 @@ describe('a plan for a card that is not here', () => {
     const seconds = (json.work.tokens / 2).toPrecision(2);
     expect(stdout).toContain(`Time: ${Number(seconds) < 90 ? `${seconds} s` : ''}`);
     expect(stdout).toMatch(/at 2 tokens\/s \(as --tokens-per-second says\)/);
+  });
+});
+
+describe('a plan of the PPO of a study', () => {
+  const golden = join(import.meta.dirname, '../fixtures/golden/llama');
+  const adapter = ['--init-adapter', join(golden, 'adapter')];
+  const run = [
+    ...['--run', 'ppo', '--model', join(golden, 'model'), ...elsewhere, '--prompt-length', '40', '--batch-size', '8'],
+    ...['--response-length', '16', '--micro-batch-tokens', '56', '--gradient-checkpointing', 'on'],
+  ];
+  const planPpo = async (recipe: string | null, ...args: readonly string[]) => {
+    if (recipe !== null) writeFileSync(at('study.yaml'), recipe);
+    const { json, stdout } = await plan(...run, ...(recipe === null ? [] : ['--config', at('study.yaml')]), ...args);
+    return { json, memory: json.memory, head: stdout.split('\n').find((line) => line.startsWith('Model:')) };
+  };
+  /** SFT's adapter is of the golden adapter's shape. */
+  const sft = 'sft: { lora_r: 4, lora_alpha: 8, lora_target_modules: [q_proj, v_proj] }';
+  const study = (ppo: string, align = '') => `align: { output: runs/study, ${align} }\n${sft}\nppo: { ${ppo} }\n`;
+  const newAdapter = (r: number) => ['--lora-r', `${r}`, '--lora-target-modules', 'q_proj,v_proj'];
+
+  it('is that of going on from an adapter such as its SFT leaves', async () => {
+    const { memory, head } = await planPpo(study('lora_r: 32, kl_coef: 0.2'));
+    expect(head).toMatch(/PPO of an adapter of rank 4 on q_proj, v_proj, the study's of SFT; rollouts/);
+    const started = await planPpo(null, ...adapter);
+    expect(memory).toEqual(started.memory);
+    // Given itself, it is taken, and the recipe's settings of LoRA are not in its way.
+    expect((await planPpo(study('lora_r: 32'), ...adapter)).memory).toEqual(started.memory);
+    expect((await planPpo(study('', 'stages: [ppo, sft, sft-ppo]'))).memory).toEqual(started.memory);
+  });
+
+  it('has a new adapter over the base in the stage ppo: with settings of sft, and its own before them', async () => {
+    const { memory, head } = await planPpo(study('lora_r: 8', 'stages: ppo'));
+    expect(head).toMatch(/PPO of an adapter of rank 8 on q_proj, v_proj; rollouts/);
+    expect(memory).toEqual((await planPpo(null, ...newAdapter(8))).memory);
+  });
+
+  it('takes the command line before the recipe', async () => {
+    const { memory } = await planPpo(study(''), '--lora-r', '2', '--ref-adapter', 'none');
+    expect(memory).toEqual((await planPpo(null, ...newAdapter(2))).memory);
+  });
+
+  it('mends the adapter together with its reference', async () => {
+    const ofRank = (r: number) => study('').replace('lora_r: 4', `lora_r: ${r}`);
+    const limit = (await planPpo(ofRank(16))).memory.total;
+    const { json } = await planPpo(ofRank(64), '--memory-limit', `${limit}`);
+    expect(json.fits).toBe(false);
+    expect(json.mends).toContainEqual({ options: '--lora-r 16', total: limit });
+  });
+
+  it('is of the section ppo alone where the file is no study', async () => {
+    const { memory } = await planPpo(`${sft}\nppo: { lora_r: 8 }\n`);
+    expect(memory).toEqual((await planPpo(null, '--lora-r', '8')).memory);
   });
 });
 
