@@ -91,7 +91,10 @@ async function examine(opened: OpenAdapter | null, wish: string) {
   };
 }
 
-/** Self-tests of every tier that the adapter offers; `begin` and `end` hear of each. */
+/**
+ * Self-tests of every tier that the adapter offers, without subgroups only where all fail with them; `begin` and `end`
+ * hear of each.
+ */
 async function checkTiers(
   opened: OpenAdapter,
   begin: (name: string) => void,
@@ -99,8 +102,9 @@ async function checkTiers(
 ): Promise<CheckedTier[]> {
   const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
   const kernels = new KernelCache(device, kernelSource());
-  const checks = [];
+  const checks: CheckedTier[] = [];
   for (const candidate of candidates(device)) {
+    if (candidate.subgroups === false && checks.some(({ ok, subgroups }) => ok && subgroups !== false)) break;
     begin(nameCandidate(candidate));
     const started = performance.now();
     const check = await checkCandidate(device, kernels, candidate);
@@ -176,10 +180,16 @@ async function doctor(device: string | undefined, json: string | undefined): Pro
     opened.release();
   }
   const failed = tiers.filter(({ ok }) => !ok);
+  const without = tiers.find(({ ok, subgroups }) => ok && subgroups === false);
   const problems = [
     ...(refusal ? [refusal] : []),
     ...report.problems,
     ...failed.map(({ name, detail }) => `The tier ${name} fails its self-test: ${detail}.`),
+    ...(without
+      ? [
+          `The tier ${without.tier} runs without subgroups, and so without matrix units; a newer driver may have them right.`,
+        ]
+      : []),
   ];
   print(`\n${[report.device ?? 'No device can be used.', ...problems].join('\n')}\n`);
   await writeJson(json, { ...report, tiers, problems });

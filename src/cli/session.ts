@@ -8,7 +8,7 @@ import { KernelCache } from '../gpu/kernels.js';
 import { LanguageModel, type Tier } from '../model/language-model.js';
 import { quantiseOnLoad } from '../model/quantize-weights.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
-import { candidates, checkCandidate, offeredTiers } from '../model/self-test.js';
+import { type Candidate, candidates, checkCandidate, offeredTiers, type TierCheck } from '../model/self-test.js';
 import type { Tuning } from '../ops/tuning.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
 import { backendName, openAdapter } from './gpu.js';
@@ -88,12 +88,14 @@ export async function openDevice(args: DeviceArguments, known?: Tuning): Promise
     const source = kernelSource();
     const kernels = new KernelCache(device, source);
     tellCompilation(kernels);
-    const tier = await chooseTier(device, kernels, args.tier);
+    const { tier, subgroups } = await chooseTier(device, kernels, args.tier);
     const tuning = known ?? (tier === 'tensor' ? await readTuning(device.info, source) : new Map());
     if (tier === 'tensor' && !device.features.cpu && tuning.size === 0)
       console.error('Matmuls run with default settings; `lexalign bench kernels --tune` looks for faster ones, once.');
     const tuned = tier === 'tensor' ? `, ${tuning.size > 0 ? `${tuning.size} tuned products` : 'untuned'}` : '';
-    return { device, kernels, tier, tuning, describe: `${opened.describe}, tier ${tier}${tuned}`, close };
+    const without = subgroups === false ? ' without subgroups' : '';
+    const describe = `${opened.describe}, tier ${tier}${without}${tuned}`;
+    return { device, kernels, tier, tuning, describe, close };
   } catch (error) {
     await close();
     throw error;
@@ -101,28 +103,44 @@ export async function openDevice(args: DeviceArguments, known?: Tuning): Promise
 }
 
 /**
- * The best tier whose self-test passes; one that fails is named in a warning. On CPU cores matrix units are emulated
- * and slower than registers, so `auto` leaves them out there.
+ * The best tier whose self-test passes; one that fails is named in a warning, as are subgroups where no tier passes but
+ * without them: the device is told to leave them out. On CPU cores matrix units are emulated and slower than registers,
+ * so `auto` leaves them out there.
  */
-async function chooseTier(device: Device, kernels: KernelCache, wish = 'auto'): Promise<Tier> {
+async function chooseTier(device: Device, kernels: KernelCache, wish = 'auto'): Promise<Candidate> {
   const offered = offeredTiers(device);
   if (wish !== 'auto' && !offered.includes(wish as Tier)) {
     throw new InputError(`--tier ${wish}: this device offers ${offered.join(', ')}.`);
   }
-  const failed: string[] = [];
+  const failed: TierCheck[] = [];
+  let chosen: TierCheck | null = null;
   for (const candidate of candidates(device)) {
     const { tier, matrix } = candidate;
     if (wish === 'auto' ? tier === 'tensor' && device.features.cpu : tier !== wish) continue;
     const check = await checkCandidate(device, kernels, candidate);
     if (check.ok) {
-      if (wish === 'auto' && !device.features.cpu && tier !== 'tensor') console.error(explainTier(device, tier));
-      return tier;
+      chosen = check;
+      break;
     }
     if (matrix) device.dropMatrix(matrix);
-    failed.push(`${check.name}: ${check.detail}`);
-    console.error(`Warning: tier ${check.name} is left out, because it fails its self-test: ${check.detail}.`);
+    failed.push(check);
   }
-  if (wish !== 'auto') throw new InputError(`--tier ${wish} fails its self-test on this device: ${failed.join('; ')}.`);
+  const reasons = failed.map(({ name, detail }) => `${name}: ${detail}`).join('; ');
+  if (chosen?.subgroups === false) {
+    device.dropSubgroups();
+    console.error(
+      `Warning: tier ${chosen.tier} runs without subgroups, and so without matrix units, because with them this device fails its self-test: ${reasons}.`,
+    );
+    return chosen;
+  }
+  for (const { name, detail } of failed)
+    console.error(`Warning: tier ${name} is left out, because it fails its self-test: ${detail}.`);
+  if (chosen) {
+    const slower = wish === 'auto' && !device.features.cpu && chosen.tier !== 'tensor';
+    if (slower) console.error(explainTier(device, chosen.tier));
+    return chosen;
+  }
+  if (wish !== 'auto') throw new InputError(`--tier ${wish} fails its self-test on this device: ${reasons}.`);
   throw new InputError(
     'No tier passes its self-test on this device: its driver computes wrongly; see lexalign doctor.',
   );

@@ -63,9 +63,9 @@ const wantedLimits = [
 export class Device {
   readonly gpu: GPUDevice;
   readonly info: GPUAdapterInfo;
-  readonly features: DeviceFeatures;
   /** Bytes of all live buffers made through this device. */
   allocatedBytes = 0;
+  #features: DeviceFeatures;
   readonly #dropped = new Set<string>();
   readonly #pending = new Set<Promise<unknown>>();
   #error: Error | null = null;
@@ -74,7 +74,7 @@ export class Device {
   private constructor(gpu: GPUDevice, info: GPUAdapterInfo, cpu: boolean) {
     this.gpu = gpu;
     this.info = info;
-    this.features = {
+    this.#features = {
       f16: gpu.features.has('shader-f16'),
       timestamps: gpu.features.has('timestamp-query'),
       subgroups: gpu.features.has('subgroups' as GPUFeatureName),
@@ -100,6 +100,10 @@ export class Device {
     for (const name of wantedLimits) limits[name] = adapter.limits[name];
     const gpu = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
     return new Device(gpu, adapter.info, options.cpu);
+  }
+
+  get features(): DeviceFeatures {
+    return this.#features;
   }
 
   /** Largest range one storage binding may cover, bytes; a multiple of 256. */
@@ -141,6 +145,12 @@ export class Device {
   /** Leaves out units that compute wrongly. */
   dropMatrix(matrix: MatrixUnits): void {
     this.#dropped.add(nameMatrix(matrix));
+  }
+
+  /** Leaves out operations of subgroups that compute wrongly, and matrix units, which are some, with them. */
+  dropSubgroups(): void {
+    for (const matrix of this.matrixUnits) this.dropMatrix(matrix);
+    this.#features = { ...this.#features, subgroups: false };
   }
 
   /** A buffer for storage, copies and clears. Contents are undefined until written. */

@@ -30,7 +30,11 @@ export class Check {
   #recorder: Recorder;
   readonly #kernels: KernelCache;
 
-  constructor(device: Device, kernels: KernelCache, { tier, matrix }: { tier: Tier; matrix?: MatrixUnits }) {
+  constructor(
+    device: Device,
+    kernels: KernelCache,
+    { tier, matrix, subgroups }: { tier: Tier; matrix?: MatrixUnits; subgroups?: false },
+  ) {
     this.#device = device;
     this.#kernels = kernels;
     this.#recorder = new Recorder(kernels);
@@ -38,6 +42,7 @@ export class Check {
     this.ctx = {
       ...opContext(device, this.#recorder, tier),
       matrix,
+      subgroups: subgroups ?? device.features.subgroups,
       get recorder() {
         return check.#recorder;
       },

@@ -7,6 +7,8 @@ import { attentionErrors, Check, gradientError, matmulError, type Product } from
 export interface Candidate {
   readonly tier: Tier;
   readonly matrix?: MatrixUnits;
+  /** False: the forms that do without subgroups, on a device that has them. */
+  readonly subgroups?: false;
 }
 
 /** Result of checking a candidate's kernels on this device. */
@@ -23,19 +25,20 @@ export interface TierCheck extends Candidate {
  */
 const tolerance = { matmul: 1e-5, nf4: 1e-3, attention: 5e-3 };
 
-/** "f16", "tensor on matrices of 16x16x16 of f16". */
-export function nameCandidate({ tier, matrix }: Candidate): string {
-  return matrix ? `tensor on matrices of ${nameMatrix(matrix)}` : tier;
+/** "f16", "tensor on matrices of 16x16x16 of f16", "f16 without subgroups". */
+export function nameCandidate({ tier, matrix, subgroups }: Candidate): string {
+  if (matrix) return `tensor on matrices of ${nameMatrix(matrix)}`;
+  return subgroups === false ? `${tier} without subgroups` : tier;
 }
 
-/** What the device offers, best first. */
+/** What the device offers, best first. Last come the forms without subgroups, in case that these compute wrongly. */
 export function candidates(device: Device): Candidate[] {
-  const found: Candidate[] = [];
-  if (device.features.f16) {
-    for (const matrix of device.matrixUnits) found.push({ tier: 'tensor', matrix });
-    found.push({ tier: 'f16' });
-  }
-  return [...found, { tier: 'f32' }];
+  const { f16, subgroups, cpu } = device.features;
+  const tensor = f16 ? device.matrixUnits.map((matrix) => ({ tier: 'tensor' as const, matrix })) : [];
+  const plain = (f16 ? (['f16', 'f32'] as const) : (['f32'] as const)).map((tier) => ({ tier }));
+  // On CPU cores no form but those of matrix units has any.
+  const without = subgroups && !cpu ? plain.map(({ tier }) => ({ tier, subgroups: false as const })) : [];
+  return [...tensor, ...plain, ...without];
 }
 
 /** Tiers that the device offers, best first. */

@@ -118,3 +118,13 @@ it('leaves out matrix units that were dropped', () => {
   expect(gpu.device.matrixUnits).not.toContainEqual(matrix);
   expect(candidates(gpu.device)).toHaveLength(before - 1);
 });
+
+it('leaves out matrix units too where subgroups were dropped, and has no forms without them to try then', async () => {
+  const own = await openTestGpu({ cpu: false });
+  onTestFinished(() => own.close());
+  const without = candidates(own.device).filter(({ subgroups }) => subgroups === false);
+  expect(without.map(({ tier }) => tier)).toEqual(['f16', 'f32']);
+  own.device.dropSubgroups();
+  expect(own.device.matrixUnits).toEqual([]);
+  expect(candidates(own.device)).toEqual([{ tier: 'f16' }, { tier: 'f32' }]);
+});
