@@ -52,7 +52,7 @@ const few: Product = { ...small, m: 3 };
 /** Fills the tiles that GPUs have by default, several steps of k, and an adapter's. */
 const whole: Product = { m: 250, n: 264, k: 160, rank: 16 };
 /** Few rows of tiles, so that matrix units unpack as they stage. */
-export const packed: Product = { m: 120, n: 136, k: 128, rank: 0 };
+export const packed: Product = { m: 56, n: 136, k: 128, rank: 0 };
 const fewPacked: Product = { m: 3, n: 72, k: 128, rank: 8, bias: true };
 /** So long a sum that matrix units split it; of no whole steps. */
 export const long: Product = { m: 24, n: 72, k: 520, rank: 16, bias: true };

@@ -14,7 +14,7 @@ function said(ends: readonly number[]): string[] {
   vi.spyOn(console, 'error').mockImplementation((line) => lines.push(line));
   const kernels: Pick<KernelCache, 'onCompile'> = { onCompile: null };
   tellCompilation(kernels);
-  ends.forEach((_, i) => kernels.onCompile!(0, i + 1));
+  for (let asked = 1; asked <= ends.length; asked++) kernels.onCompile!(0, asked);
   let now = 0;
   ends.forEach((end, i) => {
     vi.advanceTimersByTime(end - now);

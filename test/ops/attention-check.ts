@@ -2,7 +2,7 @@ import { expect } from 'vitest';
 import { packBatch } from '../../src/batch/pack.js';
 import { buildTrie } from '../../src/batch/trie.js';
 import type { Example, TokenTrie } from '../../src/batch/types.js';
-import type { GpuFamily } from '../../src/gpu/device.js';
+import type { MatrixUnits } from '../../src/gpu/device.js';
 import type { Tensor } from '../../src/gpu/tensor.js';
 import {
   type AttentionShape,
@@ -37,8 +37,8 @@ export const tries: Record<string, TokenTrie> = {
 export interface Form {
   readonly tier: Tier;
   readonly cpu: boolean;
-  /** On matrix units, where the device has some, used as those of this maker. */
-  readonly matrix?: GpuFamily;
+  /** On matrix units: those of the device, if it has some, or others in their place. */
+  readonly matrix?: (own: MatrixUnits | undefined) => MatrixUnits | undefined;
 }
 
 /** Forward and backward against float64, and nothing written past the live rows. */
@@ -50,8 +50,7 @@ export async function checkAttention(
   { spare = 5, deviation = 1, cancelling = 1 } = {},
 ) {
   const { tier, cpu } = form;
-  const [units] = gpu.device.matrixUnits;
-  const matrix = form.matrix && units ? { ...units, family: form.matrix } : undefined;
+  const matrix = form.matrix?.(gpu.device.matrixUnits[0]);
   if (form.matrix && !matrix) {
     console.log('skipped: this device has no matrix units with f32 sums');
     return;

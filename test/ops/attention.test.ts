@@ -27,7 +27,7 @@ const forms: { name: string; form: Form; headDim: number; shapes: AttentionShape
   ),
   {
     name: 'matrix units',
-    form: { tier: 'f16', cpu: false, matrix: 'other' },
+    form: { tier: 'f16', cpu: false, matrix: (own) => own },
     headDim: 24,
     // Heads of 128 are in attention-wide-heads.test.ts: their kernels take the software driver minutes to compile.
     shapes: [
@@ -38,7 +38,7 @@ const forms: { name: string; form: Form; headDim: number; shapes: AttentionShape
   },
   {
     name: "matrix units with few registers, as Intel's",
-    form: { tier: 'f16', cpu: false, matrix: 'intel' },
+    form: { tier: 'f16', cpu: false, matrix: (own) => own && { ...own, family: 'intel' } },
     headDim: 32,
     shapes: [{ heads: 3, kvHeads: 3, headDim: 32, window: 3 }],
   },

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { create, globals } from 'webgpu';
 import { kernelSource } from '../../src/cli/kernel-source.js';
-import { Device, type MatrixUnits } from '../../src/gpu/device.js';
+import { Device } from '../../src/gpu/device.js';
 import { KernelCache } from '../../src/gpu/kernels.js';
 import { Recorder } from '../../src/gpu/program.js';
 import { type Defines, specialise } from '../../src/gpu/shader.js';
@@ -10,6 +10,7 @@ import { attention, attentionBackward, attentionBlock } from '../../src/ops/atte
 import { layOutPacked } from '../../src/ops/dequantize.js';
 import { matmul } from '../../src/ops/matmul.js';
 import { defaultTensorTile, type MatmulProblem, type TensorTile } from '../../src/ops/matmul-tile.js';
+import { vendorUnits } from './vendor-units.js';
 
 // Dawn's null backend type-checks any shader without a device that could run it: the shapes of matrix units that the
 // software driver lacks keep compiling.
@@ -26,50 +27,6 @@ afterAll(async () => {
   gpu = null;
 });
 
-const limits = { workgroupBytes: 49152, maxInvocations: 1024 } as const;
-const units: Record<string, MatrixUnits> = {
-  'NVIDIA: 16x16x16, 32 lanes': {
-    ...limits,
-    family: 'nvidia',
-    operand: 'f16',
-    m: 16,
-    n: 16,
-    k: 16,
-    subgroup: 32,
-    pin: false,
-  },
-  'AMD: 16x16x16, pinned to 64 of 32 or 64 lanes': {
-    ...limits,
-    family: 'amd',
-    operand: 'f16',
-    m: 16,
-    n: 16,
-    k: 16,
-    subgroup: 64,
-    pin: true,
-  },
-  'Intel: 8x16x16, pinned to 16 of 16 or 32 lanes': {
-    ...limits,
-    family: 'intel',
-    operand: 'f16',
-    m: 8,
-    n: 16,
-    k: 16,
-    subgroup: 16,
-    pin: true,
-  },
-  'Intel Arc A: 8x8x16, pinned to 8 of 8 to 32 lanes': {
-    ...limits,
-    family: 'intel',
-    operand: 'f16',
-    m: 8,
-    n: 8,
-    k: 16,
-    subgroup: 8,
-    pin: true,
-  },
-  'Apple: 8x8x8 of f32': { ...limits, family: 'apple', operand: 'f32', m: 8, n: 8, k: 8, subgroup: 32, pin: false },
-};
 const stages: Record<string, Partial<TensorTile>> = {
   'as by default': {},
   'through two buffers': { STAGES: 2 },
@@ -97,8 +54,8 @@ async function compiles(kernel: string, defines: Defines) {
   expect(messages.map((m) => m.message)).toEqual([]);
 }
 
-describe.each(Object.keys(units))('matmul on %s', (name) => {
-  const matrix = units[name];
+describe.each(Object.keys(vendorUnits))('matmul on %s', (name) => {
+  const matrix = vendorUnits[name];
   const cases = Object.keys(stages).flatMap((how) =>
     (['nt', 'nn', 'tn', 'tt'] as const).flatMap((form) =>
       (['f16', 'f32'] as const).map((dtype) => ({ how, form, dtype })),
@@ -146,12 +103,12 @@ describe.each(Object.keys(units))('matmul on %s', (name) => {
   });
 });
 
-describe.each(Object.keys(units))('packed matrices on %s', (name) => {
+describe.each(Object.keys(vendorUnits))('packed matrices on %s', (name) => {
   it.each(['nf4', 'affine4', 'affine8'] as const)(
     'compiles products that unpack %s as they stage it',
     async (format) => {
       const { recorder, recorded } = recording();
-      const matrix = units[name];
+      const matrix = vendorUnits[name];
       const make = (label: string, dtype: 'u32' | 'f32' | 'f16', shape: readonly number[]) =>
         new Tensor(label, dtype, shape);
       const [m, out, into] = [16, 256, 128];
@@ -174,10 +131,10 @@ describe.each(Object.keys(units))('packed matrices on %s', (name) => {
   );
 });
 
-describe.each(Object.keys(units))('attention on %s', (name) => {
+describe.each(Object.keys(vendorUnits))('attention on %s', (name) => {
   it.each([64, 96, 128])('compiles forward and backward at head_dim %i', async (headDim) => {
     const { recorder, recorded } = recording();
-    const ctx = { recorder, operand: 'f16', cpu: false, matrix: units[name] } as const;
+    const ctx = { recorder, operand: 'f16', cpu: false, matrix: vendorUnits[name] } as const;
     const rows = 200;
     const make = (width: number) => new Tensor('t', 'f16', [rows, width]);
     const list = new Tensor('list', 'u32', [rows]);

@@ -1,0 +1,33 @@
+import { afterAll, beforeAll, describe, it } from 'vitest';
+import type { MatrixUnits } from '../../src/gpu/device.js';
+import type { TensorTile } from '../../src/ops/matmul-tile.js';
+import { OpRun, openTestGpu, type TestGpu } from '../gpu.js';
+import { checkAttention, tries } from './attention-check.js';
+import { emulateOn } from './emulated-matrices.js';
+import { testTensorMatmul } from './matmul-tensor-check.js';
+import { vendorUnits } from './vendor-units.js';
+
+// The software driver's matrices are 8x8x8 in subgroups of 8 lanes. Here kernels compute with the shapes and subgroups of
+// real cards, emulated in plain WGSL: where rows, columns and depth differ, what confuses them comes out wrong.
+let gpu: TestGpu;
+let matrix: MatrixUnits;
+beforeAll(async () => {
+  gpu = await openTestGpu();
+  emulateOn(gpu, () => matrix.subgroup);
+});
+afterAll(() => gpu.close());
+
+describe.each(Object.entries(vendorUnits))('on %s', (_, units) => {
+  const tile: TensorTile = { GM: 2, GN: 1, TM: 1, TN: 2, BK: 2 * units.k, PAD: 1, STAGES: 1, GROUP: 2, UNPACK: 0 };
+  const start = () => {
+    matrix = units;
+    return new OpRun(gpu, 'f16', { cpu: false, matrix, tuned: () => tile });
+  };
+  testTensorMatmul(start, { staged: true, brief: units.m === units.n });
+
+  it('attention, forward and backward', async () => {
+    matrix = units;
+    const shape = { heads: 4, kvHeads: 2, headDim: units.m === units.n ? 32 : 64, window: null };
+    await checkAttention(gpu, { tier: 'f16', cpu: false, matrix: () => units }, tries['random prefixes'], shape);
+  });
+});
