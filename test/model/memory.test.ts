@@ -8,6 +8,7 @@ import { modelLayout } from '../../models/index.js';
 import { rowBucket } from '../../src/batch/pack.js';
 import type { Example } from '../../src/batch/types.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
+import type { DeviceShape } from '../../src/gpu/device.js';
 import { Tensor } from '../../src/gpu/tensor.js';
 import { initialAdapter } from '../../src/model/adapter.js';
 import { LanguageModel } from '../../src/model/language-model.js';
@@ -132,9 +133,10 @@ it('plans a vocabulary that passes one binding in the parts it will lie in', () 
   expect(weightBytes(packed) - weightBytes(whole)).toBe(half / 4 + 5_002 * 8 - half);
 
   // All parts' logits of a chunk of rows live at once: the plan holds them under the same 128 MiB.
-  const split = Object.create(gpu.device, { maxBinding: { value: limit } }) as typeof gpu.device;
+  const { features, matrixUnits, uniformAlign } = gpu.device;
+  const split = { features, matrixUnits, uniformAlign, maxBinding: limit };
   const rows = 2048;
-  const plan = (device: typeof gpu.device) =>
+  const plan = (device: DeviceShape) =>
     planTraining(device, gpu.kernels, config, { ...loraConfig, targetModules: ['q_proj'] }, 'f16', {
       rows,
       maxLength: 64,

@@ -73,7 +73,7 @@ function attend(headDims: readonly number[]): RandomCase['record'] {
 export const attentions: Readonly<Record<string, RandomCase>> = {
   attention: { form: 'registers', record: attend([20, 80]) },
   'attention-direct': { form: 'direct', record: attend([8, 20]) },
-  'attention-tensor': { form: 'matrices', tiers: ['f16'], record: attend([8, 24]) },
+  'attention-tensor': { form: 'matrices', tiers: ['f16'], record: attend([24]) },
   rope: {
     record(op, tier, draw) {
       const [rows, capacity] = drawRows(draw, 60);
