@@ -3,7 +3,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Minutes each on two cores whose driver has compiled no kernel yet, the longest first. */
 const longest = [
-  ...['ops/attention', 'ops/attention-wide-heads', 'ops/random-shapes', 'train/ppo', 'cli/ppo', 'cli/generate'],
+  ...['ops/attention', 'ops/vendor-numerics', 'ops/random-shapes', 'train/ppo', 'cli/ppo', 'cli/generate'],
   ...['model/memory', 'model/golden'],
 ];
 
