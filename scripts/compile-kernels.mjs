@@ -1,7 +1,8 @@
 /**
- * Compiles every kernel of a model's SFT step and rollouts with the driver that is here, runs none of them, and tells how
- * long each took: what a first start costs, and whether another maker's compiler takes them all. A driver over a stand-in
- * for its card serves too (bench/README.md). `node scripts/compile-kernels.mjs llama-3.1-8b nf4 [TIER]`; exit 1 where one fails.
+ * Compiles the kernels of a model's SFT step, but for the optimiser's, and of rollouts with the driver that is here, runs
+ * none of them, and tells how long each took: what a first start costs, and whether another maker's compiler takes them. A
+ * driver over a stand-in for its card serves too (bench/README.md). `node scripts/compile-kernels.mjs llama-3.1-8b nf4
+ * [TIER]`; exit 1 where one fails.
  */
 
 import { join } from 'node:path';
@@ -40,10 +41,15 @@ class Listening extends KernelCache {
   }
 }
 
-const { config, packed } = await planModel(name, quantize);
-const opened = await openAdapter();
+const { config, packed } = await orFail(() => planModel(name, quantize));
+const opened = await orFail(openAdapter);
 const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
-const tier = wish ?? offeredTiers(device)[0];
+const offered = offeredTiers(device);
+const tier = wish ?? offered[0];
+if (!offered.includes(tier)) {
+  console.error(`TIER ${tier}: this device offers ${offered.join(', ')}.`);
+  process.exit(2);
+}
 console.log(`${opened.describe}, tier ${tier}`);
 const kernels = new Listening(device, kernelSource());
 const adapter = { r: 16, alpha: 32, targetModules: LINEAR_MODULES, dropout: 0, useRslora: false };

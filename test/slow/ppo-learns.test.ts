@@ -17,7 +17,7 @@ import { lexalign, writeRows } from '../cli/sft-helpers.js';
 // is paid for a random order of the same pairs. The cues are those of the training: lexi-base is too small to rank words of
 // cues that it never saw (bench/LOG.md, 13).
 //   LEXALIGN_SLOW=/a/directory npm test -- test/slow/ppo-learns.test.ts
-// takes an hour on two cores where nothing else runs.
+// takes 77 minutes on two cores beside other work.
 const parent = process.env.LEXALIGN_SLOW;
 const directory = parent ? mkdtempSync(join(parent, 'lexalign-ppo-')) : '';
 const at = (name: string) => join(directory, name);
