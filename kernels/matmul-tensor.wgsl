@@ -9,6 +9,8 @@ enable subgroup_size_control;
 // TM × TN matrices of MM × MN, a product is MK deep, of E operands (E f32 over f16 tensors: converted when staged).
 // STAGES 1, 2: tiles of x and w pass through one or two buffers of workgroup memory, as they lie in memory (a transpose
 //   is a column-major load), rows PAD units further apart than they are long against bank conflicts.
+// TURN (f16 w [k, n]): w is staged as its transpose, because rows of k make right operands of whole words, and columns
+//   of k of single halves: an invocation takes eight rows by four columns, read as vec2u, and turns them in registers.
 // STAGES 0: matrices are loaded from the tensors; the last tiles are shifted to end with the operand.
 //   A packed w is unpacked on its way into workgroup memory.
 // GROUP: tiles are visited in bands of GROUP tile rows, so that those at work share operands in cache.
@@ -24,9 +26,9 @@ const threads = ${GM * GN * SG}u;
 const wide = ${XW}u;                                             // numbers in a unit of the tensors
 const split = ${E == 'f32' && XW == 8 ? 2 : 1}u;                 // staged units from one of those
 const xUnits = ${(XT ? BM : BK) / XW}u;                          // of a staged row
-const wUnits = ${(WT ? BK : BN) / XW}u;
+const wUnits = ${(WT || TURN ? BK : BN) / XW}u;
 const xRows = ${XT ? BK : BM}u;
-const wRows = ${WT ? BN : BK}u;
+const wRows = ${WT || TURN ? BN : BK}u;
 const xStride = xUnits * split + ${PAD}u;
 const wStride = wUnits * split + ${PAD}u;
 const xTile = ${STAGES == 0 ? 0 : 1}u * xRows * xStride;
@@ -49,6 +51,29 @@ fn put(at: u32, value: vec4u) {
 #endif
 }
 
+#if TURN
+alias Unit = array<vec2u, 8>;
+alias Added = Unit;
+
+// Columns 2j and 2j + 1 of the four: the low and the high halves of the rows' words j.
+#for j in 0..2
+fn column${2 * j}(rows: Unit) -> vec4u {
+  return vec4u(
+#for h in 0..4
+    (rows[${2 * h}][${j}] & 0xffffu) | (rows[${2 * h + 1}][${j}] << 16u),
+#endfor
+  );
+}
+fn column${2 * j + 1}(rows: Unit) -> vec4u {
+  return vec4u(
+#for h in 0..4
+    (rows[${2 * h}][${j}] >> 16u) | (rows[${2 * h + 1}][${j}] & 0xffff0000u),
+#endfor
+  );
+}
+#endfor
+#else
+alias Added = vec4u;
 #if FORMAT == 'plain'
 alias Unit = vec4u;
 fn weight(i: u32) -> Unit { return w[i]; }
@@ -63,7 +88,8 @@ fn halves(unit: Unit) -> vec4u {
 }
 #endif
 #if LORA
-fn adapter(i: u32) -> vec4u { return v[i]; }
+fn adapter(i: u32) -> Added { return v[i]; }
+#endif
 #endif
 
 #for s in 0..1 + LORA
@@ -82,8 +108,20 @@ fn loadX${s}(start: u32, e: u32, k: u32, end: u32) -> vec4u {
   return ${s == 0 ? 'x' : 'u'}[start + at];
 #endif
 }
-fn loadW${s}(start: u32, e: u32, k: u32, end: u32) -> ${s == 0 ? 'Unit' : 'vec4u'} {
-#if WT
+fn loadW${s}(start: u32, e: u32, k: u32, end: u32) -> ${s == 0 ? 'Unit' : 'Added'} {
+#if TURN
+  let at = k + e % wUnits * 8u;
+#if s == 0 ? KTAIL : RTAIL
+  if (at >= end) { return Unit(); }
+#endif
+  let row = ${s == 0 ? 'p.wStride' : 'p.n'} / 4u;
+  let first = start + at * row;
+  return Unit(
+#for i in 0..8
+    ${s == 0 ? 'w' : 'v'}[first + ${i}u * row],
+#endfor
+  );
+#elif WT
   let at = k / wide + e % wUnits;
 #if s == 0 ? KTAIL : RTAIL
   if (at >= end / wide) { return ${s == 0 ? 'Unit' : 'vec4u'}(); }
@@ -150,7 +188,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #else
     let wDepth = p.k / wide;
 #endif
-#if !WT
+#if !WT && !TURN
     let wFirst = ${s == 0 ? 'p.wColumn / wide' : '0u'};
 #endif
 #if STAGES
@@ -166,6 +204,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for e in 0..WE
 #if WT
     let wAt${e} = (${s == 0 ? '' : 'p.cColumn + '}min(n0 + (li + ${e}u * threads) / wUnits, p.n - 1u)) * wDepth;
+#elif TURN
+    let wAt${e} = ${s == 0 ? 'p.wColumn / 4u + ' : ''}min(n0 / 4u + (li + ${e}u * threads) / wUnits, p.n / 4u - 1u);
 #else
     let wAt${e} = wFirst + min(n0 / wide + (li + ${e}u * threads) % wUnits, p.n / wide - 1u);
 #endif
@@ -175,7 +215,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
     var xUnit${e} = vec4u();
 #endfor
 #for e in 0..WE
-    var wUnit${e} = ${s == 0 ? 'Unit' : 'vec4u'}();
+    var wUnit${e} = ${s == 0 ? 'Unit' : 'Added'}();
 #endfor
     if (first < end) {
 #for e in 0..XE
@@ -195,7 +235,16 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #for e in 0..WE
       {
         let e = li + ${e}u * threads;
+#if TURN
+        ${WFULL ? '' : 'if (e < ' + BN / 4 + 'u * wUnits)'} {
+          let to = buffer + xTile + e / wUnits * 4u * wStride + e % wUnits;
+#for c in 0..4
+          staged[to + ${c}u * wStride] = column${c}(wUnit${e});
+#endfor
+        }
+#else
         ${WFULL ? '' : 'if (e < wRows * wUnits)'} { put(buffer + xTile + e / wUnits * wStride + e % wUnits * split, ${s == 0 ? 'halves' : ''}(wUnit${e})); }
+#endif
       }
 #endfor
       workgroupBarrier();
@@ -222,7 +271,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
 #endfor
 #for j in 0..TN
         {
-#if WT
+#if WT || TURN
           let b = subgroupMatrixLoad<Right, col_major>(&staged, ws + (gn + ${j * MN}u) * wStride + ${step * MK}u / unit, wStride);
 #else
           let b = subgroupMatrixLoad<Right, row_major>(&staged, ws + ${step * MK}u * wStride + (gn + ${j * MN}u) / unit, wStride);

@@ -4,11 +4,11 @@
 // SPLIT (matmul-tensor alone): slice z of the grid sums its share of k into matrix z of c, a [splits, m, n]; u·v, bias
 // and residual go into the first.
 // FORMAT other than 'plain' (matmul-rows, matmul-tensor): w is packed, as include/dequantize.wgsl has it.
-// X, W, C: element types (u and v are of W's). LORA, BIAS, RESIDUAL, ACCUMULATE (c += …): switches.
+// X, W, C: element types (u and v are of W's). TURN (matmul-tensor alone): w and v are read by twos. LORA, BIAS, RESIDUAL, ACCUMULATE (c += …): switches.
 // COUNT: how many rows of x are live. k, r and n are multiples of 4; rows of w past its end are zeros.
 @group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
 #if FORMAT == 'plain'
-@group(0) @binding(1) var<storage, read> w: array<vec4<${W}>>;
+@group(0) @binding(1) var<storage, read> w: array<vec${TURN ? 2 : 4}<${W}>>;
 #else
 @group(0) @binding(1) var<storage, read> codes: array<u32>;
 @group(0) @binding(${3 + 2 * LORA + BIAS + RESIDUAL}) var<storage, read> scales: array<${FORMAT == 'nf4' ? 'f32' : 'vec2f'}>;
@@ -19,7 +19,7 @@
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<${C}>>;
 #if LORA
 @group(0) @binding(3) var<storage, read> u: array<vec4<${W}>>;
-@group(0) @binding(4) var<storage, read> v: array<vec4<${W}>>;
+@group(0) @binding(4) var<storage, read> v: array<vec${TURN ? 2 : 4}<${W}>>;
 #endif
 #if BIAS
 @group(0) @binding(${3 + 2 * LORA}) var<storage, read> bias: array<vec4f>;

@@ -43,6 +43,8 @@ export interface TensorTile {
   readonly GROUP: number;
   /** A packed w: 1 unpacked as it is staged, by each row of tiles anew; 0 before. */
   readonly UNPACK: 0 | 1;
+  /** w [k, n] of halves: 1 staged as its transpose. */
+  readonly TURN: 0 | 1;
 }
 
 /** How the tensor tier computes a product: matrix units with these settings, the register form, or that of few rows. */
@@ -78,7 +80,7 @@ export function sharedTile(m: number, n: number): Tile {
 /** Matrix units with these settings; null where they do not fit the problem or the device. */
 export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings: TensorTile): Tile | null {
   const { form, dtype, m, n, k, rank, xStride = k, packed } = problem;
-  const { GM, GN, TM, TN, BK, PAD, STAGES, UNPACK, GROUP } = settings;
+  const { GM, GN, TM, TN, BK, PAD, STAGES, UNPACK, TURN, GROUP } = settings;
   if (UNPACK && (!packed?.ordered || dtype === 'f32' || STAGES === 0)) return null;
   const XT = form[0] === 't';
   const WT = form[1] === 't';
@@ -88,6 +90,7 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   if (!aligned(n) || !aligned(XT ? m : k) || !aligned(rank) || (XT && WT && !aligned(k))) return null;
   if (!XT && !aligned(xStride)) return null;
   if (E === 'f16' && dtype === 'f32') return null;
+  if (TURN && (form !== 'nn' || E !== 'f16' || UNPACK || STAGES === 0)) return null;
   const BM = GM * TM * matrix.m;
   const BN = GN * TN * matrix.n;
   const threads = GM * GN * matrix.subgroup;
@@ -99,10 +102,10 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   const split = E === 'f32' && XW === 8 ? 2 : 1;
   const row = (size: number) => (size / XW) * split + PAD;
   const xRows = XT ? BK : BM;
-  const wRows = WT ? BN : BK;
+  const wRows = WT || TURN ? BN : BK;
   const xUnits = (xRows * (XT ? BM : BK)) / XW;
-  const wUnits = (wRows * (WT ? BK : BN)) / XW;
-  const tile = STAGES * (xRows * row(XT ? BM : BK) + wRows * row(WT ? BK : BN));
+  const wUnits = (BN * BK) / (TURN ? 32 : XW);
+  const tile = STAGES * (xRows * row(XT ? BM : BK) + wRows * row(WT || TURN ? BK : BN));
   const units = Math.floor(matrix.workgroupBytes / 16);
   if (tile > units) return null;
   // As many matrices at a time leave through workgroup memory as fit where the tiles were, in rows of a quad a lane at most.
@@ -121,6 +124,7 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
     PAD,
     STAGES,
     GROUP,
+    TURN,
     BM,
     BN,
     EJ,
@@ -148,12 +152,12 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
  * (ggml-org/llama.cpp pull requests 18749 and 18178). Not measured with this kernel; Intel's registers hold no more
  * (bench/LOG.md, 18).
  */
-const defaults: Readonly<Record<GpuFamily, { GM: number; GN: number; TM: number; TN: number; BK: number }>> = {
-  nvidia: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 32 },
-  amd: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 16 },
-  intel: { GM: 8, GN: 4, TM: 2, TN: 2, BK: 32 },
-  apple: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 16 },
-  other: { GM: 2, GN: 2, TM: 2, TN: 2, BK: 16 },
+const defaults: Readonly<Record<GpuFamily, Pick<TensorTile, 'GM' | 'GN' | 'TM' | 'TN' | 'BK' | 'TURN'>>> = {
+  nvidia: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 32, TURN: 0 },
+  amd: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 16, TURN: 0 },
+  intel: { GM: 8, GN: 4, TM: 2, TN: 2, BK: 32, TURN: 1 },
+  apple: { GM: 2, GN: 2, TM: 4, TN: 4, BK: 16, TURN: 0 },
+  other: { GM: 2, GN: 2, TM: 2, TN: 2, BK: 16, TURN: 0 },
 };
 
 /** Settings where nothing was tuned. CPU drivers: few big matrices straight from the tensors, no barriers. */
@@ -169,7 +173,7 @@ export function defaultTensorTile(
       form[0] === 'n' && down >= 4 && across >= 2 && k % matrix.k === 0 && rank % matrix.k === 0 && m >= 32;
     // Wide ones are the fastest and take 4 s to compile, four times as long.
     const TN = m >= 128 && n >= 128 ? 8 : 2;
-    if (direct) return { GM: 1, GN: 1, TM: 4, TN, BK: matrix.k, PAD: 0, STAGES: 0, GROUP: 1, UNPACK: 0 };
+    if (direct) return { GM: 1, GN: 1, TM: 4, TN, BK: matrix.k, PAD: 0, STAGES: 0, GROUP: 1, UNPACK: 0, TURN: 0 };
     return {
       GM: 1,
       GN: 1,
@@ -180,6 +184,7 @@ export function defaultTensorTile(
       STAGES: 1,
       GROUP: 1,
       UNPACK: 0,
+      TURN: 0,
     };
   }
   const most = defaults[matrix.family];
@@ -189,5 +194,6 @@ export function defaultTensorTile(
   const TN = Math.min(most.TN, Math.ceil(across / GN));
   // Unpacked once in all where a row of tiles or two would do it anew: the codes are a quarter of the halves' bytes.
   const UNPACK = packed?.ordered && dtype === 'f16' && m <= 2 * GM * TM * matrix.m ? 1 : 0;
-  return { GM, GN, TM, TN, BK: most.BK, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1, UNPACK };
+  const TURN = most.TURN && form === 'nn' && dtype === 'f16' && matrix.operand === 'f16' && !UNPACK ? 1 : 0;
+  return { GM, GN, TM, TN, BK: most.BK, PAD: 1, STAGES: 1, GROUP: m >= 1024 ? 8 : 1, UNPACK, TURN };
 }

@@ -132,6 +132,7 @@ function record(ctx: OpContext, args: MatmulArgs & { readonly m: number }, tile:
     pass: 'forward',
     defines: {
       XT: 0,
+      TURN: 0,
       ...tile.defines,
       WT: Number(args.form[1] === 't'),
       FORMAT: packed?.format ?? 'plain',

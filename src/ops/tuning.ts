@@ -32,6 +32,7 @@ const choices: { readonly [name in keyof TensorTile]: readonly number[] } = {
   PAD: [0, 1],
   GROUP: [1, 4, 8, 16],
   UNPACK: [0, 1],
+  TURN: [0, 1],
 };
 
 /** Whether something read from a file is settings of a matmul, as a search over `neighbours` may give them. */

@@ -6,7 +6,7 @@ import { readTuning, writeTuning } from '../../src/cli/tuning-cache.js';
 
 const info = { vendor: 'maker', architecture: 'arch', device: 'GPU 1/2', description: 'driver 1' } as GPUAdapterInfo;
 const source = (path: string) => `text of ${path}`;
-const tile = { GM: 1, GN: 2, TM: 2, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1, UNPACK: 0 } as const;
+const tile = { GM: 1, GN: 2, TM: 2, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1, UNPACK: 0, TURN: 0 } as const;
 
 let directory: string;
 let said: string[];

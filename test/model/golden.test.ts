@@ -25,7 +25,7 @@ afterAll(async () => {
 });
 
 /** Small tiles whatever the product: a GPU's own take minutes to compile where matrix units are emulated. */
-const smallTile = { GM: 1, GN: 2, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 2, UNPACK: 0 } as const;
+const smallTile = { GM: 1, GN: 2, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 2, UNPACK: 0, TURN: 0 } as const;
 const smallTiles: Tuning = Object.assign(new Map([['any', smallTile]]), { get: () => smallTile });
 
 const gradientTolerance = { f32: 1e-4, f16: 1e-2, tensor: 1e-2 };

@@ -22,7 +22,7 @@ const shapes = [
   { rows: 5, capacity: 5, rank: 8, columns: 8 },
 ];
 
-const small: TensorTile = { GM: 1, GN: 2, TM: 1, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1, UNPACK: 0 };
+const small: TensorTile = { GM: 1, GN: 2, TM: 1, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1, UNPACK: 0, TURN: 0 };
 
 describe.each(tiers)('lora-gradient, %s', (tier) => {
   describe.each(['direct', 'registers', ...(tier === 'f16' ? ['matrices'] : [])])('%s', (form) => {

@@ -12,8 +12,20 @@ afterAll(() => gpu.close());
 
 /** Small settings, together using every one of the generator's ways. */
 const settings: Record<string, TensorTile> = {
-  'matrices loaded from the tensors': { GM: 1, GN: 2, TM: 2, TN: 1, BK: 8, PAD: 0, STAGES: 0, GROUP: 2, UNPACK: 0 },
-  'one buffer, padded': { GM: 2, GN: 1, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 3, UNPACK: 0 },
+  'matrices loaded from the tensors': {
+    GM: 1,
+    GN: 2,
+    TM: 2,
+    TN: 1,
+    BK: 8,
+    PAD: 0,
+    STAGES: 0,
+    GROUP: 2,
+    UNPACK: 0,
+    TURN: 0,
+  },
+  'one buffer, padded': { GM: 2, GN: 1, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 3, UNPACK: 0, TURN: 0 },
+  'x·w with w turned': { GM: 1, GN: 3, TM: 2, TN: 1, BK: 16, PAD: 1, STAGES: 2, GROUP: 1, UNPACK: 0, TURN: 1 },
   'two buffers, a tile no multiple of the threads': {
     GM: 1,
     GN: 3,
@@ -24,6 +36,7 @@ const settings: Record<string, TensorTile> = {
     STAGES: 2,
     GROUP: 1,
     UNPACK: 0,
+    TURN: 0,
   },
 };
 describe.each(Object.keys(settings))('matmul on matrix units, %s', (name) => {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import type { MatrixUnits } from '../../src/gpu/device.js';
-import type { TensorTile } from '../../src/ops/matmul-tile.js';
+import { defaultTensorTile, type MatmulProblem, type TensorTile } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, type TestGpu } from '../gpu.js';
 import { checkAttention, tries } from './attention-check.js';
 import { emulateOn } from './emulated-matrices.js';
@@ -21,10 +21,13 @@ beforeAll(async () => {
 afterAll(() => gpu.close());
 
 describe.each(Object.entries(vendorUnits))('on %s', (name, units) => {
-  const tile: TensorTile = { GM: 2, GN: 1, TM: 1, TN: 2, BK: 2 * units.k, PAD: 1, STAGES: 1, GROUP: 2, UNPACK: 0 };
+  const tile = (problem: MatmulProblem): TensorTile => {
+    const { TURN } = defaultTensorTile(units, false, problem);
+    return { GM: 2, GN: 1, TM: 1, TN: 2, BK: 2 * units.k, PAD: 1, STAGES: 1, GROUP: 2, UNPACK: 0, TURN };
+  };
   const start = () => {
     matrix = units;
-    return new OpRun(gpu, 'f16', { cpu: false, matrix, tuned: () => tile });
+    return new OpRun(gpu, 'f16', { cpu: false, matrix, tuned: tile });
   };
   testTensorMatmul(start, { staged: true, brief: units.m === units.n });
 

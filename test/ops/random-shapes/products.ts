@@ -10,7 +10,18 @@ import { packedMatrix } from '../packed.js';
 import { drawRows, type RandomCase } from './draw.js';
 
 /** Small, so that they compile fast where matrix units are emulated; the pipelines of matmul-tensor.test.ts. */
-export const smallTile: TensorTile = { GM: 2, GN: 1, TM: 1, TN: 2, BK: 16, PAD: 1, STAGES: 1, GROUP: 3, UNPACK: 0 };
+export const smallTile: TensorTile = {
+  GM: 2,
+  GN: 1,
+  TM: 1,
+  TN: 2,
+  BK: 16,
+  PAD: 1,
+  STAGES: 1,
+  GROUP: 3,
+  UNPACK: 0,
+  TURN: 0,
+};
 
 /** c = 0.5·(x·wᵀ + u·vᵀ) + bias + residual. */
 function forward(
