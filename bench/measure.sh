@@ -1,11 +1,11 @@
 #!/bin/sh
 # Measures a GPU: correctness, products, attention, whole steps, rollouts, most telling first, a JSON file of each.
-#   sh bench/measure.sh DIRECTORY [NAME…]        in a checkout
-#   sh lexalign/measure.sh DIRECTORY [NAME…]     in an unpacked bundle
+#   sh bench/measure.sh DIRECTORY [NAME…]             in a checkout
+#   sh lexalign/bench/measure.sh DIRECTORY [NAME…]    in an unpacked bundle
 # Each command has a time limit of its own, 16 min 30 s in all; one that fails is named, and the others go on. NAMEs choose
 # some of them: where time is short, two calls, "doctor product attention sft tune" (8 min 30 s at most) and the others.
 # MODEL and PRODUCT choose smaller ones for a try.
-here=$(dirname "$(readlink -f "$0")")
+root=$(dirname "$(dirname "$(readlink -f "$0")")")
 out=${1:?give a directory for the results}
 shift
 names=" $* "
@@ -22,7 +22,7 @@ run() {
   case "$names" in "  " | *" $name "*) ;; *) return ;; esac
   echo "== $name: lexalign $*"
   set -- "$@" --json "$out/$name.json"
-  if [ -x "$here/lexalign" ]; then set -- "$here/lexalign" "$@"; else set -- npx lexalign "$@"; fi
+  if [ -x "$root/lexalign" ]; then set -- "$root/lexalign" "$@"; else set -- npx lexalign "$@"; fi
   timeout -s INT -k 10 "$limit" "$@" || echo "FAILED: $name ended with $?"
 }
 

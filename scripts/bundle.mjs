@@ -1,7 +1,7 @@
 /**
- * Packs lexalign with everything it needs into one archive for a Linux x86-64 machine without network: Node, the
- * build, npm packages, the embedded model and data, and the Vulkan loader where this machine has one. The target needs
- * a GPU driver alone.
+ * Packs lexalign with everything it needs into one archive for a Linux x86-64 machine without network: Node, what the npm
+ * package holds, the npm packages that it needs, and the Vulkan loader where this machine has one. The target needs a GPU
+ * driver alone.
  *
  *     node scripts/bundle.mjs [lexalign-linux-x64.tar.xz]
  *     tar xJf lexalign-linux-x64.tar.xz && lexalign/lexalign doctor
@@ -14,6 +14,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   realpathSync,
   rmSync,
   writeFileSync,
@@ -71,10 +72,8 @@ await orFail(async () => {
     const stage = join(work, 'lexalign');
     const copy = (from, to = from) =>
       cpSync(resolve(root, from), join(stage, to), { recursive: true, dereference: true });
-    for (const path of ['bin', 'dist', 'kernels', 'datasets/mini-norms', 'models/lexi-base', 'recipes']) copy(path);
-    for (const file of ['package.json', 'LICENSE', 'README.md', 'bench/peer-torch.py']) copy(file);
-    copy('bench/measure.sh', 'measure.sh');
-    for (const path of productionPackages()) copy(path);
+    const { files } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    for (const path of [...files, 'package.json', ...productionPackages()]) copy(path);
     const platforms = join(stage, 'node_modules/webgpu/dist');
     for (const name of readdirSync(platforms)) {
       if (name !== 'linux-x64' && !name.includes('.')) rmSync(join(platforms, name), { recursive: true });
