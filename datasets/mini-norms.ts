@@ -1,6 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { InputError } from '../src/errors.js';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../src/paths.js';
 import { parseTable } from '../src/text/table.js';
 import { openGeneric } from './generic.js';
 import { type Language, type Norms, NormsCollector } from './norms.js';
@@ -8,15 +8,9 @@ import { ParticipantFilter } from './participants.js';
 
 const FILES = { en: 'en-us.tsv', zh: 'zh-cn.tsv' } as const;
 
-/** Where the embedded lists of a language lie. Throws InputError where they are missing. */
+/** Where the embedded lists of a language lie. */
 export function miniNormsFile(language: Language): string {
-  // The tables lie beside this file, or beside `dist/` when it was compiled into it.
-  const places = ['./mini-norms/', '../../datasets/mini-norms/'].map((path) =>
-    fileURLToPath(new URL(path + FILES[language], import.meta.url)),
-  );
-  const file = places.find((place) => existsSync(place));
-  if (!file) throw new InputError(`${places[0]}: missing; install lexalign again`);
-  return file;
+  return join(packageRoot, 'datasets', 'mini-norms', FILES[language]);
 }
 
 /** The embedded demonstration lists: 360 cues a language, written by a language model, not by people. */

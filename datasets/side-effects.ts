@@ -1,7 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { InputError } from '../src/errors.js';
 import type { Instruction } from '../src/evaluate/side-effects.js';
+import { packageRoot } from '../src/paths.js';
 import { readLines } from '../src/text/lines.js';
 
 /** A text to take perplexity on. */
@@ -21,13 +22,9 @@ export function loadInstructions(language: string | undefined): Instruction[] {
 }
 
 function load<T extends { readonly language: string }>(name: string, language: string | undefined): T[] {
-  // The files lie beside this one, or beside `dist/` when it was compiled into it.
-  const places = ['./side-effects/', '../../datasets/side-effects/'].map((path) =>
-    fileURLToPath(new URL(path + name, import.meta.url)),
-  );
-  const file = places.find((place) => existsSync(place));
-  if (!file) throw new InputError(`${places[0]}: missing; install lexalign again`);
-  const lines = readFileSync(file, 'utf8').trim().split('\n');
+  const lines = readFileSync(join(packageRoot, 'datasets', 'side-effects', name), 'utf8')
+    .trim()
+    .split('\n');
   const all = lines.map((line): T => JSON.parse(line));
   const own = language === undefined ? all : all.filter((entry) => entry.language === language);
   if (own.length > 0) return own;

@@ -12,6 +12,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const layers = [
   'src/errors.ts',
   'src/random.ts',
+  'src/paths.ts',
   'kernels',
   'src/gpu',
   'src/ops',

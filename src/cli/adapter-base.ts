@@ -5,10 +5,8 @@ import { InputError } from '../errors.js';
 import { hasFile, readJsonInside } from '../formats/files.js';
 import { cachedSnapshot, parseHubModel } from '../formats/hub-cache.js';
 import { readBaseName } from '../formats/peft.js';
+import { lexiBase } from '../paths.js';
 import { modelDirectory } from './hub.js';
-import { packageRoot } from './kernel-source.js';
-
-const MAX_CONFIG_BYTES = 4_000_000;
 
 /** The base model of an adapter: where it lies, and its config.json; weights are not looked at. */
 export interface AdapterBase {
@@ -19,14 +17,15 @@ export interface AdapterBase {
 }
 
 /**
- * The base model of an adapter directory: `model` where it is given, else the one that adapter_config.json names, where
- * that is a directory here or the embedded lexi-base; null otherwise.
+ * The base model of an adapter directory: `model` where it is given, fetched from the hub if need be; else the one that
+ * adapter_config.json names, where that is the embedded lexi-base, a directory here or in the hub's cache; else null.
+ * Throws InputError where `model` is not to be had or a config.json is not read.
  */
 export async function findAdapterBase(adapter: string, model: string | undefined): Promise<AdapterBase | null> {
   const name = await readBaseName(adapter);
   const directory = model !== undefined ? await modelDirectory(model) : name === null ? null : await directoryOf(name);
   if (directory === null) return null;
-  const config = readModelConfig(await readJsonInside(directory, 'config.json', MAX_CONFIG_BYTES));
+  const config = readModelConfig(await readJsonInside(directory, 'config.json'));
   return { directory, config, name };
 }
 
@@ -43,7 +42,7 @@ export async function requireAdapterBase(adapter: string, model: string | undefi
 }
 
 async function directoryOf(name: string): Promise<string | null> {
-  if (name === 'lexi-base') return join(packageRoot, 'models', 'lexi-base');
+  if (name === 'lexi-base') return lexiBase;
   if (await hasFile(name, 'config.json')) return name;
   const model = parseHubModel(name);
   return model && cachedSnapshot(model);

@@ -7,10 +7,10 @@ import { torchTimes } from '../../bench/peer-torch.js';
 import { type BenchRow, withPeer, withShare } from '../../bench/rows.js';
 import type { Device } from '../gpu/device.js';
 import { operandOf, type Tier } from '../model/language-model.js';
+import { packageRoot } from '../paths.js';
 import { type BenchRequest, planModels } from './bench-request.js';
 import { tune } from './bench-tune.js';
 import { openAdapter } from './gpu.js';
-import { packageRoot } from './kernel-source.js';
 import { formatBytes } from './memory.js';
 import type { OpenDevice } from './session.js';
 

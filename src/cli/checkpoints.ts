@@ -13,7 +13,6 @@ import { refuseBusy } from './writer-lock.js';
 
 const MOMENTS = 'optimizer.safetensors';
 const STATE = 'trainer_state.json';
-const MAX_STATE_BYTES = 4_000_000;
 
 /** An adapter that is being trained. */
 export interface Trained {
@@ -144,7 +143,7 @@ export async function findCheckpoint(resume: string | true, output: string | und
 
 /** trainer_state.json of a checkpoint, as it stands. */
 export async function readState(checkpoint: string): Promise<Record<string, unknown>> {
-  const { path, value } = await readJsonInside(checkpoint, STATE, MAX_STATE_BYTES);
+  const { path, value } = await readJsonInside(checkpoint, STATE);
   if (typeof value !== 'object' || value === null) throw new InputError(`${path} is not a JSON object`);
   return value as Record<string, unknown>;
 }

@@ -14,6 +14,7 @@ import {
 import type { AssociationResult } from '../evaluate/result.js';
 import { mean } from '../evaluate/statistics.js';
 import type { StudyCultureResult, StudyResult } from '../evaluate/study.js';
+import { packageRoot } from '../paths.js';
 import { type AssociationPrompt, LEXI_BASE_PROMPTS } from '../text/prompts.js';
 import type { PpoMetrics } from '../train/ppo.js';
 import { runStudy } from './align.js';
@@ -21,7 +22,6 @@ import { dataPaths } from './align-data.js';
 import { adapterPath, trainingsOf } from './align-measures.js';
 import { type AlignArguments, alignOptions, type Recipe, readRecipe } from './align-recipe.js';
 import { readConfigFile } from './config-file.js';
-import { packageRoot } from './kernel-source.js';
 import type { Command } from './main.js';
 import { checkSeed, modelOptions } from './options.js';
 import { jsonOption } from './output-file.js';

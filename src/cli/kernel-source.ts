@@ -1,16 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { KernelSource } from '../gpu/kernels.js';
-
-/** The package's directory, from its sources as well as from dist/. */
-export const packageRoot = findRoot();
-
-function findRoot(): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'kernels'))) directory = dirname(directory);
-  return directory;
-}
+import { packageRoot } from '../paths.js';
 
 /** Reads kernel files from the package. */
 export function kernelSource(): KernelSource {

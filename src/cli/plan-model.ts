@@ -1,5 +1,4 @@
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { ModelConfig } from '../../models/config.js';
 import { readModelConfig } from '../../models/index.js';
 import { KNOWN_MODELS, knownModel } from '../../models/known.js';
@@ -10,12 +9,10 @@ import { hasFile, type JsonFile, readJsonInside } from '../formats/files.js';
 import { readQuantisation } from '../formats/quantised.js';
 import { type QuantizedFormat, quantizedLayouts } from '../model/quantized-layouts.js';
 import type { PackedLayouts } from '../model/weights.js';
+import { lexiBase } from '../paths.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
 import { modelDirectory } from './hub.js';
-import { packageRoot } from './kernel-source.js';
 import { openModel } from './session.js';
-
-const MAX_CONFIG_BYTES = 4_000_000;
 
 /** A model as far as a plan needs it: its weights may be elsewhere. */
 export interface PlannedModel {
@@ -38,7 +35,7 @@ export async function planModel(
   quantize: QuantizedFormat,
   others: ReadonlyMap<string, ModelConfig> = new Map(),
 ): Promise<PlannedModel> {
-  const asked = model ?? join(packageRoot, 'models', 'lexi-base');
+  const asked = model ?? lexiBase;
   const known = (await isDirectory(asked)) ? null : (others.get(asked) ?? knownModel(asked));
   if (known) return describe(asked, known, { format: 'none' }, quantize, null);
   const name = await modelDirectory(asked, { weights: false });
@@ -56,7 +53,7 @@ export async function planModel(
     const described = describe(name, config, stored, quantize, tokenizer);
     return described.stored ? { ...described, packed: checkpoint.packed } : described;
   }
-  const file = await readJsonInside(name, 'config.json', MAX_CONFIG_BYTES);
+  const file = await readJsonInside(name, 'config.json');
   return describe(name, readModelConfig(file), await storedFormat(name, file), quantize, await tryLoadTokenizer(name));
 }
 

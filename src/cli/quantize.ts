@@ -50,8 +50,6 @@ export const quantizeCommand: Command = {
   run: (args) => runQuantize(args as Arguments),
 };
 
-const MAX_CONFIG_BYTES = 4_000_000;
-
 async function runQuantize(args: Arguments): Promise<number> {
   const format = formatOf(args);
   await checkJson(args.json);
@@ -152,7 +150,7 @@ async function checkSpace(output: string, bytes: number): Promise<void> {
 
 /** config.json, which says how the weights are quantised, and what goes along. */
 async function writeOthers(from: string, to: string, { format, dtype }: QuantisedPlan): Promise<void> {
-  const { value } = await readJsonInside(from, 'config.json', MAX_CONFIG_BYTES);
+  const { value } = await readJsonInside(from, 'config.json');
   const config = { ...(value as Record<string, unknown>), ...format.config(dtype) };
   await writeFileAtomic(join(to, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
   await copyCompanions(from, to);

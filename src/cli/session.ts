@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import type { ModelConfig } from '../../models/config.js';
 import { modelLayout } from '../../models/index.js';
 import { InputError, UsageError } from '../errors.js';
@@ -10,10 +9,11 @@ import { quantiseOnLoad } from '../model/quantize-weights.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
 import { type Candidate, candidates, checkCandidate, offeredTiers, type TierCheck } from '../model/self-test.js';
 import type { Tuning } from '../ops/tuning.js';
+import { lexiBase } from '../paths.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
 import { backendName, openAdapter } from './gpu.js';
 import { modelDirectory } from './hub.js';
-import { kernelSource, packageRoot } from './kernel-source.js';
+import { kernelSource } from './kernel-source.js';
 import { formatBytes } from './memory.js';
 import { createProgress } from './progress.js';
 import { tellCompilation } from './tell-compilation.js';
@@ -39,7 +39,7 @@ export function quantised(
 
 /** Opens and checks a model: a directory, or one of the hub, fetched if need be; without one, the embedded lexi-base. */
 export async function openModel(args: { readonly model?: string; readonly quantize?: string }): Promise<OpenModel> {
-  const path = args.model === undefined ? join(packageRoot, 'models', 'lexi-base') : await modelDirectory(args.model);
+  const path = args.model === undefined ? lexiBase : await modelDirectory(args.model);
   const stored = await openCheckpoint(path, modelLayout);
   try {
     const checkpoint = quantised(stored, (args.quantize ?? 'none') as QuantizedFormat);

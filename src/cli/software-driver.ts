@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { constants, homedir } from 'node:os';
-import { basename, delimiter, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, delimiter, join } from 'node:path';
+import { packageRoot } from '../paths.js';
 import { visibleGpus } from './system-gpus.js';
 
 /** Changes when the layout of an installed driver does, so that an older one is left alone and a new one is made. */
@@ -123,16 +123,13 @@ export function endWithParent(): void {
   }, 500).unref();
 }
 
-/** The launcher of this package, seen from src/ and from dist/src/. */
-function launcher(): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'bin', 'lexalign.mjs'))) directory = dirname(directory);
-  return join(directory, 'bin', 'lexalign.mjs');
-}
-
 /** Runs the same lexalign command on the software driver; returns its exit code. */
 export function relaunch(driver: SoftwareDriver, argv: readonly string[]): Promise<number> {
-  const { command, args, env } = driverCommand(driver, [...process.execArgv, launcher(), ...argv]);
+  const { command, args, env } = driverCommand(driver, [
+    ...process.execArgv,
+    join(packageRoot, 'bin', 'lexalign.mjs'),
+    ...argv,
+  ]);
   return runAttached(command, args, env);
 }
 

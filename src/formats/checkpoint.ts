@@ -12,7 +12,6 @@ export type { CheckpointTensor };
 
 const WEIGHTS = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
-const MAX_CONFIG_BYTES = 4_000_000;
 const MAX_INDEX_BYTES = 64_000_000;
 
 /** What a model asks of a checkpoint; `modelLayout` of models/index.ts makes one from config.json. */
@@ -51,9 +50,9 @@ export async function openCheckpoint<Config>(
   layoutOf: (config: JsonFile, generation: JsonFile | null) => CheckpointLayout<Config>,
 ): Promise<Checkpoint<Config>> {
   await checkDirectory(dir);
-  const config = await readJsonInside(dir, 'config.json', MAX_CONFIG_BYTES);
+  const config = await readJsonInside(dir, 'config.json');
   const generation = (await hasFile(dir, 'generation_config.json'))
-    ? await readJsonInside(dir, 'generation_config.json', MAX_CONFIG_BYTES)
+    ? await readJsonInside(dir, 'generation_config.json')
     : null;
   const layout = layoutOf(config, generation);
   const quantisation = await readQuantisation(dir, config);

@@ -172,8 +172,11 @@ export async function readFileInside(directory: string, name: string, limit: num
   return Buffer.concat(chunks, length);
 }
 
-/** Parses a JSON file of an untrusted directory; InputError as `readFileInside`, and when it is not JSON. */
-export async function readJsonInside(directory: string, name: string, limit: number): Promise<JsonFile> {
+/**
+ * Parses a JSON file of an untrusted directory; InputError as `readFileInside`, and when it is not JSON. The limit's
+ * default, bytes, is far above any file of settings.
+ */
+export async function readJsonInside(directory: string, name: string, limit = 4_000_000): Promise<JsonFile> {
   const path = join(directory, name);
   const bytes = await readFileInside(directory, name, limit);
   try {

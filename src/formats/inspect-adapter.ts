@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { hasFile, openFile, readJsonInside, resolveInside } from './files.js';
-import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, MAX_CONFIG_BYTES, unsupportedKeys } from './peft.js';
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, unsupportedKeys } from './peft.js';
 import { readHeader, readTensor, type TensorInfo, toFloat32 } from './safetensors.js';
 
 /** A pair of A and B that belong together. */
@@ -44,7 +44,7 @@ export async function inspectAdapter(
   dir: string,
   modules: ReadonlyMap<string, { readonly out: number; readonly in: number }> | null,
 ): Promise<AdapterInspection> {
-  const { value } = await readJsonInside(dir, ADAPTER_CONFIG, MAX_CONFIG_BYTES);
+  const { value } = await readJsonInside(dir, ADAPTER_CONFIG);
   const config = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
   const errors: string[] = [];
   const foreign = unsupportedKeys(config).map(([key, meaning]) => `${key} is set: ${meaning}`);

@@ -10,7 +10,6 @@ import { type UnpackedMatrix, unpackMatrix } from './unpack.js';
 
 /** Bytes of a tensor that are read and merged at once, about: whole rows. */
 const PIECE_BYTES = 4 << 20;
-const MAX_CONFIG_BYTES = 4_000_000;
 
 const TORCH_NAMES = { F16: 'float16', BF16: 'bfloat16' } as const;
 
@@ -204,7 +203,7 @@ function share({ config }: Adapter, path: string, { A, B }: LoraPair, row: numbe
 
 /** config.json, which names the new type and no quantisation. */
 async function copyConfig(from: string, to: string, dtype: 'F16' | 'BF16'): Promise<void> {
-  const { value } = await readJsonInside(from, 'config.json', MAX_CONFIG_BYTES);
+  const { value } = await readJsonInside(from, 'config.json');
   const { quantization_config: _, quantization: __, ...config } = value as Record<string, unknown>;
   // transformers 4 calls it torch_dtype, 5 dtype.
   const keys = ['torch_dtype', 'dtype'].filter((key) => key in config);

@@ -26,7 +26,6 @@ import { writeSafetensors } from './safetensors-file.js';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
-export const MAX_CONFIG_BYTES = 4_000_000;
 
 /** Keys of LoraConfig that change what an adapter computes and that lexalign does not compute, with what they mean. */
 const UNSUPPORTED: Readonly<Record<string, string>> = {
@@ -60,7 +59,7 @@ export async function readAdapter(
   dir: string,
   modules: ReadonlyMap<string, { readonly out: number; readonly in: number }>,
 ): Promise<Adapter> {
-  const file = await readJsonInside(dir, ADAPTER_CONFIG, MAX_CONFIG_BYTES);
+  const file = await readJsonInside(dir, ADAPTER_CONFIG);
   const { targets, ranks, alphas, ...settings } = parseConfig(file);
   if (!(await hasFile(dir, ADAPTER_WEIGHTS))) {
     const pickled = await hasFile(dir, 'adapter_model.bin');
@@ -269,7 +268,7 @@ function moduleNames(file: string, adapted: readonly string[], all: readonly str
 
 /** The base model that adapter_config.json names: a hub id or a directory; null for none. Throws InputError. */
 export async function readBaseName(dir: string): Promise<string | null> {
-  const { value } = await readJsonInside(dir, ADAPTER_CONFIG, MAX_CONFIG_BYTES);
+  const { value } = await readJsonInside(dir, ADAPTER_CONFIG);
   const name = (value as { base_model_name_or_path?: unknown } | null)?.base_model_name_or_path;
   return typeof name === 'string' && name !== '' ? name : null;
 }

@@ -11,7 +11,6 @@ const READERS: readonly QuantisedReader[] = [bitsandbytes, gptq, awq, mlx];
 
 /** Older writers of GPTQ put the settings here and not into config.json. */
 export const GPTQ_SETTINGS = 'quantize_config.json';
-const MAX_SETTINGS_BYTES = 4_000_000;
 
 /** How config.json says that the weights are quantised; null where it names no format. Throws InputError naming file and key. */
 export async function readQuantisation(
@@ -22,7 +21,7 @@ export async function readQuantisation(
   const settings = keys.object('quantization_config') ?? keys.object('quantization');
   if (!settings) {
     if (!(await hasFile(dir, GPTQ_SETTINGS))) return null;
-    const { path, value } = await readJsonInside(dir, GPTQ_SETTINGS, MAX_SETTINGS_BYTES);
+    const { path, value } = await readJsonInside(dir, GPTQ_SETTINGS);
     const older = new Keys(path, value);
     return { method: gptq.method, settings: older, find: gptq.read(older) };
   }

@@ -1,0 +1,15 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The package's directory, from its sources as well as from dist/. */
+export const packageRoot = findRoot();
+
+/** The embedded model. */
+export const lexiBase = join(packageRoot, 'models', 'lexi-base');
+
+function findRoot(): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'kernels'))) directory = dirname(directory);
+  return directory;
+}
