@@ -3,7 +3,7 @@
 // forward: o of one row and GROUP heads that share a key head by a workgroup of 64: 64 places at a time, running maximum.
 //          Rows do not meet, so that a row comes out the same in any batch.
 // TYPE: element type. UNIT, WIDE: what forward reads keys and values as, by four, and numbers in it; u32 for units of 16
-// bytes. DIM: the heads', at most 256, a multiple of WIDE.
+// bytes. DIM: the heads', at most 256, a multiple of WIDE. Sums of TOGETHER heads at a time meet in workgroup memory.
 #if append
 @group(0) @binding(0) var<storage, read> k: array<vec4<${TYPE}>>;               // [rows, kvHeads · headDim]
 @group(0) @binding(1) var<storage, read> v: array<vec4<${TYPE}>>;
@@ -42,7 +42,7 @@ var<workgroup> query: array<vec4f, ${GROUP * (DIM / 4)}>;
 var<workgroup> weights: array<f32, ${GROUP * 64}>; // scores first
 var<workgroup> tops: array<f32, ${GROUP * 8}>;
 var<workgroup> places: array<u32, 64>;
-var<workgroup> sums: array<vec4f, ${GROUP * (WIDE / 4) * 64}>;
+var<workgroup> sums: array<vec4f, ${TOGETHER * (WIDE / 4) * 64}>;
 
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u32) {
@@ -138,20 +138,27 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li
   workgroupBarrier();
 #for g in 0..GROUP
   weights[${g * 64}u + li] = total${g};
+#endfor
+#for round in 0..ROUNDS
+#for g in round * TOGETHER..(round + 1) * TOGETHER < GROUP ? (round + 1) * TOGETHER : GROUP
 #for e in 0..WIDE / 4
-  sums[(${g * (WIDE / 4) + e}u) * 64u + li] = acc${g}_${e};
+  sums[(${(g - round * TOGETHER) * (WIDE / 4) + e}u) * 64u + li] = acc${g}_${e};
 #endfor
 #endfor
   workgroupBarrier();
-  for (var i = li; i < ${GROUP}u * quads; i += 64u) {
+  for (var i = li; i < ${round < ROUNDS - 1 ? TOGETHER : GROUP - round * TOGETHER}u * quads; i += 64u) {
     let g = i / quads;
     var total = 0.0;
-    for (var t = 0u; t < 64u; t++) { total += weights[g * 64u + t]; }
+    for (var t = 0u; t < 64u; t++) { total += weights[(${round * TOGETHER}u + g) * 64u + t]; }
     var sum = vec4f(0.0);
     let quad = i % quads;
     let at = (g * ${WIDE / 4}u + quad % ${WIDE / 4}u) * 64u + quad / ${WIDE / 4}u;
     for (var s = 0u; s < sharers; s++) { sum += sums[at + s * units]; }
-    o[(row * p.heads + head) * quads + i] = vec4<${TYPE}>(sum / total);
+    o[(row * p.heads + head + ${round * TOGETHER}u) * quads + i] = vec4<${TYPE}>(sum / total);
   }
+#if round < ROUNDS - 1
+  workgroupBarrier();
+#endif
+#endfor
 }
 #endif

@@ -22,10 +22,20 @@ export interface TestGpu {
   close(): Promise<void>;
 }
 
-/** The device as users get it; `debug` keeps robustness on, `cpu: false` takes every form that GPUs get. */
-export async function openTestGpu(options: { debug?: boolean; cpu?: boolean } = {}): Promise<TestGpu> {
+/** Workgroup memory that WebGPU promises of every device, bytes. */
+export const leastWorkgroupBytes = 16_384;
+
+/**
+ * The device as users get it; `debug` keeps robustness on, `cpu: false` takes every form that GPUs get, `workgroupBytes` is
+ * all the workgroup memory that it has.
+ */
+export async function openTestGpu(
+  options: { debug?: boolean; cpu?: boolean; workgroupBytes?: number } = {},
+): Promise<TestGpu> {
+  const { workgroupBytes } = options;
   const opened = await openAdapter(options);
-  const device = await Device.open(opened.adapter, { cpu: options.cpu ?? opened.kind === 'cpu' });
+  const adapter = workgroupBytes === undefined ? opened.adapter : withWorkgroupMemory(opened.adapter, workgroupBytes);
+  const device = await Device.open(adapter, { cpu: options.cpu ?? opened.kind === 'cpu' });
   const kernels = new KernelCache(device, kernelSource());
   return {
     device,
@@ -35,6 +45,15 @@ export async function openTestGpu(options: { debug?: boolean; cpu?: boolean } = 
       opened.release();
     },
   };
+}
+
+/** An adapter that has no more workgroup memory. */
+function withWorkgroupMemory(adapter: GPUAdapter, bytes: number): GPUAdapter {
+  const limits = new Proxy(adapter.limits, {
+    get: (all, name) => (name === 'maxComputeWorkgroupStorageSize' ? bytes : all[name as keyof GPUSupportedLimits]),
+  });
+  const { features, info } = adapter;
+  return { features, info, limits, requestDevice: (wanted) => adapter.requestDevice(wanted) } as GPUAdapter;
 }
 
 /** One operation on given numbers: inputs rounded to their type, outputs poisoned with NaN before the run. */

@@ -26,6 +26,15 @@ export function appendToCache(ctx: OpContext, cache: KvCache, args: { k: Tensor;
 /** Most heads of one key head that a workgroup takes together. */
 const mostHeads = 8;
 
+/** Workgroup memory that every WebGPU device has. */
+const workgroupBytes = 16_384;
+
+/** Of how many heads the sums of 64 invocations fit beside the queries, weights and places of `group`. */
+function sumsTogether(group: number, headDim: number, wide: number): number {
+  const others = group * (4 * headDim + 4 * 64 + 4 * 8) + 4 * 64;
+  return Math.min(group, Math.floor((workgroupBytes - others) / (64 * 4 * wide)));
+}
+
 /**
  * Attention of decoding: every row of the table attends to its tokens' places, its own included. q, o: [rows, heads ·
  * headDim]. A row comes out the same whatever the other rows are.
@@ -42,15 +51,19 @@ export function cacheAttention(
   let group = Math.min(mostHeads, sharing);
   while (sharing % group) group--;
   const whole = q.dtype === 'f16' && headDim % 8 === 0;
+  const wide = whole ? 8 : 4;
+  const together = sumsTogether(group, headDim, wide);
   ctx.recorder.dispatch({
     kernel: 'cache-attention',
     pass: 'forward',
     defines: {
       TYPE: q.dtype,
       UNIT: whole ? 'u32' : q.dtype,
-      WIDE: whole ? 8 : 4,
+      WIDE: wide,
       DIM: headDim,
       GROUP: group,
+      TOGETHER: together,
+      ROUNDS: Math.ceil(group / together),
       PATHS: 1,
     },
     label: 'cache_attention',
