@@ -27,8 +27,11 @@ export function loraGradient(ctx: OpContext, args: LoraGradientArgs): void {
   sumSplits(ctx, { label: `${args.label}.sum`, sums, y: args.gradient, accumulate: true });
 }
 
-/** Rows that a workgroup on matrix units sums: enough workgroups for a GPU, and few parts to add up. */
-const rowsPerSplit = 256;
+/**
+ * Rows that a workgroup on matrix units sums: enough workgroups for a GPU, and few parts to add up. Twice the rank where
+ * that is more, so that the parts take no more memory than `wide`, of halves.
+ */
+const leastRowsPerSplit = 256;
 
 /** Parts of the sum on matrix units, [splits, gradient]; null where the context has none or they do not take the shape. */
 function onMatrices(ctx: OpContext, args: LoraGradientArgs): Tensor | null {
@@ -45,7 +48,7 @@ function onMatrices(ctx: OpContext, args: LoraGradientArgs): Tensor | null {
     return null;
   const rows = wide.shape[0];
   const [x, w, m, n] = layout === 'a' ? [skinny, wide, rank, columns] : [wide, skinny, columns, rank];
-  const splits = Math.ceil(rows / rowsPerSplit);
+  const splits = Math.ceil(rows / Math.max(leastRowsPerSplit, 2 * rank));
   const sums = ctx.recorder.tensor('lora_sums', 'f32', [splits, m, n]);
   const common = { label, c: sums, m, n, k: rows, splits, alpha, count: 'batch.rows' } as const;
   matmul(ctx, { ...common, form: 'tn', x, w, wColumn: column });

@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DType } from '../../src/gpu/tensor.js';
+import { Recorder } from '../../src/gpu/program.js';
+import { type DType, Tensor } from '../../src/gpu/tensor.js';
 import { loraGradient } from '../../src/ops/lora-gradient.js';
 import type { TensorTile } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, rounded, type TestGpu, tiers } from '../gpu.js';
 import { matmulTN } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
+import { vendorUnits } from './vendor-units.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -20,6 +22,7 @@ const shapes = [
   { rows: 3, capacity: 256, rank: 20, columns: 260 },
   { rows: 300, capacity: 333, rank: 16, columns: 72 },
   { rows: 5, capacity: 5, rank: 8, columns: 8 },
+  { rows: 500, capacity: 600, rank: 136, columns: 8 }, // a rank beyond which parts are longer
 ];
 
 const small: TensorTile = { GM: 1, GN: 2, TM: 1, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1, UNPACK: 0, TURN: 0 };
@@ -55,6 +58,19 @@ describe.each(tiers)('lora-gradient, %s', (tier) => {
       expect(relativeError(await op.read(b), add(matmulTN(w, s, rows, columns, rank)))).toBeLessThan(1e-5);
     });
   });
+});
+
+it('takes no more memory for parts of a sum than for what is summed, whatever the rank', () => {
+  const [rows, rank, columns] = [4096, 512, 64];
+  const recorder = new Recorder(gpu.kernels);
+  const matrix = vendorUnits['NVIDIA: 16x16x16, 32 lanes'];
+  const tensor = (label: string, dtype: DType, shape: number[]) => new Tensor(label, dtype, shape, null, 0, true);
+  const wide = tensor('wide', 'f16', [rows, columns]);
+  const common = { label: 'test', skinny: tensor('skinny', 'f16', [rows, rank]), wide, rank, columns, alpha: 1 };
+  const ctx = { recorder, operand: 'f16', cpu: false, matrix } as const;
+  loraGradient(ctx, { ...common, layout: 'a', gradient: tensor('a', 'f32', [rank, columns]) });
+  loraGradient(ctx, { ...common, layout: 'b', gradient: tensor('b', 'f32', [columns, rank]) });
+  expect(recorder.plan().slots).toEqual([wide.bytes]);
 });
 
 describe('lora-gradient of mixed types', () => {
