@@ -24,12 +24,12 @@ import { type AssociationPrompt, RANKING_PROMPTS, type RankingPrompt, rankingAns
 import type { SurveyPrompt } from '../text/survey-prompts.js';
 import { type Culture, imported } from './align-cultures.js';
 import type { Recipe } from './align-recipe.js';
-import { chooseAssociationPrompt, isLexiBase, rankingPrompt, readRankingPrompt } from './association-prompt.js';
+import { chooseAssociationPrompt, rankingPrompt, readRankingPrompt } from './association-prompt.js';
 import { findFiles, normLines, parsePositions, parseSplit } from './data.js';
 import { readLexicons } from './evaluate-affect.js';
 import { chooseKs } from './evaluate-association.js';
 import { chooseLanguage, choosePair, parseFormats } from './evaluate-survey.js';
-import type { OpenModel } from './session.js';
+import { isLexiBase, type OpenModel } from './session.js';
 import { chooseSurveyPrompts } from './survey-prompt.js';
 
 /** A culture with its data, read and split. */

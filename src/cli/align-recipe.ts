@@ -10,7 +10,7 @@ import { parseKs } from './evaluate-association.js';
 import { parseFormats } from './evaluate-survey.js';
 import { answerOptions, checkSeed, checkStop, configOption, modelOptions, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
-import { checkPpoArguments, loraOptions, type PpoRunArguments, ppoTable } from './ppo-arguments.js';
+import { checkPpoArguments, type PpoRunArguments, ppoLoraOptions, ppoTable } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
 import { resumeOption } from './run-record.js';
 import { checkArguments, type SftArguments, sftTable } from './sft.js';
@@ -142,7 +142,7 @@ export function readRecipe(asked: AlignArguments): Recipe {
   const seeded = (['sft', 'ppo'] as const).find((name) => 'seed' in values[name]);
   if (seeds.length > 1 && seeded)
     throw new UsageError(`--config ${config}: ${seeded}: seed is settled by the seeds of align: leave it out.`);
-  const lora = pick(values.sft, loraOptions);
+  const lora = pick(values.sft, ppoLoraOptions);
   const recipe: Recipe = {
     args,
     stages: chosen('stages', args.stages, stages),
@@ -153,7 +153,7 @@ export function readRecipe(asked: AlignArguments): Recipe {
     evaluate: parseOptions(evaluateOptions, values.evaluate),
     sft: (given) => parseOptions(sftTable, { ...common, ...values.sft, ...given }),
     ppo: (given) => {
-      const own = 'init-adapter' in given ? omit(values.ppo, loraOptions) : { ...lora, ...values.ppo };
+      const own = 'init-adapter' in given ? omit(values.ppo, ppoLoraOptions) : { ...lora, ...values.ppo };
       return parseOptions(ppoTable, { ...common, ...own, ...given });
     },
     identity: { ...identityOf(args, seeds), cultures: top.cultures, ...values },
@@ -178,7 +178,7 @@ export function readStudyPpoAdapter(file: string): StudyPpoAdapter | null {
   const trained = within(`--config ${file}: align`, () => chosen('stages', String(named), stages));
   const continuesSft = trained.includes('sft-ppo') || !trained.includes('ppo');
   const own = continuesSft ? {} : readSection(file, 'ppo', ppoTable);
-  return { continuesSft, lora: pick({ ...readSection(file, 'sft', sftTable), ...own }, loraOptions) };
+  return { continuesSft, lora: pick({ ...readSection(file, 'sft', sftTable), ...own }, ppoLoraOptions) };
 }
 
 /** One of a recipe's sections, as options. */
@@ -217,7 +217,7 @@ function checkSections(recipe: Recipe, file: string): void {
     checkWhole('ranking-questions', recipe.data.rankingQuestions, 1);
     for (const name of ['augment', 'max-associates'] as const) checkWhole(name, recipe.data[name] as number, 0);
   });
-  within(`--config ${file}: sft`, () => checkArguments(recipe.sft({})));
+  within(`--config ${file}: sft`, () => checkArguments(recipe.sft({}), new Set()));
   within(`--config ${file}: ppo`, () => checkPpoArguments(recipe.ppo({}), new Set()));
   within(`--config ${file}: evaluate`, () => {
     const { evaluate } = recipe;

@@ -60,7 +60,7 @@ export async function trainStage(
   const common = { output, ...(recipe.seeds.length > 1 ? { seed } : {}), ...(resume ? { resume: true } : {}) };
   if (stage === 'sft' || stage === 'sft-lists') {
     const args = recipe.sft({ ...common, data: stage === 'sft' ? data.sft : data.lists });
-    const { result } = await runSft(args, resume ? given : new Set(), base);
+    const result = await runSft(args, resume ? given : new Set(), base);
     return result.outcome !== 'interrupted';
   }
   const start = stage === 'sft-ppo' ? { 'init-adapter': adapterPath(recipe, culture, { stage: 'sft', seed }) } : {};

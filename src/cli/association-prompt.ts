@@ -1,4 +1,3 @@
-import { basename } from 'node:path';
 import { parse } from 'yaml';
 import { InputError, UsageError } from '../errors.js';
 import { readLines } from '../text/lines.js';
@@ -10,12 +9,7 @@ import {
   RANKING_PROMPTS,
   type RankingPrompt,
 } from '../text/prompts.js';
-import type { OpenModel } from './session.js';
-
-/** Whether it is the embedded default model, which follows no instructions. */
-export function isLexiBase(model: OpenModel): boolean {
-  return basename(model.directory) === 'lexi-base';
-}
+import { isLexiBase, type OpenModel } from './session.js';
 
 /** The prompt of `--prompt-file`, else the one that suits the model. Throws UsageError where the language has none. */
 export async function chooseAssociationPrompt(

@@ -7,6 +7,12 @@ export function checkWhole(name: string, value: number, least: number): void {
     throw new UsageError(`--${name} must be a whole number of at least ${least}.`);
 }
 
+/** Numbers of 32 bits: larger ones would wrap around to others. */
+export function checkUint32(name: string, value: number): void {
+  if (!Number.isInteger(value) || value < 0 || value >= 2 ** 32)
+    throw new UsageError(`--${name} must be a whole number from 0 to below 2^32.`);
+}
+
 /** From `from` to below `to`. */
 export function checkWithin(name: string, value: number, from: number, to: number): void {
   if (value >= from && value < to) return;
@@ -16,6 +22,12 @@ export function checkWithin(name: string, value: number, from: number, to: numbe
 
 export function checkPositive(name: string, value: number): void {
   if (!(value > 0)) throw new UsageError(`--${name} must be above 0.`);
+}
+
+/** Which tokens may be drawn. */
+export function checkSampling(args: { readonly topK: number; readonly topP: number }): void {
+  checkUint32('top-k', args.topK);
+  if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
 }
 
 /** The options of AdamW and of its schedule, which every command that trains has. */

@@ -10,12 +10,12 @@ import { associationPromptIds, decodeAssociations } from '../evaluate/decode-ass
 import { associationGains, formatComparisons, formatSummary, summarizeAssociations } from '../evaluate/report.js';
 import type { Base } from '../evaluate/result.js';
 import type { AssociationPrompt } from '../text/prompts.js';
-import { chooseAssociationPrompt, isLexiBase } from './association-prompt.js';
+import { chooseAssociationPrompt } from './association-prompt.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance, type Run } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
-import { type OpenModel, openModel, requireTokenizer } from './session.js';
+import { isLexiBase, type OpenModel, openModel, requireTokenizer } from './session.js';
 
 /** Lists of associates as each run gives them. */
 export interface AskedLists {

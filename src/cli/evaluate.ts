@@ -1,5 +1,6 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { UsageError } from '../errors.js';
+import { checkWhole } from './check-numbers.js';
 import { evaluateAffect } from './evaluate-affect.js';
 import { evaluateAssociation } from './evaluate-association.js';
 import { evaluateRanking } from './evaluate-ranking.js';
@@ -120,18 +121,11 @@ function checkArguments(args: EvaluateArguments, measure: keyof typeof measures,
   for (const option of given) {
     if (all.has(option) && !own.includes(option)) throw new UsageError(`--${option} means nothing to ${measure}.`);
   }
-  const whole = {
-    'max-new-tokens': [args.maxNewTokens, 0],
-    'batch-size': [args.batchSize, 1],
-    'micro-batch-tokens': [args.microBatchTokens, 1],
-    'high-tension': [args.highTension, 1],
-    wordings: [args.wordings, 0],
-  } as const;
-  for (const [name, [value, least]] of Object.entries(whole)) {
-    if (!Number.isSafeInteger(value) || value < least) {
-      throw new UsageError(`--${name} must be a whole number of at least ${least}.`);
-    }
-  }
+  checkWhole('max-new-tokens', args.maxNewTokens, 0);
+  checkWhole('batch-size', args.batchSize, 1);
+  checkWhole('micro-batch-tokens', args.microBatchTokens, 1);
+  checkWhole('high-tension', args.highTension, 1);
+  checkWhole('wordings', args.wordings, 0);
   checkStop(args.stop);
   checkSeed(args.seed);
 }

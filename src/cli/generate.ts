@@ -1,6 +1,6 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { countPromptPlaces } from '../batch/prompt-places.js';
-import { InputError, UsageError } from '../errors.js';
+import { InputError } from '../errors.js';
 import type { Base } from '../evaluate/result.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine, type RolloutOptions } from '../model/rollout.js';
@@ -8,6 +8,7 @@ import { checkCacheRoom } from '../model/rollout-program.js';
 import { sequenceSeed } from '../random.js';
 import { stopIdsOf } from '../text/stop-ids.js';
 import { untilStop } from '../text/stop-strings.js';
+import { checkSampling, checkWhole, checkWithin } from './check-numbers.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { answerOptions, cacheOption, checkSeed, checkStop, configOption } from './options.js';
@@ -149,20 +150,12 @@ async function answer(
 
 /** Numbers that make no sense. */
 export function checkGenerateArguments(args: GenerateArguments): void {
-  const whole = {
-    'max-new-tokens': args.maxNewTokens,
-    'batch-size': args.batchSize,
-    'num-samples': args.numSamples,
-  };
-  for (const [name, value] of Object.entries(whole)) {
-    if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} must be a whole number of at least 1.`);
-  }
-  if (!Number.isInteger(args.topK) || args.topK < 0 || args.topK >= 2 ** 32)
-    throw new UsageError('--top-k must be a whole number from 0 to below 2^32.');
-  if (!Number.isInteger(args.kvCacheTokens) || args.kvCacheTokens < 0)
-    throw new UsageError('--kv-cache-tokens must be a whole number from 0.');
+  checkWhole('max-new-tokens', args.maxNewTokens, 1);
+  checkWhole('batch-size', args.batchSize, 1);
+  checkWhole('num-samples', args.numSamples, 1);
+  checkWhole('kv-cache-tokens', args.kvCacheTokens, 0);
+  checkWithin('temperature', args.temperature, 0, Number.POSITIVE_INFINITY);
+  checkSampling(args);
   checkStop(args.stop);
   checkSeed(args.seed);
-  if (!(args.temperature >= 0)) throw new UsageError('--temperature must be at least 0.');
-  if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
 }

@@ -1,6 +1,7 @@
 import type { Options } from 'yargs';
 import { UsageError } from '../errors.js';
 import { QUANTIZED_FORMATS } from '../model/quantized-layouts.js';
+import { checkUint32 } from './check-numbers.js';
 import { jsonOption } from './output-file.js';
 
 /** Where a command computes, and on which base model. Keys are the long option names. */
@@ -54,10 +55,8 @@ export function checkStop(stop: readonly unknown[] = []): void {
   if (stop.some((text) => typeof text !== 'string' || text === '')) throw new UsageError('--stop needs some text.');
 }
 
-/** Seeds are 32-bit: larger ones would wrap around to others. */
 export function checkSeed(seed: number): void {
-  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32)
-    throw new UsageError('--seed must be a whole number from 0 to below 2^32.');
+  checkUint32('seed', seed);
 }
 
 export const configOption = {

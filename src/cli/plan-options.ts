@@ -5,8 +5,9 @@ import { readConfigFile } from './config-file.js';
 import { generateOptions } from './generate.js';
 import { configOption, modelOptions, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
-import { loraOptions } from './ppo-arguments.js';
+import { ppoLoraOptions } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
+import { camelCase } from './usage.js';
 
 /** Runs that can be planned, and what each of them takes. */
 const tables = {
@@ -99,7 +100,7 @@ export function readPlanConfig(file: string, argv: readonly string[]): Record<st
   const options = readConfigFile(file, (top) => (run = runNamed(argv, top)), planOptions);
   const study = run === 'ppo' ? readStudyPpoAdapter(file) : null;
   if (study === null) return options;
-  const others = Object.fromEntries(Object.entries(options).filter(([name]) => !loraOptions.includes(name)));
+  const others = Object.fromEntries(Object.entries(options).filter(([name]) => !ppoLoraOptions.includes(name)));
   const adapterGiven = 'init-adapter' in options || argv.some((word) => /^--init-?adapter(=|$)/i.test(word));
   return { ...others, ...(adapterGiven ? {} : study.lora) };
 }
@@ -120,9 +121,8 @@ export function argumentsOf<T>(run: PlannableRun, args: PlanArguments, given: Re
   }
   const values: Record<string, unknown> = { ...args };
   for (const [name, option] of Object.entries(table)) {
-    const key = name.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
     // As yargs has them: by both spellings.
-    values[key] ??= option.default;
+    values[camelCase(name)] ??= option.default;
     values[name] ??= option.default;
   }
   return values as PlanArguments & T;

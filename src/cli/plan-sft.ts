@@ -30,7 +30,7 @@ export async function readSftPlan(
   const { tokensPerSecond } = args;
   if (tokensPerSecond !== undefined && !(tokensPerSecond > 0))
     throw new UsageError('--tokens-per-second must be above 0.');
-  checkArguments(args);
+  checkArguments(args, given);
   const { config } = model;
   const maxLength = Math.min(args.maxLength, config.maxPositions);
   const data = await readRows(args, model, maxLength);

@@ -2,7 +2,8 @@ import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
 import { UsageError } from '../errors.js';
 import { stopIdsOf } from '../text/stop-ids.js';
 import type { PpoOptions } from '../train/ppo.js';
-import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-numbers.js';
+import { checkOptimizer, checkPositive, checkSampling, checkWhole, checkWithin } from './check-numbers.js';
+import { checkInitAdapter, loraOptions } from './lora.js';
 import { checkSeed, checkStop, configOption, modelOptions } from './options.js';
 import { ppoOptions } from './ppo-options.js';
 import type { RankingData } from './ranking-data.js';
@@ -15,8 +16,8 @@ export type PpoArguments = ArgumentsCamelCase<InferredOptionTypes<typeof ppoTabl
 /** With what a run can't do without. */
 export type PpoRunArguments = PpoArguments & { readonly data: string; readonly output: string };
 
-/** What an adapter to start from has settled already. */
-export const loraOptions: readonly string[] = ['lora-r', 'lora-alpha', 'lora-target-modules', 'use-rslora'];
+/** An adapter's settings that ppo takes: all but dropout. */
+export const ppoLoraOptions = loraOptions.filter((name) => name in ppoTable);
 
 /** What the options mean to the trainer. */
 export function ppoSettings(
@@ -74,28 +75,10 @@ export function ppoSettings(
   };
 }
 
-/** Not demanded by the table of options: a resumed run knows them from its run.json. */
-export function requirePpoArguments(args: PpoArguments): PpoRunArguments {
-  const { data, output } = args;
-  if (data === undefined || output === undefined) {
-    const missing = [data === undefined ? '--data' : '', output === undefined ? '--output' : ''].filter(Boolean);
-    throw new UsageError(`ppo needs ${missing.join(' and ')}.`);
-  }
-  return { ...args, data, output };
-}
-
 /** Numbers and combinations that make no sense. */
 export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>): void {
-  const lora = args.initAdapter === undefined ? undefined : loraOptions.find((name) => given.has(name));
-  if (lora) throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
-  for (const name of [
-    'total-episodes',
-    'micro-batch-tokens',
-    'kv-cache-tokens',
-    'top-k',
-    'save-steps',
-    'coverage-k',
-  ] as const)
+  checkInitAdapter(args.initAdapter, given);
+  for (const name of ['total-episodes', 'micro-batch-tokens', 'kv-cache-tokens', 'save-steps', 'coverage-k'] as const)
     checkWhole(name, args[name] as number, 0);
   for (const name of [
     'lora-r',
@@ -118,7 +101,7 @@ export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>
     checkPositive(name, args[name] as number);
   for (const name of ['kl-coef', 'kl-target', 'max-update-kl', 'critic-learning-rate'] as const)
     checkWithin(name, args[name] as number, 0, Number.POSITIVE_INFINITY);
-  if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
+  checkSampling(args);
   for (const name of ['gamma', 'lam'] as const)
     if (!(args[name] >= 0 && args[name] <= 1)) throw new UsageError(`--${name} must be from 0 to 1.`);
   if (args.coverageK > 0 && args.reward !== 'coverage')

@@ -28,14 +28,7 @@ import { loadReward } from './load-reward.js';
 import type { Command } from './main.js';
 import { type Checkpointing, formatBytes, parseBytes } from './memory.js';
 import { checkJson, writeJson } from './output-file.js';
-import {
-  checkPpoArguments,
-  type PpoArguments,
-  type PpoRunArguments,
-  ppoSettings,
-  ppoTable,
-  requirePpoArguments,
-} from './ppo-arguments.js';
+import { checkPpoArguments, type PpoArguments, type PpoRunArguments, ppoSettings, ppoTable } from './ppo-arguments.js';
 import { readPpoCheckpoint, writePpoCheckpoint } from './ppo-checkpoints.js';
 import { checkAnswerRoom, choosePpoMicroBatch, type PpoRequest, readPpoAdapters, trainingOf } from './ppo-memory.js';
 import { checkReward, loadRankingData, type RankingData } from './ranking-data.js';
@@ -52,6 +45,7 @@ import {
   recordBase,
   recordData,
   recordDevice,
+  requireFiles,
   resumeRun,
   versions,
 } from './run-record.js';
@@ -72,7 +66,7 @@ export const ppoCommand: Command = {
 /** A whole run, as `runSft`. */
 export async function runPpo(asked: PpoArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<PpoResult> {
   const resumed = asked.resume ? await resumeRun('ppo', asked, given, ppoTable) : null;
-  const args = requirePpoArguments(resumed?.args ?? asked);
+  const args = requireFiles('ppo', resumed?.args ?? asked);
   checkPpoArguments(args, given);
   await checkJson(args.json, args.output);
   await findData(args.data, undefined); // before a model is fetched for it

@@ -1,7 +1,6 @@
 // What run.json says of a run, and what a resumed run must have in common with it.
 
 import { createRequire } from 'node:module';
-import { basename } from 'node:path';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
 import { fingerprint } from '../formats/fingerprint.js';
@@ -9,7 +8,8 @@ import { hubIdOf } from '../formats/hub-cache.js';
 import { isMatmulSettings, type Tuning } from '../ops/tuning.js';
 import { type FoundCheckpoint, findCheckpoint, readState } from './checkpoints.js';
 import { readRun } from './run-directory.js';
-import type { OpenDevice, OpenModel } from './session.js';
+import { isLexiBase, type OpenDevice, type OpenModel } from './session.js';
+import { camelCase } from './usage.js';
 
 /** `--resume` of every command that trains; without a type, so that it takes a directory or nothing. */
 export const resumeOption = {
@@ -21,19 +21,11 @@ export const resumeOption = {
 
 /** Options that a resumed run may change: how long it runs, what it writes on the way, and how its rollouts use memory. */
 const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps', 'kv-cache-tokens'];
-/** Options that decide nothing of the results (micro-batches: rounding, masks), or whose content is compared instead. */
-const free = [
-  'output',
-  'resume',
-  'config',
-  'json',
-  'profile',
-  'device',
-  'debug-gpu',
-  'memory-limit',
-  'gradient-checkpointing',
-  'micro-batch-tokens',
-];
+/** Options that a resumed run does not take from its run.json. */
+const ofThisCall = ['output', 'resume', 'config', 'json', 'profile', 'device', 'debug-gpu'];
+/** Options that decide nothing of the results (micro-batches: rounding, masks). */
+const free = [...ofThisCall, 'memory-limit', 'gradient-checkpointing', 'micro-batch-tokens'];
+/** Options of files whose content is compared instead. */
 const compared = ['model', 'data', 'eval-data'];
 
 /** Options by their name in run.json. */
@@ -83,7 +75,7 @@ export function versions(): Record<string, string> {
 
 /** What adapter_config.json says of its base model. */
 export function baseName(model: OpenModel): string {
-  return basename(model.directory) === 'lexi-base' ? 'lexi-base' : (hubIdOf(model.directory) ?? model.directory);
+  return isLexiBase(model) ? 'lexi-base' : (hubIdOf(model.directory) ?? model.directory);
 }
 
 /** A run to be resumed. */
@@ -94,6 +86,17 @@ export interface ResumedRun<Arguments> {
   readonly record: Record<string, unknown>;
   /** Kernel choices of the run. */
   readonly tuning: Tuning;
+}
+
+/** The arguments of a run, with the files it can't do without. Options don't demand them: run.json has a resumed run's. */
+export function requireFiles<Arguments extends { readonly data?: string; readonly output?: string }>(
+  command: string,
+  args: Arguments,
+): Arguments & { readonly data: string; readonly output: string } {
+  const { data, output } = args;
+  if (data !== undefined && output !== undefined) return { ...args, data, output };
+  const missing = [data === undefined ? '--data' : '', output === undefined ? '--output' : ''].filter(Boolean);
+  throw new UsageError(`${command} needs ${missing.join(' and ')}.`);
 }
 
 /**
@@ -124,8 +127,7 @@ export async function resumeRun<Arguments extends { resume?: unknown; output?: s
       throw new UsageError(
         `--resume: --${name} is ${own[name]}, the run began with ${used}: leave it out, or start a new run.`,
       );
-    if (!['output', 'resume', 'config', 'json', 'profile', 'device', 'debug-gpu'].includes(name))
-      set(values, name, used);
+    if (!ofThisCall.includes(name)) set(values, name, used);
   }
   set(values, 'output', checkpoint.run);
   set(values, 'tier', resolved.tier);
@@ -225,5 +227,5 @@ function underscored(name: string): string {
 
 function set(values: Record<string, unknown>, name: string, value: unknown): void {
   values[name] = value;
-  values[name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())] = value;
+  values[camelCase(name)] = value;
 }

@@ -3,11 +3,12 @@ import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { buildExample } from '../batch/examples.js';
 import { parseRows, type Row } from '../batch/rows.js';
 import { type Example, unsupervised } from '../batch/types.js';
-import { InputError, UsageError } from '../errors.js';
+import { InputError } from '../errors.js';
 import { writeFileAtomic } from '../formats/files.js';
 import { LossPrograms } from '../model/loss-program.js';
 import { scoreExamples } from '../model/score-examples.js';
 import { readLines } from '../text/lines.js';
+import { checkWhole } from './check-numbers.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
 import { configOption } from './options.js';
@@ -43,9 +44,7 @@ export const scoreCommand: Command = {
 const windowTokens = 1 << 16;
 
 async function runScore(args: Arguments): Promise<void> {
-  if (!Number.isInteger(args.microBatchTokens) || args.microBatchTokens < 1) {
-    throw new UsageError('--micro-batch-tokens must be a whole number of at least 1.');
-  }
+  checkWhole('micro-batch-tokens', args.microBatchTokens, 1);
   await checkOutputFile('--output', args.output);
   checkApart('output', args, options);
   const info = await stat(args.data).catch(() => null);

@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import type { ModelConfig } from '../../models/config.js';
 import { modelLayout } from '../../models/index.js';
 import { InputError, UsageError } from '../errors.js';
@@ -25,6 +26,11 @@ export interface OpenModel {
   readonly checkpoint: LoadableCheckpoint<ModelConfig>;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer | null;
+}
+
+/** Whether it is the embedded default model, which follows no instructions. */
+export function isLexiBase(model: OpenModel): boolean {
+  return basename(model.directory) === 'lexi-base';
 }
 
 /** A checkpoint to be loaded as `--quantize` says. Throws UsageError for one that is quantised already. */

@@ -23,7 +23,7 @@ import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-
 import { readState, readTrained, writeCheckpoint, writeTrained } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
-import { newAdapterConfig } from './lora.js';
+import { checkInitAdapter, newAdapterConfig } from './lora.js';
 import type { Command } from './main.js';
 import { type Checkpointing, chooseMicroBatch, formatBytes, type PlannedRun, parseBytes } from './memory.js';
 import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
@@ -42,6 +42,7 @@ import {
   recordBase,
   recordData,
   recordDevice,
+  requireFiles,
   resumeOption,
   resumeRun,
   versions,
@@ -63,18 +64,10 @@ export const sftCommand: Command = {
   options: sftTable,
   computes: true,
   run: async (args, given) => {
-    const outcome = await runSft(args as unknown as SftArguments, given);
-    return outcome.result.outcome === 'interrupted' ? 130 : 0;
+    const result = await runSft(args as unknown as SftArguments, given);
+    return result.outcome === 'interrupted' ? 130 : 0;
   },
 };
-
-/** What an adapter to start from has settled already. */
-const loraOptions = ['lora-r', 'lora-alpha', 'lora-dropout', 'lora-target-modules', 'use-rslora'];
-
-export interface SftRun {
-  readonly result: SftResult;
-  readonly output: string;
-}
 
 /** A base model that already lies on a device: several runs may share it. */
 export interface LoadedBase {
@@ -87,15 +80,10 @@ export interface LoadedBase {
  * A whole run: checks everything, trains, and writes the run's directory. `given` are the options that the user named.
  * With `base`, on that instead of its own.
  */
-export async function runSft(asked: SftArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<SftRun> {
+export async function runSft(asked: SftArguments, given: ReadonlySet<string>, base?: LoadedBase): Promise<SftResult> {
   const resumed = asked.resume ? await resumeRun('sft', asked, given, sftTable) : null;
-  const args = requireArguments(resumed?.args ?? asked);
-  checkArguments(args);
-  if (args.initAdapter !== undefined) {
-    const lora = loraOptions.find((name) => given.has(name));
-    if (lora)
-      throw new UsageError(`--${lora} with --init-adapter: that adapter's LoRA settings are kept; leave it out.`);
-  }
+  const args = requireFiles('sft', resumed?.args ?? asked);
+  checkArguments(args, given);
   await checkJson(args.json, args.output);
   await findData(args.data, args.evalData); // before a model is fetched for it
   const model = base?.model ?? (await openModel(args));
@@ -200,7 +188,7 @@ async function train(
   args: Arguments,
   run: CheckedRun,
   { model, open, loaded: given }: { model: OpenModel; open: OpenDevice; loaded: LanguageModel | null },
-): Promise<SftRun> {
+): Promise<SftResult> {
   const [rows, evalRows] = [run.train.examples, run.valid?.examples ?? []];
   const request = {
     config: model.config,
@@ -283,7 +271,7 @@ async function train(
     console.log(
       `${describeOutcome(result)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,
     );
-    return { result, output: args.output };
+    return result;
   } finally {
     interrupt.remove();
     await directory.close();
@@ -320,18 +308,9 @@ export function settingsOf(
   };
 }
 
-/** Not demanded by the table of options: a resumed run knows them from its run.json. */
-function requireArguments(args: SftArguments): Arguments {
-  const { data, output } = args;
-  if (data === undefined || output === undefined) {
-    const missing = [data === undefined ? '--data' : '', output === undefined ? '--output' : ''].filter(Boolean);
-    throw new UsageError(`sft needs ${missing.join(' and ')}.`);
-  }
-  return { ...args, data, output };
-}
-
-/** Numbers that make no sense, in the words of their option. */
-export function checkArguments(args: TrainingArguments): void {
+/** Numbers and combinations that make no sense, in the words of their option. */
+export function checkArguments(args: TrainingArguments, given: ReadonlySet<string>): void {
+  checkInitAdapter(args.initAdapter, given);
   checkWhole('lora-r', args.loraR, 1);
   checkWhole('batch-size', args.batchSize, 1);
   checkWhole('micro-batch-tokens', args.microBatchTokens, 0);

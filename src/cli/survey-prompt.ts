@@ -1,7 +1,7 @@
 import { InputError, UsageError } from '../errors.js';
 import { LEXI_BASE_SURVEY_PROMPTS, SURVEY_PROMPTS, type SurveyPrompt } from '../text/survey-prompts.js';
-import { isLexiBase, promptFields, readPromptYaml } from './association-prompt.js';
-import type { OpenModel } from './session.js';
+import { promptFields, readPromptYaml } from './association-prompt.js';
+import { isLexiBase, type OpenModel } from './session.js';
 
 /**
  * The wordings of `--prompt-file`, else those that suit the model: the first `count`, or all of them with 0. Throws

@@ -23,6 +23,11 @@ export function suggest(word: string, known: Iterable<string>, prefix = ''): str
   return name ? ` Did you mean ${prefix}${name}?` : '';
 }
 
+/** The other spelling by which yargs has an option: loraR of lora-r. */
+export function camelCase(option: string): string {
+  return option.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+}
+
 /**
  * What yargs (in English) says of a wrong command line, as one sentence about the options as they are typed. `command`
  * as yargs writes it, "evaluate <measure>".

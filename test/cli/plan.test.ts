@@ -281,6 +281,8 @@ describe('plan refuses in one sentence', () => {
     [1, /--micro-batch-tokens 100 is less than the longest row's 1024/, ...elsewhere, '--micro-batch-tokens', '100'],
     [2, /--tokens-per-second must be above 0/, '--tokens-per-second', '0'],
     [2, /--lora-r must be a whole number/, '--lora-r', '0'],
+    [2, /--lora-r with --init-adapter: .*leave it out/, '--init-adapter', 'x', '--lora-r', '4'],
+    [2, /--top-k must be a whole number from 0 to below 2\^32/, '--run', 'ppo', '--top-k', '4294967296'],
     [2, /--memory-limit lots: write bytes as 8GiB/, '--memory-limit', 'lots'],
     [1, /--data nowhere does not exist/, '--data', 'nowhere'],
     [2, /--max-length says nothing of --run ppo: leave it out/, '--run', 'ppo', '--max-length', '64'],
