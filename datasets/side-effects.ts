@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../src/errors.js';
 import type { Instruction } from '../src/evaluate/side-effects.js';
+import { isRecord } from '../src/formats/keys.js';
 import { packageRoot } from '../src/paths.js';
 import { readLines } from '../src/text/lines.js';
 
@@ -63,7 +64,7 @@ function textOf(line: string, where: string): string {
   } catch {
     throw new InputError(`${where} is not JSON: write {"text": "…"}`);
   }
-  const text = typeof value === 'object' && value !== null ? (value as Record<string, unknown>).text : undefined;
+  const text = isRecord(value) ? value.text : undefined;
   if (typeof text !== 'string') throw new InputError(`${where}: text must be text`);
   return text;
 }

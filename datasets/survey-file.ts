@@ -1,5 +1,6 @@
 import { InputError } from '../src/errors.js';
 import type { SurveyOption, SurveyQuestion } from '../src/evaluate/survey.js';
+import { isRecord } from '../src/formats/keys.js';
 import { readLines } from '../src/text/lines.js';
 
 /** A question as it is asked, without what people answered. */
@@ -80,8 +81,4 @@ function checkWording(value: unknown, where: string): Wording {
     ...{ id: id as string, language: language as string, question: question as string, options: checked },
     ...(ordinal === false ? { ordinal } : {}),
   };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,7 +1,7 @@
 import { sources } from '../../datasets/index.js';
 import { UsageError } from '../errors.js';
+import { isRecord } from '../formats/keys.js';
 import { PERSONAS } from '../text/preamble.js';
-import { isRecord } from './config-file.js';
 import { suggest } from './usage.js';
 
 /** A file of a source of `lexalign data`. */

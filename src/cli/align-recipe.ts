@@ -1,9 +1,10 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { UsageError } from '../errors.js';
+import { isRecord } from '../formats/keys.js';
 import { type Culture, parseCultures } from './align-cultures.js';
 import { checkWhole, checkWithin } from './check-numbers.js';
 import { checkTypes } from './check-types.js';
-import { isRecord, readSection, readYaml, sections } from './config-file.js';
+import { readSection, readYaml, sections } from './config-file.js';
 import { dataOptions, parsePositions, parseSplit } from './data.js';
 import { type EvaluateArguments, evaluateOptions } from './evaluate.js';
 import { parseKs } from './evaluate-association.js';

@@ -1,5 +1,6 @@
 import { parse } from 'yaml';
 import { InputError, UsageError } from '../errors.js';
+import { isRecord } from '../formats/keys.js';
 import { readLines } from '../text/lines.js';
 import {
   type AssociationPrompt,
@@ -89,7 +90,7 @@ export async function readPromptYaml(file: string): Promise<unknown> {
 
 /** A prompt as a mapping of known keys; and what refuses one of them. Throws InputError that says `where`. */
 export function promptFields(value: unknown, where: string, known: readonly string[]) {
-  const fields = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  const fields = isRecord(value) ? value : {};
   const refuse = (key: string, must: string) => new InputError(`${where}: ${key} must be ${must}.`);
   for (const key of Object.keys(fields)) if (!known.includes(key)) throw refuse(key, `one of ${known.join(', ')}`);
   return { fields, refuse };

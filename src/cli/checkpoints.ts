@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import { type Adapter, type LoraPair, peftTensorName, peftTensors } from '../formats/adapter.js';
 import { hasFile, makeDirectory, openFile, readJsonInside, resolveInside, writeFileAtomic } from '../formats/files.js';
+import { isRecord } from '../formats/keys.js';
 import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { readHeader, readTensor, toFloat32 } from '../formats/safetensors.js';
 import { writeSafetensors } from '../formats/safetensors-file.js';
@@ -144,8 +145,8 @@ export async function findCheckpoint(resume: string | true, output: string | und
 /** trainer_state.json of a checkpoint, as it stands. */
 export async function readState(checkpoint: string): Promise<Record<string, unknown>> {
   const { path, value } = await readJsonInside(checkpoint, STATE);
-  if (typeof value !== 'object' || value === null) throw new InputError(`${path} is not a JSON object`);
-  return value as Record<string, unknown>;
+  if (!isRecord(value)) throw new InputError(`${path} is not a JSON object`);
+  return value;
 }
 
 function stepOf(state: Record<string, unknown>): number {

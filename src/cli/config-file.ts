@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { parse } from 'yaml';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
+import { isRecord } from '../formats/keys.js';
 import { modelOptions } from './options.js';
 import { suggest } from './usage.js';
 
@@ -113,8 +114,4 @@ function asTyped(entry: unknown, type: Options['type']): unknown {
   if (type === 'array') return [entry].flat().map((one) => (typeof one === 'number' ? String(one) : one));
   if (Array.isArray(entry)) return entry.join(',');
   return type === 'string' && typeof entry === 'number' ? String(entry) : entry;
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

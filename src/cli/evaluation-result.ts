@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { InputError } from '../errors.js';
 import type { AssociationResult, EvaluationResult } from '../evaluate/result.js';
+import { isRecord } from '../formats/keys.js';
 
 const maxBytes = 400e6;
 
@@ -15,7 +16,7 @@ export async function readEvaluationResult(file: string): Promise<EvaluationResu
   } catch {
     throw new InputError(`${file} is not JSON: give what evaluate --json wrote`);
   }
-  const measure = typeof value === 'object' && value !== null ? (value as Record<string, unknown>).measure : undefined;
+  const measure = isRecord(value) ? value.measure : undefined;
   const parts = {
     association: 'runs',
     ranking: 'runs',

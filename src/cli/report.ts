@@ -17,6 +17,7 @@ import {
 import { surveySection } from '../evaluate/report-survey.js';
 import type { EvaluationResult } from '../evaluate/result.js';
 import { makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';
+import { isRecord } from '../formats/keys.js';
 import { digestFile, readLines } from '../text/lines.js';
 import { readEvaluationResult } from './evaluation-result.js';
 import type { Command } from './main.js';
@@ -216,8 +217,4 @@ export async function readChartLibrary(): Promise<string> {
 
 async function isFile(path: string): Promise<boolean> {
   return (await stat(path).catch(() => null))?.isFile() ?? false;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -3,6 +3,7 @@
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { readJsonInside, resolveInside } from '../formats/files.js';
+import { isRecord } from '../formats/keys.js';
 
 /** Folders below the directory in which runs are looked for; `align` puts its runs into the second. */
 const mostLevels = 4;
@@ -83,7 +84,7 @@ export class WatchedRun {
     if (info?.mtimeMs === this.#recordWritten) return;
     this.#recordWritten = info?.mtimeMs ?? 0;
     const { value } = await readJsonInside(this.#directory, 'run.json', 16e6).catch(() => ({ value: null }));
-    this.record = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+    this.record = isRecord(value) ? value : {};
   }
 
   async #updateMetrics(): Promise<void> {

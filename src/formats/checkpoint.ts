@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
 import { hasFile, type JsonFile, openFile, readJsonInside, resolveInside } from './files.js';
+import { isRecord } from './keys.js';
 import { readQuantisation } from './quantised.js';
 import { readHeader } from './safetensors.js';
 import type { FloatsToPack, StoredMatrix } from './stored-matrix.js';
@@ -126,7 +127,7 @@ export async function weightFiles(dir: string): Promise<string[] | null> {
 async function readIndex(dir: string): Promise<Map<string, string[]>> {
   const { path, value } = await readJsonInside(dir, INDEX, MAX_INDEX_BYTES);
   const weightMap = (value as { weight_map?: unknown } | null)?.weight_map;
-  if (typeof weightMap !== 'object' || weightMap === null) throw new InputError(`${path} has no weight_map`);
+  if (!isRecord(weightMap)) throw new InputError(`${path} has no weight_map`);
   const shards = new Map<string, string[]>();
   for (const [name, shard] of Object.entries(weightMap)) {
     if (typeof shard !== 'string') throw new InputError(`${path}: weight_map gives tensor ${name} no file name`);

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { hasFile, openFile, readJsonInside, resolveInside } from './files.js';
+import { isRecord } from './keys.js';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, unsupportedKeys } from './peft.js';
 import { readHeader, readTensor, type TensorInfo, toFloat32 } from './safetensors.js';
 
@@ -45,7 +46,7 @@ export async function inspectAdapter(
   modules: ReadonlyMap<string, { readonly out: number; readonly in: number }> | null,
 ): Promise<AdapterInspection> {
   const { value } = await readJsonInside(dir, ADAPTER_CONFIG);
-  const config = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  const config = isRecord(value) ? value : {};
   const errors: string[] = [];
   const foreign = unsupportedKeys(config).map(([key, meaning]) => `${key} is set: ${meaning}`);
   const warnings: string[] = [];

@@ -1,15 +1,19 @@
 import { InputError } from '../errors.js';
 
+/** Whether a parsed value is an object with keys: neither null nor a list. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** Typed reads of the keys of a parsed JSON object, with errors that name file and key. A null counts as absent. */
 export class Keys {
   readonly #file: string;
   readonly #values: Record<string, unknown>;
 
   constructor(file: string, value: unknown) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw new InputError(`${file} is not a JSON object`);
+    if (!isRecord(value)) throw new InputError(`${file} is not a JSON object`);
     this.#file = file;
-    this.#values = value as Record<string, unknown>;
+    this.#values = value;
   }
 
   has(key: string): boolean {

@@ -21,6 +21,7 @@ import {
   resolveInside,
   writeFileAtomic,
 } from './files.js';
+import { isRecord } from './keys.js';
 import { type FloatDtype, readHeader, readTensor, type SafetensorsHeader, toFloat32 } from './safetensors.js';
 import { writeSafetensors } from './safetensors-file.js';
 
@@ -100,9 +101,8 @@ interface ParsedConfig extends Omit<AdapterConfig, 'targetModules' | 'rankPatter
   readonly alphas: Pattern[];
 }
 
-function parseConfig({ path, value }: JsonFile): ParsedConfig {
-  if (typeof value !== 'object' || value === null) throw new InputError(`${path} is not a JSON object`);
-  const json = value as Record<string, unknown>;
+function parseConfig({ path, value: json }: JsonFile): ParsedConfig {
+  if (!isRecord(json)) throw new InputError(`${path} is not a JSON object`);
   const refuse = (key: string, must: string) =>
     new InputError(`${path}: ${key} is ${JSON.stringify(json[key]) ?? 'missing'}; it must be ${must}`);
   if (json.peft_type !== 'LORA') throw refuse('peft_type', '"LORA", the only adapters read');

@@ -4,6 +4,7 @@
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './half.js';
+import { isRecord } from './keys.js';
 
 /** Bytes of an element. */
 export const DTYPE_BYTES = {
@@ -94,7 +95,7 @@ function parseHeader(file: string, bytes: Uint8Array): Record<string, unknown> {
   } catch {
     throw new InputError(`${file} is not a safetensors file: its header is not JSON`);
   }
-  if (!isObject(header)) throw new InputError(`${file} is not a safetensors file: its header is not an object`);
+  if (!isRecord(header)) throw new InputError(`${file} is not a safetensors file: its header is not an object`);
   const names = new Set<string>();
   for (const name of topLevelKeys(text)) {
     if (names.has(name)) throw new InputError(`${file}: tensor ${name} stands twice in the header`);
@@ -123,7 +124,7 @@ function* topLevelKeys(json: string): Generator<string> {
 
 function parseMetadata(file: string, entry: unknown): Map<string, string> {
   const metadata = new Map<string, string>();
-  if (!isObject(entry)) throw new InputError(`${file}: __metadata__ is not an object`);
+  if (!isRecord(entry)) throw new InputError(`${file}: __metadata__ is not an object`);
   for (const [key, value] of Object.entries(entry)) {
     if (typeof value !== 'string') throw new InputError(`${file}: __metadata__ key ${key} is not a string`);
     metadata.set(key, value);
@@ -132,7 +133,7 @@ function parseMetadata(file: string, entry: unknown): Map<string, string> {
 }
 
 function parseEntry(file: string, name: string, entry: unknown, dataStart: number): TensorInfo {
-  if (!isObject(entry)) throw new InputError(`${file}: tensor ${name} has no description`);
+  if (!isRecord(entry)) throw new InputError(`${file}: tensor ${name} has no description`);
   const { dtype, shape, data_offsets: offsets } = entry;
   if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype))
     throw new InputError(`${file}: tensor ${name} has unknown dtype ${JSON.stringify(dtype)}`);
@@ -161,10 +162,6 @@ function checkCoverage(file: string, tensors: Map<string, TensorInfo>, dataStart
     position = tensor.end;
   }
   if (position < size) throw new InputError(`${file}: ${size - position} bytes after the last tensor belong to none`);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isSizes(value: unknown): value is number[] {
