@@ -7,9 +7,12 @@ enable subgroup_size_control;
 // A workgroup owns the BLOCK rows of one block and head and walks the blocks that the host listed for it, ROWS rows at a
 // time: s = own1·walked1ᵀ and, backward, dp = own2·walked2ᵀ; then its sums grow by p·walked2 and ds·walked1.
 //             own      walked   result
-// forward:    q        k, v     o = Σ p·v, lse     in two passes, lse first: sums cannot be rescaled
+// forward:    q        k, v     o = Σ p·v, lse
 // queries:    q, do    k, v     dq = Σ ds·k
 // keys:       k, v     q, do    dv = Σ pᵀ·do, dk = Σ dsᵀ·q, over the query heads of its group
+// Forward, a row's weights are exp(s - base). Where a score passes its row's base by more than `slack`, which is rare after
+// the first rows, the bases become the greatest scores so far, and the sums are rescaled, in memory: matrices have no
+// element access.
 // Walked rows pass through workgroup memory, and so do tiles of s and dp on their way to p, ds. HELD: own rows stay in
 // matrices; else, where registers are few, in workgroup memory.
 // STRIPS × ACROSS subgroups of SG lanes: each owns MM rows and a share of the columns. E: operands of the matrices (f32:
@@ -33,7 +36,11 @@ const share = ${EJ * MM * MN / 4}u;                               // units of re
 var<workgroup> staged: array<vec4u, max(max(second * 2u, own + ${HELD ? BLOCK : forward ? BLOCK : 2 * BLOCK}u * stride), ${STRIPS * ACROSS}u * share)>;
 // A tile [BLOCK][ROWS]: s or dp in f32, then p and ds as operands.
 var<workgroup> tile: array<vec4u, max(${BLOCK}u * scoreStride, gradients + ${BLOCK}u * weightStride)>;
-#if keys
+#if forward
+const slack = 8.0; // weights are at most exp(8), and the greatest of a row at least 1: halves hold them to full precision
+var<workgroup> passing: u32;                                      // whether a score passes its row's base by more
+var<workgroup> factors: array<f32, ${BLOCK}>;
+#elif keys
 var<workgroup> statistics: array<vec2f, ${ROWS}>;                 // lse, delta of the walked queries
 #endif
 
@@ -76,6 +83,9 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
   let walkedHeads = p.kvHeads;
   let walkedHead = wg.y / group;
 #endif
+#if forward
+  if (li == 0u) { passing = 0u; } // drivers may be told not to clear workgroup memory
+#endif
   let own0 = block * ${BLOCK}u;
   let strip = subgroup / ${ACROSS}u * ${MM}u;
   let part = subgroup % ${ACROSS}u;
@@ -102,7 +112,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
   let row${i} = (li + ${i}u * threads) / (${ROWS}u / unit);
   let column${i} = (li + ${i}u * threads) % (${ROWS}u / unit) * unit;
 #if forward
-  var top${i} = hidden;
+  var base${i} = hidden;
   var total${i} = 0.0;
 #elif queries
   let at${i} = min(own0 + row${i}, rows - 1u) * p.heads + wg.y;
@@ -119,7 +129,6 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
 #endif
 #endfor
 
-#for phase in forward ? 0 : 1..2
   for (var entryAt = list[block]; entryAt < list[block + 1u]; entryAt++) {
     let entry = list[entryAt];
     let all = (entry & 1u) == 0u;
@@ -136,7 +145,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
         let row = walked0 + e / width;
         let at = (row * walkedHeads + walkedHead) * width + e % width;
         let to = e / width * stride + e % width * split;
-#for o in 0..1 + phase
+#for o in 0..2
         {
           var value = vec4u(0u);
           if (row < rows) { value = ${keys ? (o == 0 ? 'q' : 'dout') : (o == 0 ? 'k' : 'v')}[at]; }
@@ -177,7 +186,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
         let query = ${keys ? 'walked0 + column' : 'own0 + row'}${i}${keys ? ' + ' + (4 * h + c) + 'u' : ''};
         let key = ${keys ? 'own0 + row' : 'walked0 + column'}${i}${keys ? '' : ' + ' + (4 * h + c) + 'u'};
         let seen = all || visible(query, key);
-#if phase == 0
+#if forward
         p${i}_${h}[${c}] = select(hidden, p${i}_${h}[${c}], seen);
 #else
         let top = ${keys ? 'statistics[column' : 'lse'}${i}${keys ? ' + ' + (4 * h + c) + 'u].x' : ''};
@@ -197,24 +206,55 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
       d${i}_${h} = select(vec4f(0.0), p${i}_${h} * d${i}_${h} * p.scale, p${i}_${h} > vec4f(0.0));
 #endif
 #endfor
-#if phase == 0
-      {
-        let old = top${i};
+#if forward
+      var top${i} = hidden;
 #for h in 0..QUADS
-        top${i} = max(top${i}, max(max(p${i}_${h}.x, p${i}_${h}.y), max(p${i}_${h}.z, p${i}_${h}.w)));
+      top${i} = max(top${i}, max(max(p${i}_${h}.x, p${i}_${h}.y), max(p${i}_${h}.z, p${i}_${h}.w)));
 #endfor
-        total${i} *= exp(old - top${i});
-#for h in 0..QUADS
-        total${i} += dot(select(vec4f(0.0), exp(p${i}_${h} - top${i}), p${i}_${h} > vec4f(hidden)), vec4f(1.0));
-#endfor
-      }
+      if (top${i} > base${i} + slack) { passing = 1u; }
 #endif
 #endfor
-#if phase == 1
+#if !forward
       workgroupBarrier();
 #endif
 #endfor
-#if phase == 1
+#if forward
+      if (workgroupUniformLoad(&passing) == 1u) {
+#for i in 0..UNITS
+        tile[li + ${i}u * threads] = bitcast<vec4u>(vec4f(top${i}, 0.0, 0.0, 0.0));
+#endfor
+        if (li == 0u) { passing = 0u; }
+        workgroupBarrier();
+#for i in 0..UNITS
+        {
+          var top = base${i};
+          for (var e = 0u; e < ${ROWS}u / unit; e++) { top = max(top, bitcast<vec4f>(tile[row${i} * (${ROWS}u / unit) + e]).x); }
+          let factor = exp(base${i} - top);
+          base${i} = top;
+          total${i} *= factor;
+          if (column${i} == 0u) { factors[row${i}] = factor; }
+        }
+#endfor
+        workgroupBarrier();
+        let at = subgroup * ${MM * MN / 4}u;
+#for j in 0..D / MN / ACROSS
+        subgroupMatrixStore<row_major>(&tile, at, sumP${j}, ${MN / 4}u);
+        workgroupBarrier();
+        for (var e = lane; e < ${MM * MN / 4}u; e += ${SG}u) {
+          tile[at + e] = bitcast<vec4u>(bitcast<vec4f>(tile[at + e]) * factors[strip + e / ${MN / 4}u]);
+        }
+        workgroupBarrier();
+        sumP${j} = subgroupMatrixLoad<Result, row_major>(&tile, at, ${MN / 4}u);
+        workgroupBarrier();
+#endfor
+      }
+#for i in 0..UNITS
+#for h in 0..QUADS
+      p${i}_${h} = select(vec4f(0.0), exp(p${i}_${h} - base${i}), p${i}_${h} > vec4f(hidden));
+      total${i} += dot(p${i}_${h}, vec4f(1.0));
+#endfor
+#endfor
+#endif
 #for i in 0..UNITS
 #if forward || keys
       putWeights(row${i} * weightStride + column${i} / unit, p${i}_0${E == 'f32' ? '' : ', p' + i + '_1'});
@@ -238,35 +278,25 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
 #endfor
 #endif
       }
-#endif
       workgroupBarrier();
       }
     }
   }
-#if phase == 0
-  // A row's statistics from those that shared it.
+#if forward
+  // A row's total from those that shared it.
 #for i in 0..UNITS
-  tile[li + ${i}u * threads] = bitcast<vec4u>(vec4f(top${i}, total${i}, 0.0, 0.0));
+  tile[li + ${i}u * threads] = bitcast<vec4u>(vec4f(total${i}, 0.0, 0.0, 0.0));
 #endfor
   workgroupBarrier();
 #for i in 0..UNITS
-  var lse${i} = 0.0;
-  {
-    let first = row${i} * (${ROWS}u / unit);
-    var top = hidden;
-    for (var e = 0u; e < ${ROWS}u / unit; e++) { top = max(top, bitcast<vec4f>(tile[first + e]).x); }
+  if (column${i} == 0u) {
     var total = 0.0;
-    for (var e = 0u; e < ${ROWS}u / unit; e++) {
-      let other = bitcast<vec4f>(tile[first + e]);
-      total += other.y * exp(other.x - top);
-    }
-    lse${i} = top + log(total);
-    if (column${i} == 0u && own0 + row${i} < rows) { lse[(own0 + row${i}) * p.heads + wg.y] = lse${i}; }
+    for (var e = 0u; e < ${ROWS}u / unit; e++) { total += bitcast<vec4f>(tile[row${i} * (${ROWS}u / unit) + e]).x; }
+    factors[row${i}] = 1.0 / total;
+    if (own0 + row${i} < rows) { lse[(own0 + row${i}) * p.heads + wg.y] = base${i} + log(total); }
   }
 #endfor
-  workgroupBarrier();
 #endif
-#endfor
 
   // Matrices have no element access: results leave through workgroup memory, EJ of each subgroup at a time.
 #for sum in 0..keys ? 2 : 1
@@ -279,7 +309,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
     let row = own0 + strip + e / ${EJ * MN / 4}u;
     let at = (row * ownHeads + wg.y) * ${D / 4}u + part * ${D / ACROSS / 4}u + ${round * EJ * MN / 4}u + e % ${EJ * MN / 4}u;
     if (row < rows) {
-      ${forward ? 'o' : queries ? 'dq' : (sum == 0 ? 'dv' : 'dk')}[at] = vec4<f16>(bitcast<vec4f>(staged[subgroup * share + e]));
+      ${forward ? 'o' : queries ? 'dq' : (sum == 0 ? 'dv' : 'dk')}[at] = vec4<f16>(bitcast<vec4f>(staged[subgroup * share + e])${forward ? ' * factors[strip + e / ' + EJ * MN / 4 + 'u]' : ''});
     }
   }
   workgroupBarrier();

@@ -42,12 +42,12 @@ export function emulateMatrices(code: string, lanes: number): string {
   };
   const calls = scalar
     .replace(
-      /(?:let (\w+) = )?subgroupMatrixLoad<(\w+), (row|col)_major>\(&(\w+), /g,
-      (_, variable, type, major, array) => {
+      /(?:(let )?(\w+) = )?subgroupMatrixLoad<(\w+), (row|col)_major>\(&(\w+), /g,
+      (_, declares, variable, type, major, array) => {
         const name = `load${type}_${major}_${array}`;
         const [along, across] = major === 'row' ? ['c', 'r'] : ['r', 'c'];
         const [wide, number] =
-          operand === 'f16'
+          operand === 'f16' && type !== 'Result'
             ? [8, `unpack2x16float(${array}[at][${along} % 8u / 2u])[${along} % 2u]`]
             : [4, `bitcast<f32>(${array}[at][${along} % 4u])`];
         helpers.set(
@@ -62,7 +62,7 @@ export function emulateMatrices(code: string, lanes: number): string {
   return slot;
 }`,
         );
-        return `${variable ? `let ${variable} = ` : ''}${name}(${slot(variable)}, `;
+        return `${variable ? `${declares ?? ''}${variable} = ` : ''}${name}(${slot(variable)}, `;
       },
     )
     .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array) => {
