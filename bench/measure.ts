@@ -146,7 +146,7 @@ const chunk = 1 << 20;
 let words: Uint32Array | null = null;
 
 /** Random numbers of size 0.5 to 1 and either sign; big tensors repeat them. */
-export function fillRandom(device: Device, tensor: Tensor): void {
+function fillRandom(device: Device, tensor: Tensor): void {
   if (!words) {
     words = new Uint32Array(chunk);
     let state = 1;

@@ -1,7 +1,8 @@
 import type { ModelConfig } from '../models/config.js';
 import { readModelConfig } from '../models/index.js';
 import { tensorSpecs } from '../models/tensors.js';
-import type { Checkpoint, CheckpointTensor } from '../src/formats/checkpoint.js';
+import type { Checkpoint } from '../src/formats/checkpoint.js';
+import type { CheckpointTensor } from '../src/formats/stored-tensors.js';
 import { ones, RandomBlocks, weightFill } from './random-blocks.js';
 
 /** Size of a Llama; head_dim is hidden / heads. */
@@ -92,5 +93,5 @@ export function randomCheckpoint(config: ModelConfig): Checkpoint<ModelConfig> {
     const source = { name, size, read, close: async () => {} };
     tensors.set(name, { name, dtype: 'BF16', shape, begin: 0, end: size, source });
   }
-  return { dir: 'random', config, tensors, packed: new Map(), hasTokenizer: false, close: async () => {} };
+  return { dir: 'random', config, tensors, packed: new Map(), close: async () => {} };
 }

@@ -1,3 +1,4 @@
+import { quantile } from '../src/evaluate/statistics.js';
 import type { Ceilings } from './ceilings.js';
 import type { Measured } from './measure.js';
 
@@ -78,19 +79,13 @@ export function withPeer(row: BenchRow, peer: string, times: ReadonlyMap<string,
 }
 
 export function median(values: readonly number[]): number {
-  return quantile(values, 0.5);
-}
-
-export function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (sorted.length - 1) * q;
-  const low = Math.floor(at);
-  return sorted[low] + (at - low) * (sorted[Math.ceil(at)] - sorted[low]);
+  return quantile(Float64Array.from(values).sort(), 0.5);
 }
 
 /** Interquartile range over the median. */
 export function spread(values: readonly number[]): number {
-  return (quantile(values, 0.75) - quantile(values, 0.25)) / median(values);
+  const ascending = Float64Array.from(values).sort();
+  return (quantile(ascending, 0.75) - quantile(ascending, 0.25)) / quantile(ascending, 0.5);
 }
 
 /** A Markdown table of the rows. */

@@ -1,3 +1,4 @@
+import type { SurveyQuestion } from '../src/evaluate/survey.js';
 import type { Header, TableOptions, TableRow } from '../src/text/table.js';
 import type { Association } from './norms.js';
 import type { ParticipantFilter } from './participants.js';
@@ -66,7 +67,7 @@ export interface SurveyInput {
 
 export interface SurveyImport {
   readonly rows: number;
-  readonly survey: readonly import('../src/evaluate/survey.js').SurveyQuestion[];
+  readonly survey: readonly SurveyQuestion[];
   /** What was left out, with how often. */
   readonly dropped: Readonly<Record<string, number>>;
 }

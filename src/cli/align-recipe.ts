@@ -21,7 +21,7 @@ import { parseOptions } from './usage.js';
 export const stages = ['sft-lists', 'sft', 'ppo', 'sft-ppo'] as const;
 export type Stage = (typeof stages)[number];
 /** What may be measured beside associations. */
-export const measures = ['ranking', 'affect', 'survey', 'side-effects'] as const;
+const measures = ['ranking', 'affect', 'survey', 'side-effects'] as const;
 export type Measure = (typeof measures)[number];
 
 export const alignOptions = {

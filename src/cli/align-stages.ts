@@ -73,7 +73,7 @@ export async function trainStage(
 }
 
 /** Whether a stage left its adapter and was not interrupted. */
-export async function isComplete(output: string): Promise<boolean> {
+async function isComplete(output: string): Promise<boolean> {
   if (!(await hasFile(output, 'adapter_model.safetensors')) || !(await hasFile(output, 'run.json'))) return false;
   const { finished, result } = await readRun(output);
   return finished !== undefined && (result as { outcome?: unknown } | undefined)?.outcome !== 'interrupted';

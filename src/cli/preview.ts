@@ -20,7 +20,7 @@ export function previewData(data: LoadedData, model: OpenModel): string[] {
 }
 
 /** The example's text (or ids, without a tokenizer) with each supervised stretch in ⟦…⟧. */
-export function markSupervised(example: Example, model: OpenModel): string {
+function markSupervised(example: Example, model: OpenModel): string {
   const { ids, labels } = example;
   const show = (from: number, to: number) => {
     const part = ids.subarray(from, to);

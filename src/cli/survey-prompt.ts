@@ -32,7 +32,7 @@ function ownSurveyPrompts(model: OpenModel, language: string): readonly SurveyPr
 }
 
 /** The wordings in a file: a list, or one. Throws InputError that names the file, the wording and the key. */
-export async function readSurveyPrompts(file: string): Promise<SurveyPrompt[]> {
+async function readSurveyPrompts(file: string): Promise<SurveyPrompt[]> {
   const value = await readPromptYaml(file);
   if (!Array.isArray(value)) return [parseWording(value, `--prompt-file ${file}`)];
   if (value.length === 0) throw new InputError(`--prompt-file ${file} is an empty list: give one wording at least.`);

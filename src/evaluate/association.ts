@@ -121,7 +121,7 @@ export interface ReadAnswer {
  * without a colon are read by `proseParts`. Nothing of a refusal, unless a list follows it. The cue itself is no associate
  * and is left out, as it is from the human lists.
  */
-export function readAnswer(text: string, cue?: string): ReadAnswer {
+function readAnswer(text: string, cue?: string): ReadAnswer {
   if (isRefusal(text)) return { words: [], repeated: 0 };
   const said = text.replace(thought, '');
   const list = declines(said) ? said.slice(said.search(goesOn)) : said;

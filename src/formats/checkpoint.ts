@@ -9,8 +9,6 @@ import { readHeader } from './safetensors.js';
 import type { FloatsToPack, StoredMatrix } from './stored-matrix.js';
 import { type CheckpointTensor, FLOAT_DTYPES, StoredTensors } from './stored-tensors.js';
 
-export type { CheckpointTensor };
-
 const WEIGHTS = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const MAX_INDEX_BYTES = 64_000_000;
@@ -32,8 +30,6 @@ export interface Checkpoint<Config, Packed = StoredMatrix> {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** The matrices that are stored quantised, by the name of their weight. */
   readonly packed: ReadonlyMap<string, Packed>;
-  /** Whether there is a tokenizer.json; without one, data are rows of input_ids. */
-  readonly hasTokenizer: boolean;
   close(): Promise<void>;
 }
 
@@ -71,18 +67,11 @@ export async function openCheckpoint<Config>(
       if (matrix) packed.set(name, matrix);
       else stored.require(name, FLOAT_DTYPES, shape);
     }
-    const hasTokenizer = await hasFile(dir, 'tokenizer.json');
-    return { dir, config: layout.config, tensors, packed, hasTokenizer, close };
+    return { dir, config: layout.config, tensors, packed, close };
   } catch (error) {
     await close();
     throw error;
   }
-}
-
-/** Throws InputError for quantised weights, where floats are to be written. */
-export function requireUnquantised({ dir, packed }: Checkpoint<unknown, unknown>): void {
-  if (packed.size > 0)
-    throw new InputError(`${dir}: its weights are quantised; give the model that they were made from`);
 }
 
 async function checkDirectory(dir: string): Promise<void> {

@@ -11,7 +11,7 @@ import { writeSafetensors } from './safetensors-file.js';
  * The tensors of adapters.safetensors: lora_a = Aᵀ [in, rank], lora_b = Bᵀ [rank, out]. mlx-lm has one rank and one
  * scale: smaller ranks are padded with zeros up to the largest, and B makes up for a module's own scale.
  */
-export function mlxTensors(adapter: Adapter, dtype: FloatDtype): TensorData[] {
+function mlxTensors(adapter: Adapter, dtype: FloatDtype): TensorData[] {
   const rank = largestRank(adapter);
   const scale = adapterScale(adapter.config);
   return [...adapter.tensors].flatMap(([path, { A, B }]) => {
@@ -30,7 +30,7 @@ export function mlxTensors(adapter: Adapter, dtype: FloatDtype): TensorData[] {
 }
 
 /** The text of adapter_config.json: what mlx-lm reads, and the base model. */
-export function mlxConfigJson(adapter: Adapter, baseModelName: string | null): string {
+function mlxConfigJson(adapter: Adapter, baseModelName: string | null): string {
   const modules = [...adapter.tensors.keys()].map((path) => /^model\.layers\.(\d+)\.(.+)$/.exec(path)!);
   const json = {
     fine_tune_type: 'lora',

@@ -1,8 +1,8 @@
 // Affine 4- and 8-bit checkpoints as mlx-lm writes them (quantize_model and save_model of mlx_lm.utils):
 // https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/utils.py
 
-import { float32ToFloat16 } from './half.js';
-import type { FloatMatrix, QuantisedFormat } from './quantised-format.js';
+import type { QuantisedFormat } from './quantised-format.js';
+import { fromFloat32 } from './safetensors.js';
 
 /** MLX's affine codes of 4 or 8 bits, scales and biases in the matrix's own type; embedding and head are quantised too. */
 export function mlxFormat(bits: 4 | 8, group: 32 | 64 | 128): QuantisedFormat {
@@ -24,9 +24,10 @@ export function mlxFormat(bits: 4 | 8, group: 32 | 64 | 128): QuantisedFormat {
       for (const [i, tensor] of ['scales', 'biases'].entries())
         yield {
           name: sibling(name, tensor),
-          bytes: encode(
+          bytes: fromFloat32(
             dtype,
             pairs.filter((_, at) => at % 2 === i),
+            sibling(name, tensor),
           ),
         };
     },
@@ -36,12 +37,4 @@ export function mlxFormat(bits: 4 | 8, group: 32 | 64 | 128): QuantisedFormat {
 
 function sibling(name: string, tensor: string): string {
   return name.replace(/weight$/, tensor);
-}
-
-/** Bytes of numbers that the type holds exactly. */
-function encode(dtype: FloatMatrix['dtype'], values: Float32Array): Uint8Array {
-  if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const halves = dtype === 'F16' ? float32ToFloat16(values) : Uint16Array.from(bits, (word) => word >>> 16);
-  return new Uint8Array(halves.buffer);
 }

@@ -1,8 +1,9 @@
 import type { ModelConfig } from '../../models/config.js';
 import { EMBEDDING, FINAL_NORM, HEAD, LINEAR_MODULES, layerTensorName } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
-import type { CheckpointTensor, LoadableCheckpoint } from '../formats/checkpoint.js';
+import type { LoadableCheckpoint } from '../formats/checkpoint.js';
 import type { FloatsToPack, StoredMatrix } from '../formats/stored-matrix.js';
+import type { CheckpointTensor } from '../formats/stored-tensors.js';
 import type { Device } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import type { Recorder } from '../gpu/program.js';

@@ -1,16 +1,12 @@
 import type { ModelConfig } from '../../models/config.js';
 import { tensorSpecs } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
-import {
-  type Checkpoint,
-  type CheckpointTensor,
-  type LoadableCheckpoint,
-  requireUnquantised,
-} from '../formats/checkpoint.js';
+import type { Checkpoint, LoadableCheckpoint } from '../formats/checkpoint.js';
 import type { FloatMatrix, QuantisedFormat } from '../formats/quantised-format.js';
 import { byteLength, type TensorDeclaration } from '../formats/safetensors.js';
 import type { TensorPiece } from '../formats/safetensors-writer.js';
 import type { FloatsToPack } from '../formats/stored-matrix.js';
+import type { CheckpointTensor } from '../formats/stored-tensors.js';
 import { BatchUniform } from '../gpu/batch.js';
 import type { Device } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
@@ -148,7 +144,8 @@ export function quantiseOnLoad(
 
 /** Every tensor that the model needs, for a format. Throws InputError where there is nothing to quantise to it. */
 export function planQuantised(checkpoint: LoadableCheckpoint<ModelConfig>, format: QuantisedFormat): QuantisedPlan {
-  requireUnquantised(checkpoint);
+  if (checkpoint.packed.size > 0)
+    throw new InputError(`${checkpoint.dir}: its weights are quantised; give the model that they were made from`);
   const { packing, group } = format;
   const layouts = quantizedLayouts(checkpoint.config, packing, { group });
   const [layout] = layouts.values();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, it, vi } from 'vitest';
 import { explainTier, loadModel, openDevice, openModel } from '../../src/cli/session.js';
-import type { CheckpointTensor } from '../../src/formats/checkpoint.js';
+import type { CheckpointTensor } from '../../src/formats/stored-tensors.js';
 import { loadGolden } from '../golden.js';
 import { makeTokenizer } from '../text/shared.js';
 
