@@ -6,7 +6,8 @@ import { InputError, UsageError } from '../errors.js';
 import type { AdapterConfig } from '../formats/adapter.js';
 import type { DeviceShape } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
-import type { Tier } from '../model/language-model.js';
+import { bindableRows, checkBindable } from '../model/bindable-rows.js';
+import { operandOf, type Tier } from '../model/language-model.js';
 import { planTraining, type TrainingMemory } from '../model/training-memory.js';
 import type { PackedLayouts } from '../model/weights.js';
 import type { Tuning } from '../ops/tuning.js';
@@ -92,7 +93,8 @@ export interface PlannedRun {
 
 /**
  * The fastest way to run that fits under `limit` bytes with what stands `beside` it, else the smallest. Without a limit
- * nobody knows what fits: then micro-batches are no larger than keeps a device busy.
+ * nobody knows what fits: then micro-batches are no larger than keeps a device busy. Throws InputError where the device
+ * cannot bind the activations of the micro-batch asked for, or of the longest row.
  */
 export function planRun(
   target: PlanTarget,
@@ -100,10 +102,14 @@ export function planRun(
   limit: number | null,
   beside?: (training: TrainingMemory) => number,
 ): PlannedRun {
-  const { cpu } = target.device.features;
+  const { features, maxBinding } = target.device;
+  const { cpu } = features;
   const { asked, data, checkpointing, config } = request;
   const most = cpu ? cpuMost : limit === null ? enoughTokens.gpu : undefined;
-  const sizes = asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, most);
+  const wanted = asked > 0 ? [Math.min(asked, data.fill)] : microBatchSizes(data, most);
+  const operand = operandOf(target.tier);
+  checkBindable(rowBucket(wanted[wanted.length - 1]), config, operand, maxBinding);
+  const sizes = wanted.filter((tokens) => rowBucket(tokens) <= bindableRows(config, operand, maxBinding));
   return chooseFastest((tokens, recompute) => planMicroBatch(target, request, tokens, recompute), sizes, {
     layers: config.layers,
     checkpointing,

@@ -10,6 +10,7 @@ import { rmsNorm, rmsNormBackward } from '../ops/rms-norm.js';
 import { valueHead, valueHeadBackward } from '../ops/value-head.js';
 import type { AdapterLayout, AdapterWeights } from './adapter.js';
 import { type BatchLayout, BatchTensors } from './batch-tensors.js';
+import { checkBindable } from './bindable-rows.js';
 import { attendTree, decoder, decoderBackward } from './decoder.js';
 import type { LanguageModel } from './language-model.js';
 import type { DecoderContext } from './linear.js';
@@ -283,9 +284,13 @@ export class LossPrograms {
     this.#options = options;
   }
 
-  /** Pads a trie to the next capacity and gives the program for it; `samples` are as many as will come with it. */
+  /**
+   * Pads a trie to the next capacity and gives the program for it; `samples` are as many as will come with it. Throws
+   * InputError where the device cannot bind activations of so many rows.
+   */
   async prepare(trie: TokenTrie, samples = 0): Promise<{ batch: PackedBatch; program: LossProgram }> {
     const rows = rowBucket(trie.tokens.length);
+    checkBindable(rows, this.#model.config, this.#model.operand, this.#model.maxBinding);
     const edges = powerOfTwo(Math.max(rows, trie.edgeTarget.length));
     const capacity = { rows, edges, samples: powerOfTwo(Math.max(edges, samples)) };
     const key = Object.values(capacity).join(' ');

@@ -5,6 +5,7 @@ import { appendToCache, cacheAttention, type KvCache } from '../ops/cache-attent
 import { type DecodeTables, decodeRows, rowWords } from '../ops/decode-rows.js';
 import { type GivenTokens, type SamplingOptions, sample } from '../ops/sample.js';
 import type { AdapterLayout } from './adapter.js';
+import { bindableRows } from './bindable-rows.js';
 import { attentionShape, decoder } from './decoder.js';
 import type { LanguageModel } from './language-model.js';
 import type { DecoderContext } from './linear.js';
@@ -48,6 +49,9 @@ export function checkCacheRoom(
   );
 }
 
+/** Attention over the cache has a workgroup a row in one dimension of its grid. */
+const mostStepRows = 65_535;
+
 /**
  * The size of a rollout: as many sequences at once as asked for, or as the KV cache has room for, be it bounded by
  * `cacheTokens` or by what the device binds at once. Throws InputError where not one sequence finds room.
@@ -62,14 +66,16 @@ export function rolloutSize(
   const longest = Math.max(1, maxPromptTokens - 1);
   const prompts = (slots: number) =>
     Math.max(longest, Math.min(promptPlaces ?? Number.POSITIVE_INFINITY, slots * longest));
-  let slots = Math.max(1, Math.min(batchSize, Math.floor(maxBinding / (4 * logitStride(weights.head)))));
+  const mostRows = Math.min(mostStepRows, bindableRows(config, operand, maxBinding));
+  const mostSlots = Math.min(Math.floor(maxBinding / (4 * logitStride(weights.head))), Math.floor(mostRows / 2));
+  let slots = Math.max(1, Math.min(batchSize, mostSlots));
   while (slots > 1 && slots * maxNewTokens + prompts(slots) > limit) slots--;
   return {
     slots,
     maxNewTokens,
     maxPromptTokens,
     promptPlaces: prompts(slots),
-    stepRows: Math.max(2 * slots, Math.min(promptTokens, slots + prompts(slots))),
+    stepRows: Math.max(2 * slots, Math.min(promptTokens, slots + prompts(slots), mostRows)),
   };
 }
 

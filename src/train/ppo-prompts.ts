@@ -30,7 +30,7 @@ export function rolloutShape(
     maxNewTokens: options.responseLength,
     maxPromptTokens,
     promptPlaces,
-    promptTokens: Math.max(512, maxPromptTokens),
+    promptTokens: Math.min(Math.max(512, maxPromptTokens), 2048),
     cacheTokens: options.kvCacheTokens || undefined,
   };
 }

@@ -109,6 +109,24 @@ describe('a plan for a GPU', () => {
     expect(await planned(null, 0, 1500)).toMatchObject({ microBatchTokens: 1500 });
   });
 
+  it('takes no micro-batch whose activations the device cannot bind', async () => {
+    const { config, packed } = await planModel('llama-3.1-8b', 'nf4');
+    const target = typicalTarget('auto');
+    const on = (maxBinding: number, asked: number, longest: number) => {
+      const data = { longest, fill: 1e6 };
+      const request = { config, packed, adapter, maxLength: longest, asked, checkpointing: 'auto', data } as const;
+      return planRun({ ...target, device: { ...target.device, maxBinding } }, request, 1e12);
+    };
+    // The MLP's activations take 28,672 bytes a token.
+    expect(on(2 ** 30, 0, 100)).toMatchObject({ microBatchTokens: 8192 });
+    expect(on(2 ** 27, 0, 100)).toMatchObject({ microBatchTokens: 4096 });
+    expect(on(4096 * 28_672, 4096, 100)).toMatchObject({ microBatchTokens: 4096 });
+    expect(() => on(4096 * 28_672 - 256, 4096, 100)).toThrow(
+      'A micro-batch of 4096 tokens needs activations of 117440512 bytes, more than the 117440256 this device binds at once: give fewer --micro-batch-tokens, or shorter rows.',
+    );
+    expect(() => on(2 ** 27, 0, 5000)).toThrow('A micro-batch of 6144 tokens needs');
+  });
+
   it('says against what it is held', async () => {
     const run = await planned(null);
     const told = (limit: MemoryLimit) => describePlan(run, 24, limit)[0].split('; ')[1];

@@ -97,6 +97,21 @@ describe('a vocabulary larger than one binding', () => {
   });
 });
 
+it('refuses a micro-batch whose activations the device cannot bind, in a sentence', async () => {
+  const model = await load(`${loadGolden('llama').directory}/model`, 'f32');
+  const bytes = 64 * 4 * model.config.intermediateSize;
+  Object.defineProperty(gpu.device, 'maxBinding', { value: bytes - 256, configurable: true });
+  onTestFinished(() => {
+    Reflect.deleteProperty(gpu.device, 'maxBinding');
+  });
+  const ids = Int32Array.of(1, 2, 3);
+  await expect(
+    new LossPrograms(model, { adapter: null, backward: false }).prepare(buildTrie([{ ids, labels: ids, weight: 1 }])),
+  ).rejects.toThrow(
+    `A micro-batch of 64 tokens needs activations of ${bytes} bytes, more than the ${bytes - 256} this`,
+  );
+});
+
 const tinystories = findShared('models/tinystories-656k');
 describe.skipIf(!tinystories)('tinystories-656k, which stores lm_head.weight alone', () => {
   it.each(tiers)('expects a story as the float64 decoder does, %s', async (tier) => {

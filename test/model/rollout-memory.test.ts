@@ -57,16 +57,16 @@ describe('planRollout', () => {
     engine.destroy();
   });
 
-  it('tells the KV cache of an 8B model in advance', () => {
-    const config = knownModel('llama-3.1-8b')!;
-    // A card that is not here binds up to 2 GiB.
-    const device = {
+  const large = {
+    config: knownModel('llama-3.1-8b')!,
+    /** A card that is not here. */
+    device: () => ({
       features: { ...gpu.device.features, cpu: false },
       matrixUnits: [],
       maxBinding: 2 ** 31 - 256,
       uniformAlign: 64,
-    };
-    const plan = planRollout(device, gpu.kernels, config, 'f16', {
+    }),
+    wishes: {
       adapter: { r: 64, alpha: 256, dropout: 0, targetModules: ['q_proj', 'v_proj'], useRslora: false },
       sampling: { ...greedySampling, temperature: 1 },
       packed: new Map(),
@@ -75,11 +75,28 @@ describe('planRollout', () => {
       maxPromptTokens: 301,
       promptPlaces: 4000,
       promptTokens: 2048,
-    });
+    },
+  };
+
+  it('tells the KV cache of an 8B model in advance', () => {
+    const plan = planRollout(large.device(), gpu.kernels, large.config, 'f16', large.wishes);
     expect(plan.size).toMatchObject({ slots: 64, promptPlaces: 4000, stepRows: 2048 });
     // Keys and values of 8 heads of 128 in 16 bits.
     expect(plan.cache).toBe((64 * 256 + 4000) * 32 * 2 * 8 * 128 * 2);
     expect(plan.total).toBeLessThan(4e9);
+  });
+
+  it('takes no more rows at a time than the device binds, and than a grid has in one dimension', () => {
+    const prompts = { maxPromptTokens: 100_000, promptPlaces: 100_000, promptTokens: 100_000 };
+    const rowsAt = (maxBinding: number, wishes: Partial<typeof large.wishes>) => {
+      const device = { ...large.device(), maxBinding };
+      const { size } = planRollout(device, gpu.kernels, large.config, 'f16', { ...large.wishes, ...wishes });
+      return size;
+    };
+    expect(rowsAt(2 ** 32 - 256, prompts)).toMatchObject({ slots: 64, stepRows: 65_535 });
+    // The MLP's activations take 28,672 bytes a row.
+    expect(rowsAt(2 ** 30, prompts)).toMatchObject({ slots: 64, stepRows: 37_449 });
+    expect(rowsAt(2 ** 27, {})).toMatchObject({ slots: 64, stepRows: 2048 });
   });
 });
 

@@ -14,7 +14,7 @@ import {
   trainPpo,
 } from '../../src/train/ppo.js';
 import { cutEvenly } from '../../src/train/ppo-batch.js';
-import { rolloutPrompts } from '../../src/train/ppo-prompts.js';
+import { rolloutPrompts, rolloutShape } from '../../src/train/ppo-prompts.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
 import { flatten, type GoldenModel, openGolden } from './helpers.js';
 
@@ -353,5 +353,12 @@ describe('a run', () => {
     for (const pass of [chosen.slice(0, 6), chosen.slice(6)]) expect([...pass].sort()).toEqual([0, 1, 2, 3, 4, 5]);
     expect(chosen.slice(0, 6)).not.toEqual(chosen.slice(6));
     expect(rolloutPrompts(3, 1, { ...options, shuffle: false })).toEqual([1, 2, 0, 1]);
+  });
+
+  it('computes long prompts a part at a time', () => {
+    const options = { totalEpisodes: 2, batchSize: 2, numGenerations: 2, responseLength: 9, kvCacheTokens: 0 };
+    const shape = (length: number) =>
+      rolloutShape([new Int32Array(length)], { ...options, seed: 1, shuffle: false }).promptTokens;
+    expect([30, 1000, 100_000].map(shape)).toEqual([512, 1000, 2048]);
   });
 });
