@@ -1,5 +1,6 @@
 import { InputError } from '../errors.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import { checkMessages, renderMessages } from './messages.js';
 import type { Row } from './rows.js';
 import { type Example, unsupervised } from './types.js';
 
@@ -157,13 +158,9 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
       `${row.where} has messages, but ${tokenizer.name} has no chat template: use prompt and completion`,
     );
   }
-  const render = (count: number, addGenerationPrompt: boolean): string => {
-    try {
-      return tokenizer.applyChatTemplate(messages.slice(0, count), { addGenerationPrompt });
-    } catch (error) {
-      throw error instanceof InputError ? new InputError(`${row.where}: ${error.message}`) : error;
-    }
-  };
+  checkMessages(messages, tokenizer, row.where);
+  const render = (count: number, addGenerationPrompt: boolean) =>
+    renderMessages(messages.slice(0, count), tokenizer, row.where, addGenerationPrompt);
   const pieces: Piece[] = [];
   let closing: number | undefined;
   const add = (text: string, supervised: boolean): void => {
@@ -181,7 +178,7 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
     const through = render(turn + 1, false);
     if (!before.startsWith(done) || !through.startsWith(before)) {
       const asked = render(turn, false);
-      throw new InputError(`${row.where}: ${explainSeam({ asked, before, through, done }, row, turn, tokenizer)}`);
+      throw new InputError(`${row.where}: ${explainSeam({ asked, before, through, done }, turn, tokenizer)}`);
     }
     add(masked + before.slice(done.length), false);
     const answer = through.slice(before.length);
@@ -207,7 +204,6 @@ function messagePieces(row: Row & { kind: 'messages' }, tokenizer: Tokenizer): P
  */
 function explainSeam(
   { asked, before, through, done }: Readonly<Record<'asked' | 'before' | 'through' | 'done', string>>,
-  { messages }: Row & { kind: 'messages' },
   turn: number,
   { name }: Tokenizer,
 ): string {
@@ -217,10 +213,10 @@ function explainSeam(
       'so its turns cannot be told apart: learn one assistant turn a row ("weight": 0 in the others), or use prompt and completion'
     );
   const prompt = before.startsWith(asked) ? before.slice(asked.length) : before.slice(-40);
-  if ([messages[turn].content, prompt].every((text) => text.includes('</think>')))
+  if ([through.slice(asked.length), prompt].every((text) => text.includes('</think>')))
     return (
       `message ${turn + 1} brings thoughts of its own, but models are asked with thinking off: ` +
-      'leave out the part up to </think>, or use prompt and completion'
+      'leave out the part up to </think> or the field that holds it, or use prompt and completion'
     );
   return (
     `the chat template of ${name} asks for message ${turn + 1} with ${JSON.stringify(prompt)}, which is not how it begins the answer, ` +

@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import type { Message } from '../text/chat-template.js';
 import { unsupervised } from './types.js';
 
 interface RowOrigin {
@@ -14,7 +15,7 @@ export type Row = RowOrigin &
     | { readonly kind: 'completion'; readonly prompt: string; readonly completion: string }
     | {
         readonly kind: 'messages';
-        readonly messages: readonly { readonly role: string; readonly content: string }[];
+        readonly messages: readonly Message[];
         /** Places of assistant messages that are read but not learnt. */
         readonly unsupervisedTurns?: readonly number[];
       }
@@ -38,10 +39,24 @@ export async function* parseRows(
 }
 
 /**
- * Parses one line. Exactly one of the four shapes has to be there; other keys are left alone, as TRL does. Throws
- * InputError that begins with `where`.
+ * Parses one line. Exactly one of the four shapes has to be there; other keys are left alone, as TRL does, but for those
+ * that others put into the prompt. Throws InputError that begins with `where`.
  */
 export function parseRow(line: string, where: string): Row {
+  const row = parseObject(line, where, shapes);
+  const shape = shapeOf(row, where, shapes);
+  const origin = { where, weight: parseWeight(row.weight, where) };
+  if (shape === 'messages') return { ...origin, kind: 'messages', ...parseMessages(row, where) };
+  if (shape === 'text') return { ...origin, kind: 'text', text: parseText(row, 'text', media, where) };
+  if (shape === 'input_ids') return { ...origin, kind: 'ids', ...parseTokens(row, where) };
+  const prompt = parsePrompt(row, where);
+  return { ...origin, kind: 'completion', prompt, completion: parseText(row, 'completion', {}, where) };
+}
+
+type JsonObject = Readonly<Record<string, unknown>>;
+
+/** A line's object. `shapes` says in errors what a row is. Throws InputError. */
+export function parseObject(line: string, where: string, shapes: string): JsonObject {
   let value: unknown;
   try {
     value = JSON.parse(line);
@@ -49,28 +64,19 @@ export function parseRow(line: string, where: string): Row {
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
   }
   if (!isObject(value)) throw new InputError(`${where} is not a JSON object: a row is ${shapes}`);
-  const { prompt, completion, messages, text, input_ids: ids } = value;
-  const present = [
-    ['prompt', 'completion'].some((key) => value[key] !== undefined),
-    messages !== undefined,
-    text !== undefined,
-    ids !== undefined,
-  ].filter(Boolean).length;
-  if (present !== 1) {
-    throw new InputError(
-      `${where} has ${present === 0 ? 'none' : 'more than one'} of the known shapes: a row is ${shapes}`,
-    );
-  }
-  const origin = { where, weight: parseWeight(value.weight, where) };
-  if (messages !== undefined) return { ...origin, kind: 'messages', ...parseMessages(value, where) };
-  if (text !== undefined) return { ...origin, kind: 'text', text: parseText(text, 'text', where) };
-  if (ids !== undefined) return { ...origin, kind: 'ids', ...parseTokens(value, where) };
-  return {
-    ...origin,
-    kind: 'completion',
-    prompt: parseText(prompt, 'prompt', where),
-    completion: parseText(completion, 'completion', where),
-  };
+  return value;
+}
+
+/** The one of the four shapes that a row has; null counts as absent. Throws InputError for none and for several. */
+export function shapeOf(row: JsonObject, where: string, shapes: string): 'prompt' | 'messages' | 'text' | 'input_ids' {
+  const has = (key: string) => row[key] !== undefined && row[key] !== null;
+  const present = (['prompt', 'messages', 'text', 'input_ids'] as const).filter(
+    (key) => has(key) || (key === 'prompt' && has('completion')),
+  );
+  if (present.length === 1) return present[0];
+  throw new InputError(
+    `${where} has ${present.length === 0 ? 'none' : 'more than one'} of the known shapes: a row is ${shapes}`,
+  );
 }
 
 /** Weights beyond these would leave the range of 16-bit gradients; counts and frequencies stay far within. */
@@ -84,65 +90,113 @@ export function parseWeight(value: unknown, where: string): number {
   throw new InputError(`${where}: "weight" is ${JSON.stringify(value)}, not a number from 0.000001 to 1000000`);
 }
 
-function parseText(value: unknown, key: string, where: string): string {
+/** A row's "prompt". Throws InputError. */
+export function parsePrompt(row: JsonObject, where: string): string {
+  return parseText(row, 'prompt', { system: 'which is not read there: write it into "prompt"', ...media }, where);
+}
+
+/** A text of a row that has none of the fields `unread`. */
+function parseText(row: JsonObject, key: string, unread: Readonly<Record<string, string>>, where: string): string {
+  refuseFields(row, unread, where);
+  const value = row[key];
   if (typeof value === 'string') return value;
-  throw new InputError(`${where}: "${key}" is ${value === undefined ? 'missing' : 'not a string'}`);
+  if (Array.isArray(value))
+    throw new InputError(`${where}: "${key}" is a list, not a string: write a conversation as "messages"`);
+  throw new InputError(`${where}: "${key}" is ${isEmpty(value) ? 'missing' : 'not a string'}`);
+}
+
+const textAlone = 'but models here read text alone: leave such rows out';
+const media = { images: textAlone, image: textAlone, videos: textAlone, audios: textAlone };
+const toSystem = 'which no chat template is given here: write them into the system message';
+/** Fields of rows of messages that others put into what the model reads, and what to do instead. */
+const unreadBesideMessages = {
+  tools: toSystem,
+  functions: toSystem,
+  documents: 'which no chat template is given here: write them into a message',
+  chat_template_kwargs: 'which no chat template is given here: leave it out, or use prompt and completion',
+  chat_template: "but the model's own is taken: leave it out, or use prompt and completion",
+  system: 'which is not read there: make it the first of "messages", of role system',
+  ...media,
+};
+const packed =
+  'as packed rows do, whose examples would be read as one: write each example as a row of its own, without it';
+const labelInstead = 'which is not read: say what is not learnt with "labels" of -100, or "completion_mask"';
+const unreadBesideIds = { position_ids: packed, seq_lengths: packed, loss_mask: labelInstead };
+
+function refuseFields(row: JsonObject, fields: Readonly<Record<string, string>>, where: string): void {
+  for (const [key, instead] of Object.entries(fields))
+    if (!isEmpty(row[key])) throw new InputError(`${where} has "${key}", ${instead}`);
 }
 
 const weightInstead = 'say which answers are learnt with "weight", 0 or 1, in assistant messages';
-const contentInstead = 'write the call into its "content", as the model should put it';
-/** Keys of messages that others honour, and what to write instead. */
-const unknownToMessages = {
-  train: weightInstead,
-  training: weightInstead,
-  train_detail: weightInstead,
-  tool_calls: contentInstead,
-  function_call: contentInstead,
-};
+/** Keys with which others say what is learnt of a message. */
+const otherWeights = ['train', 'training', 'train_detail'];
 
-/** A row's messages, and which assistant turns OpenAI's "weight" of 0 leaves unlearnt. Throws InputError. */
+/**
+ * A row's messages, with all their fields that are not empty but "weight", and which assistant turns OpenAI's "weight"
+ * of 0 leaves unlearnt. Only an assistant's message may lack a content, beside another field. Throws InputError.
+ */
 export function parseMessages(
-  row: Readonly<Record<string, unknown>>,
+  row: JsonObject,
   where: string,
 ): Omit<Row & { kind: 'messages' }, keyof RowOrigin | 'kind'> {
-  const { messages, tools } = row;
+  const { messages } = row;
   if (!Array.isArray(messages) || messages.length === 0)
     throw new InputError(`${where}: "messages" is not a list of messages`);
-  if (!isEmpty(tools))
-    throw new InputError(
-      `${where} has "tools", which no chat template is given here: write them into the system message`,
-    );
+  refuseFields(row, unreadBesideMessages, where);
   const unsupervisedTurns: number[] = [];
   const turns = messages.map((message, i) => {
-    for (const [key, instead] of Object.entries(unknownToMessages))
-      if (!isEmpty(message?.[key])) throw new InputError(`${where}: message ${i + 1} has "${key}": ${instead}`);
-    if (!isObject(message) || typeof message.role !== 'string' || typeof message.content !== 'string') {
-      throw new InputError(`${where}: message ${i + 1} is not {"role", "content"} with strings`);
-    }
-    const { role, content, weight } = message;
-    if (!isEmpty(weight) && (role !== 'assistant' || (weight !== 0 && weight !== 1)))
+    const place = `${where}: message ${i + 1}`;
+    for (const key of otherWeights)
+      if (!isEmpty(message?.[key])) throw new InputError(`${place} has "${key}": ${weightInstead}`);
+    if (!isObject(message)) throw new InputError(`${place} is not {"role", "content"} with strings`);
+    const { role, content, weight, ...rest } = message;
+    const fields = Object.fromEntries(Object.entries(rest).filter(([, value]) => !isEmpty(value)));
+    const mayLack = role === 'assistant' && Object.keys(fields).length > 0;
+    const lacks = content === undefined || content === null;
+    if (typeof role !== 'string' || !(typeof content === 'string' || (lacks && mayLack)))
+      throw new InputError(`${place} is not {"role", "content"} with strings`);
+    if (weight !== undefined && weight !== null && (role !== 'assistant' || (weight !== 0 && weight !== 1)))
       throw new InputError(
-        `${where}: message ${i + 1} of ${role} has "weight" ${JSON.stringify(weight)}: only those of assistant take one, 0 or 1`,
+        `${place} of ${role} has "weight" ${JSON.stringify(weight)}: only those of assistant take one, 0 or 1`,
       );
+    for (const [key, value] of Object.entries(fields)) {
+      const number = findUnsafe(value);
+      if (number !== undefined)
+        throw new InputError(
+          `${place} has in "${key}" a whole number of more digits than are kept, about ${number}: write it as a string`,
+        );
+    }
     if (weight === 0) unsupervisedTurns.push(i);
-    return { role, content };
+    return { role, ...(content === undefined ? {} : { content: content as string | null }), ...fields };
   });
   return { messages: turns, unsupervisedTurns };
 }
 
-/** What tables leave where other rows have the key. */
+/** What tables leave where other rows have the key (null, [], an object of them), and text of blanks. */
 function isEmpty(value: unknown): boolean {
-  return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
+  if (typeof value === 'string') return value.trim() === '';
+  if (Array.isArray(value)) return value.length === 0;
+  return value === undefined || (typeof value === 'object' && Object.values(value ?? {}).every(isEmpty));
 }
+
+/** A whole number within a JSON value that JavaScript does not hold exactly. */
+function findUnsafe(value: unknown): number | undefined {
+  if (typeof value === 'number') return Number.isInteger(value) && !Number.isSafeInteger(value) ? value : undefined;
+  if (typeof value !== 'object' || value === null) return undefined;
+  return Object.values(value)
+    .map(findUnsafe)
+    .find((number) => number !== undefined);
+}
+
+const masks = ['completion_mask', 'assistant_masks'] as const;
 
 /**
  * The tokens of a row of `input_ids`; without `labels` each is its own. Where a mask of TRL's holds 0 the label is −100.
  * Throws InputError.
  */
-export function parseTokens(
-  row: Readonly<Record<string, unknown>>,
-  where: string,
-): { ids: Int32Array; labels: Int32Array } {
+export function parseTokens(row: JsonObject, where: string): { ids: Int32Array; labels: Int32Array } {
+  refuseFields(row, unreadBesideIds, where);
   const ids = parseIds(row.input_ids, 'input_ids', 0, where);
   const labels = row.labels === undefined ? ids : parseIds(row.labels, 'labels', unsupervised, where);
   if (labels.length !== ids.length)
@@ -151,17 +205,27 @@ export function parseTokens(
     throw new InputError(
       `${where}: "attention_mask" holds a 0: leave padding out of the row, since no row is padded here`,
     );
-  const masks = ['completion_mask', 'assistant_masks'].map((key) => parseMask(row, key, ids.length, where));
-  return { ids, labels: labels.map((label, i) => (masks.every((mask) => mask[i] === 1) ? label : unsupervised)) };
+  const learnt = masks.map((key) => parseMask(row, key, ids.length, where));
+  return { ids, labels: labels.map((label, i) => (learnt.every((mask) => mask[i] === 1) ? label : unsupervised)) };
+}
+
+/**
+ * What a row of `input_ids` asks: its tokens before the first that is learnt; all of them where neither labels nor a
+ * mask tell. Throws InputError.
+ */
+export function parsePromptTokens(row: JsonObject, where: string): Int32Array {
+  const { ids, labels } = parseTokens(row, where);
+  if (['labels', ...masks].every((key) => row[key] === undefined || row[key] === null)) return ids;
+  const first = labels.findIndex((label) => label !== unsupervised);
+  if (first === 0)
+    throw new InputError(
+      `${where} is learnt from its first token on, so it has no prompt: leave its labels and masks out to go on from the whole row`,
+    );
+  return first < 0 ? ids : ids.subarray(0, first);
 }
 
 /** [length] of 0 and 1; all 1 where the row has no such mask. */
-function parseMask(
-  row: Readonly<Record<string, unknown>>,
-  key: string,
-  length: number,
-  where: string,
-): readonly number[] {
+function parseMask(row: JsonObject, key: string, length: number, where: string): readonly number[] {
   const mask = row[key] ?? new Array(length).fill(1);
   if (Array.isArray(mask) && mask.length === length && mask.every((one) => one === 0 || one === 1)) return mask;
   throw new InputError(`${where}: "${key}" is not a list of 0 and 1, one for each of the ${length} input_ids`);
@@ -180,6 +244,6 @@ function parseIds(value: unknown, key: string, least: number, where: string): In
   return Int32Array.from(value);
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

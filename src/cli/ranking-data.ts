@@ -1,4 +1,5 @@
-import { parseMessages, parseWeight } from '../batch/rows.js';
+import { encodeQuestion } from '../batch/messages.js';
+import { parseMessages, parseObject, parseWeight, shapeOf } from '../batch/rows.js';
 import { InputError } from '../errors.js';
 import { normalizeWord, wordKey } from '../evaluate/association.js';
 import type { HumanRanking, RankingLanguage } from '../evaluate/ranking.js';
@@ -40,8 +41,7 @@ export async function loadRankingData(
     if (text.trim() === '') continue;
     const where = `${file}, line ${line}`;
     const row = parseRankingRow(text, where);
-    const prompt = tokenizer.applyChatTemplate(row.messages, { addGenerationPrompt: true });
-    questions.push({ ...row, ids: tokenizer.encode(prompt, { specials: false }) });
+    questions.push({ ...row, ids: encodeQuestion(row.messages, tokenizer, where) });
   }
   if (questions.length === 0) throw new InputError(`${file} has no rows: a row is ${shape}`);
   const tokens = questions.reduce((n, { ids }) => n + ids.length, 0);
@@ -65,15 +65,10 @@ export function checkReward(reward: string, { file, questions }: Pick<RankingDat
 }
 
 function parseRankingRow(line: string, where: string): Omit<RankingQuestion, 'ids'> {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (error) {
-    throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
-  }
-  const row = (value ?? {}) as Record<string, unknown>;
+  const row = parseObject(line, where, shape);
   const { ranking, counts = null, language, cue = null } = row;
   const refuse = (key: string, must: string) => new InputError(`${where}: "${key}" must be ${must}; a row is ${shape}`);
+  shapeOf(row, where, shape);
   const { messages } = parseMessages(row, where);
   if (messages.at(-1)?.role === 'assistant') throw refuse('messages', 'a question: leave out the answer at its end');
   if (parseWeight(row.weight, where) !== 1) throw refuse('weight', '1: every question counts alike');

@@ -1,9 +1,9 @@
 import type { Options } from 'yargs';
-import { parseMessages, parseTokens, parseWeight } from '../batch/rows.js';
+import { encodeQuestion } from '../batch/messages.js';
+import { parseMessages, parseObject, parsePrompt, parsePromptTokens, parseWeight, shapeOf } from '../batch/rows.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Message } from '../text/chat-template.js';
 import { readLines } from '../text/lines.js';
-import type { Tokenizer } from '../text/tokenizer.js';
 import { type OpenModel, requireTokenizer } from './session.js';
 
 /** Options that say what to continue. */
@@ -54,7 +54,10 @@ export async function readPrompts(args: PromptArguments, model: OpenModel): Prom
     prompts.push(prompt);
   };
   if (args.promptIds !== undefined) add({ text: null, ids: parseIds(args.promptIds) }, '--prompt-ids');
-  for (const [i, text] of (args.prompt ?? []).entries()) add(plainPrompt(text, args, model), `--prompt ${i + 1}`);
+  for (const [i, text] of (args.prompt ?? []).entries()) {
+    const where = `--prompt ${i + 1}`;
+    add(plainPrompt(text, where, args, model), where);
+  }
   if (args.prompts !== undefined) {
     let line = 0;
     for await (const text of readLines(args.prompts)) {
@@ -62,7 +65,7 @@ export async function readPrompts(args: PromptArguments, model: OpenModel): Prom
       if (text.trim() === '') continue;
       const where = `${args.prompts}, line ${line}`;
       add(
-        args.prompts.endsWith('.jsonl') ? rowPrompt(text, where, args, model) : plainPrompt(text, args, model),
+        args.prompts.endsWith('.jsonl') ? rowPrompt(text, where, args, model) : plainPrompt(text, where, args, model),
         where,
       );
     }
@@ -80,38 +83,37 @@ function parseIds(text: string): Int32Array {
   return Int32Array.from(parts, Number);
 }
 
-function plainPrompt(text: string, { chat, system }: PromptArguments, model: OpenModel): Prompt {
+function plainPrompt(text: string, where: string, { chat, system }: PromptArguments, model: OpenModel): Prompt {
   const tokenizer = requireTokenizer(model);
   if (!(chat ?? (system !== undefined || tokenizer.hasChatTemplate))) {
     return { text, ids: tokenizer.encode(text, { specials: true }) };
   }
   const turns: Message[] = [{ role: 'user', content: text }];
-  return { text, ids: askInChat(tokenizer, turns, system) };
+  return { text, ids: encodeQuestion(turns, tokenizer, where, system) };
 }
+
+const shapes = '{"prompt"}, {"messages"} or {"input_ids"}, and what sft reads beside them';
 
 /**
- * A row as in training files, refused for what these are refused for; what follows the question there, a completion or
- * last assistant turn, is left out, and weights say nothing where nothing is learnt.
+ * A row as in training files, refused for what these are refused for; what follows the question there, a completion, the
+ * last assistant turn or tokens from the first learnt one on, is left out, and weights say nothing where nothing is learnt.
  */
 function rowPrompt(line: string, where: string, args: PromptArguments, model: OpenModel): Prompt {
-  let row: Record<string, unknown> | null;
-  try {
-    row = JSON.parse(line);
-  } catch (error) {
-    throw new InputError(`${where} is not valid JSON: ${(error as Error).message}.`);
+  const row = parseObject(line, where, shapes);
+  const shape = shapeOf(row, where, shapes);
+  parseWeight(row.weight, where);
+  const { chat, system } = args;
+  if (shape === 'prompt') {
+    const prompt = parsePrompt(row, where);
+    return plainPrompt(prompt, where, { chat: chat ?? false, system }, model);
   }
-  parseWeight(row?.weight, where);
-  if (typeof row?.prompt === 'string') return plainPrompt(row.prompt, { ...args, chat: args.chat ?? false }, model);
-  if (row && Array.isArray(row.input_ids)) return { text: null, ids: parseTokens(row, where).ids };
-  if (!row || !Array.isArray(row.messages)) {
-    throw new InputError(`${where} has none of "prompt", "messages" and "input_ids".`);
+  if (shape === 'input_ids') {
+    return { text: null, ids: parsePromptTokens(row, where) };
   }
+  if (shape === 'text')
+    throw new InputError(`${where} has "text", all of it learnt, so no prompt: a row is ${shapes}.`);
   const { messages } = parseMessages(row, where);
   const turns = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages;
-  return { text: turns.at(-1)?.content ?? '', ids: askInChat(requireTokenizer(model), turns, args.system) };
-}
-
-function askInChat(tokenizer: Tokenizer, turns: readonly Message[], system: string | undefined): Int32Array {
-  const messages = system === undefined ? turns : [{ role: 'system', content: system }, ...turns];
-  return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), { specials: false });
+  const ids = encodeQuestion(turns, requireTokenizer(model), where, system);
+  return { text: turns.at(-1)?.content ?? '', ids };
 }

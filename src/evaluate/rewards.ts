@@ -1,3 +1,4 @@
+import type { Message } from '../text/chat-template.js';
 import { parseAssociates, precisionAtK } from './association.js';
 import {
   type HumanRanking,
@@ -13,7 +14,7 @@ export interface RewardSample extends HumanRanking {
   readonly language: RankingLanguage;
   /** Null where the row names none. */
   readonly cue: string | null;
-  readonly messages: readonly { readonly role: string; readonly content: string }[];
+  readonly messages: readonly Message[];
 }
 
 export interface Score {

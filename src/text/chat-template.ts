@@ -1,9 +1,11 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { InputError } from '../errors.js';
 
+/** One turn of a conversation; templates see any other field of it too. */
 export interface Message {
   readonly role: string;
-  readonly content: string;
+  /** Null or absent only where an assistant's turn has another field, such as `tool_calls`. */
+  readonly content?: string | null;
 }
 
 /** A compiled chat template of a checkpoint. */
@@ -96,10 +98,14 @@ export function compileChatTemplate(
       add_generation_prompt: addGenerationPrompt,
     };
     for (const [name, value] of Object.entries(variables)) environment.set(name, value);
-    const characters = messages.reduce((sum, message) => sum + message.content.length, 0);
+    const characters = JSON.stringify(messages).length;
     const budget = baseBudget + messageBudget * messages.length + 100 * characters;
     try {
-      return String(new BoundedInterpreter(environment, budget).run(parsed).value);
+      const text = String(new BoundedInterpreter(environment, budget).run(parsed).value);
+      // Where Jinja refuses to add an object to text, the library writes this.
+      if (text.includes('[object ') && !(JSON.stringify(messages) + source).includes('[object '))
+        throw new Error('it adds an object to text, without "tojson"');
+      return text;
     } catch (error) {
       return fail(error);
     }
@@ -138,7 +144,7 @@ function losesSystem(render: (messages: readonly Message[]) => string | null): b
 function foldSystem(messages: readonly Message[]): readonly Message[] {
   const [system, question, ...rest] = messages;
   if (system?.role !== 'system' || question?.role !== 'user') return messages;
-  return [{ role: 'user', content: `${system.content}\n\n${question.content}` }, ...rest];
+  return [{ ...question, content: `${system.content}\n\n${question.content}` }, ...rest];
 }
 
 function boundedRange(first: number, second?: number, step = 1): number[] {

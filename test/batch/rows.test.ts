@@ -11,8 +11,31 @@ describe('parseRow', () => {
     ['{"text": "a", "weight": 2.5, "source": "x"}', { kind: 'text', text: 'a', weight: 2.5 }],
     [
       '{"messages": [{"role": "user", "content": "a", "name": "n"}]}',
-      { kind: 'messages', messages: [{ role: 'user', content: 'a' }] },
+      { kind: 'messages', messages: [{ role: 'user', content: 'a', name: 'n' }] },
     ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": null, "tool_calls": [{"id": 7}]}]}',
+      {
+        messages: [
+          { role: 'user', content: 'a' },
+          { role: 'assistant', content: null, tool_calls: [{ id: 7 }] },
+        ],
+      },
+    ],
+    [
+      '{"messages": [{"role": "assistant", "reasoning_content": "b"}]}',
+      { messages: [{ role: 'assistant', reasoning_content: 'b' }] },
+    ],
+    ['{"prompt": null, "completion": null, "text": "a", "messages": null}', { kind: 'text', text: 'a' }],
+    [
+      '{"prompt": "a", "completion": "b", "id": 3, "meta": {"source": "x"}, "system": "", "images": []}',
+      { kind: 'completion', prompt: 'a', completion: 'b' },
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}], "documents": [], "chat_template_kwargs": {"enable_thinking": null}, "id": "z"}',
+      { messages: [{ role: 'user', content: 'a' }] },
+    ],
+    ['{"input_ids": [1, 2], "position_ids": null, "seq_lengths": []}', { ids: Int32Array.of(1, 2) }],
     [
       '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}, {"role": "assistant", "content": "c", "weight": 1}]}',
       {
@@ -25,7 +48,7 @@ describe('parseRow', () => {
       },
     ],
     [
-      '{"messages": [{"role": "user", "content": "a", "weight": null, "train": null, "tool_calls": []}], "tools": null}',
+      '{"messages": [{"role": "user", "content": "a", "weight": null, "train": null, "tool_calls": [], "name": " "}], "tools": null}',
       { messages: [{ role: 'user', content: 'a' }], unsupervisedTurns: [] },
     ],
     [
@@ -47,7 +70,10 @@ describe('parseRow', () => {
     ],
     ['{"input_ids": [1, 2], "completion_mask": null}', { labels: Int32Array.of(1, 2) }],
   ])('reads %s', (line, row) => {
-    expect(parseRow(line, 'f')).toMatchObject(row);
+    const read = parseRow(line, 'f');
+    expect(read).toMatchObject(row);
+    // Not a field more.
+    if ('messages' in row) expect((read as Row & { kind: 'messages' }).messages).toEqual(row.messages);
   });
 
   it.each([
@@ -56,7 +82,15 @@ describe('parseRow', () => {
     ['{"question": "a"}', /^f, line 2 has none of the known shapes: a row is \{"prompt"/],
     ['{"text": "a", "messages": []}', /more than one of the known shapes/],
     ['{"prompt": "a"}', /"completion" is missing/],
-    ['{"prompt": ["a"], "completion": "b"}', /"prompt" is not a string/],
+    ['{"prompt": "a", "completion": null}', /"completion" is missing/],
+    ['{"prompt": {"a": 1}, "completion": "b"}', /"prompt" is not a string$/],
+    [
+      '{"prompt": [{"role": "user", "content": "a"}], "completion": []}',
+      /^f, line 2: "prompt" is a list, not a string: write a conversation as "messages"$/,
+    ],
+    ['{"prompt": "a", "completion": "b", "system": "c"}', /^f, line 2 has "system", .* write it into "prompt"$/],
+    ['{"prompt": "a", "completion": "b", "images": ["c"]}', /^f, line 2 has "images", but models here read text alone/],
+    ['{"text": "a", "image": "c"}', /^f, line 2 has "image", but models here read text alone: leave such rows out$/],
     ['{"messages": []}', /"messages" is not a list of messages/],
     ['{"messages": [{"role": "user"}]}', /message 1 is not/],
     [
@@ -64,8 +98,44 @@ describe('parseRow', () => {
       /^f, line 2 has "tools", which no chat template is given here: write them into the system message$/,
     ],
     [
-      '{"messages": [{"role": "assistant", "content": null, "tool_calls": [{}]}]}',
-      /^f, line 2: message 1 has "tool_calls": write the call into its "content", as the model should put it$/,
+      '{"messages": [{"role": "user", "content": "a"}], "functions": [{}]}',
+      /^f, line 2 has "functions", which no chat/,
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}], "documents": [{}]}',
+      /has "documents", .* write them into a message$/,
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"enable_thinking": true}}',
+      /^f, line 2 has "chat_template_kwargs", which no chat template is given here: leave it out, or use prompt and completion$/,
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}], "chat_template": "b"}',
+      /has "chat_template", but the model's own/,
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}], "system": "b"}',
+      /^f, line 2 has "system", which is not read there: make it the first of "messages", of role system$/,
+    ],
+    [
+      '{"messages": [{"role": "user", "content": "a"}], "images": ["b"]}',
+      /has "images", but models here read text alone/,
+    ],
+    ['{"messages": [{"role": "assistant", "content": null}]}', /message 1 is not \{"role", "content"\} with strings$/],
+    ['{"messages": [{"role": "user", "content": null, "name": "a"}]}', /message 1 is not/],
+    ['{"messages": [{"role": "assistant", "content": [], "tool_calls": [{}]}]}', /message 1 is not/],
+    [
+      '{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"arguments": {"id": 12345678901234567891}}]}]}',
+      /^f, line 2: message 1 has in "tool_calls" a whole number of more digits than are kept, about 12345678901234567000: write it as a string$/,
+    ],
+    [
+      '{"input_ids": [1, 2, 3, 4], "seq_lengths": [2, 2]}',
+      /^f, line 2 has "seq_lengths", as packed rows do, whose examples would be read as one: write each example as a row of its own, without it$/,
+    ],
+    ['{"input_ids": [1, 2, 3, 4], "position_ids": [0, 1, 0, 1]}', /^f, line 2 has "position_ids", as packed rows do/],
+    [
+      '{"input_ids": [1, 2], "loss_mask": [0, 1]}',
+      /^f, line 2 has "loss_mask", which is not read: say .* "labels" of -100/,
     ],
     [
       '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": false}]}',

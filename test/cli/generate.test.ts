@@ -90,6 +90,9 @@ describe('lexalign generate', () => {
       '',
       '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": 1}], "tools": [], "weight": 2}',
       '{"input_ids": [5, 6, 7]}',
+      '{"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, -100]}',
+      '{"input_ids": [5, 6, 7, 8], "completion_mask": [0, 0, 0, 1], "messages": null}',
+      '{"input_ids": [5, 6], "assistant_masks": [0, 0]}',
     ]);
     const sampling = ['--temperature', '0.8', '--top-p', '0.9', '--top-k', '40', '--seed', '7'];
     const args = ['generate', '--prompts', file, '--max-new-tokens', '4', ...sampling, '--json', '-'];
@@ -101,6 +104,9 @@ describe('lexalign generate', () => {
       Array.from(tokenizer.encode('Words related to apple:', { specials: true })),
       Array.from(tokenizer.encode(chat, { specials: false })),
       [5, 6, 7],
+      [5, 6],
+      [5, 6, 7],
+      [5, 6],
     ]);
     expect(again.stdout).toBe(run.stdout);
   });
@@ -163,7 +169,35 @@ describe('lexalign generate', () => {
 
   it.each<[object, RegExp]>([
     [{ tools: [{ type: 'function' }] }, / has "tools", which no chat template is given here: write them into the/],
-    [{ messages: [{ role: 'assistant', content: null, tool_calls: [{}] }] }, /: message 1 has "tool_calls": write the/],
+    [{ messages: [{ role: 'user', content: 'a', name: 'b' }] }, /: message 1 has "name", which the chat template of/],
+    [
+      {
+        messages: [
+          { role: 'assistant', content: '', tool_calls: [{}] },
+          { role: 'user', content: 'a' },
+        ],
+      },
+      /: message 1 has "tool_calls", which the chat template of .* does not write: leave it out, or write it into/,
+    ],
+    [
+      { chat_template_kwargs: { enable_thinking: true } },
+      / has "chat_template_kwargs", which no chat template is given/,
+    ],
+    [{ prompt: 'a' }, / has more than one of the known shapes: a row is \{"prompt"\}, \{"messages"\} or/],
+    [{ completion: 'a' }, / has more than one of the known shapes/],
+    [{ input_ids: [1] }, / has more than one of the known shapes/],
+    [{ text: 'a' }, / has more than one of the known shapes/],
+    [{ messages: undefined }, / has none of the known shapes: a row is/],
+    [{ messages: undefined, text: 'a' }, / has "text", all of it learnt, so no prompt: a row is/],
+    [{ messages: undefined, prompt: [{ role: 'user', content: 'a' }] }, /: "prompt" is a list, .* as "messages"/],
+    [{ messages: undefined, completion: 'a' }, /: "prompt" is missing/],
+    [{ messages: undefined, prompt: 'a', system: 'b' }, / has "system", .* write it into "prompt"/],
+    [{ messages: undefined, input_ids: [1, 2], seq_lengths: [1, 1] }, / has "seq_lengths", as packed rows do/],
+    [
+      { messages: undefined, input_ids: [1, 2], labels: [1, 2] },
+      / is learnt from its first token on, so it has no prompt: leave its labels and masks out to go on from the whole row/,
+    ],
+    [{ messages: undefined, input_ids: [1, 2], completion_mask: [1, 0] }, / is learnt from its first token on, so it/],
     [{ messages: [{ role: 'user', content: 'a', weight: 1 }] }, /: message 1 of user has "weight" 1: only those of/],
     [{ messages: [{ role: 'user', content: 'a', train: true }] }, /: message 1 has "train": say which answers are/],
     [{ messages: [{ role: 'user' }] }, /: message 1 is not \{"role", "content"\} with strings/],

@@ -66,7 +66,17 @@ describe('ppo refuses, before the device, in one sentence', () => {
       ],
       [
         { ...row, messages: [{ role: 'assistant', content: '', tool_calls: [{}] }, ...row.messages] },
-        /line 2: message 1 has "tool_calls": write the call into its "content"/,
+        /line 2: message 1 has "tool_calls", which the chat template of .* does not write: leave it out, or write it into/,
+      ],
+      [{ ...row, messages: [{ ...row.messages[0], name: 'y' }] }, /line 2: message 1 has "name", which the chat/],
+      [{ ...row, documents: [{}] }, /line 2 has "documents", which no chat template is given here/],
+      [
+        { ...row, prompt: 'x' },
+        /line 2 has more than one of the known shapes: a row is \{"messages": \[…\], "ranking"/,
+      ],
+      [
+        { ...row, messages: [{ role: 'assistant', tool_calls: [{}] }, ...row.messages] },
+        /line 2: message 1 has "tool_calls", which/,
       ],
       [
         { ...row, messages: [{ role: 'user', content: 'x', weight: 1 }] },

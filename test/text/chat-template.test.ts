@@ -58,6 +58,20 @@ describe('compileChatTemplate', () => {
     expect(strict.render(turns.slice(1), false)).toBe('user=red;assistant=danger;');
   });
 
+  it('shows templates all fields of messages, and refuses to add an object to text, as Jinja does', () => {
+    const render = (source: string, fields: object) =>
+      compileChatTemplate(source, 'x.jinja', {}).render([{ ...turns[1], ...fields }], false);
+    const call = '{{ messages[0].tool_calls[0].arguments | tojson }}';
+    expect(render(call, { tool_calls: [{ arguments: { a: [1, '[object Map]'] } }] })).toBe(
+      '{"a": [1, "[object Map]"]}',
+    );
+    expect(render("{{ 'x' + messages[0].arguments }}", { arguments: '{"a": 1}' })).toBe('x{"a": 1}');
+    for (const sum of ["{{ 'x' + messages[0].arguments }}", "{{ messages[0].arguments ~ 'x' }}"])
+      expect(() => render(sum, { arguments: { a: 1 } })).toThrow(
+        new InputError('x.jinja can\'t be rendered: it adds an object to text, without "tojson"'),
+      );
+  });
+
   it('reports what a template refuses', () => {
     const template = compileChatTemplate('{{ raise_exception("no system role") }}', 'x.jinja', {});
     expect(() => template.render(turns, true)).toThrow(new InputError("x.jinja can't be rendered: no system role"));
