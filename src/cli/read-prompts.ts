@@ -42,6 +42,8 @@ export async function readPrompts(args: PromptArguments, model: OpenModel): Prom
   if (given !== 1) throw new UsageError('Give one of --prompt, --prompt-ids and --prompts.');
   if (args.system !== undefined && args.chat === false)
     throw new UsageError('--system needs the chat: drop --no-chat.');
+  if (args.promptIds !== undefined && (args.system !== undefined || args.chat))
+    throw new UsageError('--prompt-ids are continued as they are: drop --system and --chat.');
   const prompts: Prompt[] = [];
   const add = (prompt: Prompt, where: string) => {
     if (prompt.ids.length === 0) throw new InputError(`${where} has no tokens: give it some text.`);
@@ -64,8 +66,10 @@ export async function readPrompts(args: PromptArguments, model: OpenModel): Prom
       line++;
       if (text.trim() === '') continue;
       const where = `${args.prompts}, line ${line}`;
+      if (!rowsFile.test(args.prompts) && isRow(text))
+        throw new InputError(`${where} is a JSON row, but rows are read from files named .jsonl: name it so.`);
       add(
-        args.prompts.endsWith('.jsonl') ? rowPrompt(text, where, args, model) : plainPrompt(text, where, args, model),
+        rowsFile.test(args.prompts) ? rowPrompt(text, where, args, model) : plainPrompt(text, where, args, model),
         where,
       );
     }
@@ -92,7 +96,19 @@ function plainPrompt(text: string, where: string, { chat, system }: PromptArgume
   return { text, ids: encodeQuestion(turns, tokenizer, where, system) };
 }
 
+/** Names of files whose lines are rows. */
+const rowsFile = /\.(jsonl|ndjson|json)$/i;
 const shapes = '{"prompt"}, {"messages"} or {"input_ids"}, and what sft reads beside them';
+
+/** Whether a line of text is a row. */
+function isRow(line: string): boolean {
+  try {
+    const value = JSON.parse(line);
+    return ['prompt', 'messages', 'input_ids'].some((key) => Object.hasOwn(Object(value), key));
+  } catch {
+    return false;
+  }
+}
 
 /**
  * A row as in training files, refused for what these are refused for; what follows the question there, a completion, the
@@ -105,14 +121,21 @@ function rowPrompt(line: string, where: string, args: PromptArguments, model: Op
   const { chat, system } = args;
   if (shape === 'prompt') {
     const prompt = parsePrompt(row, where);
+    if (system !== undefined && chat === undefined)
+      throw new InputError(`${where} has "prompt", which is continued as it is: for --system pass --chat, too.`);
     return plainPrompt(prompt, where, { chat: chat ?? false, system }, model);
   }
   if (shape === 'input_ids') {
+    if (system !== undefined || chat)
+      throw new InputError(`${where} has "input_ids", which are continued as they are: drop --system and --chat.`);
     return { text: null, ids: parsePromptTokens(row, where) };
   }
   if (shape === 'text')
     throw new InputError(`${where} has "text", all of it learnt, so no prompt: a row is ${shapes}.`);
   const { messages } = parseMessages(row, where);
+  if (chat === false) throw new InputError(`${where} has "messages", which need the chat: drop --no-chat.`);
+  if (system !== undefined && messages[0].role === 'system')
+    throw new InputError(`${where} has a system turn of its own: drop --system.`);
   const turns = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages;
   const ids = encodeQuestion(turns, requireTokenizer(model), where, system);
   return { text: turns.at(-1)?.content ?? '', ids };

@@ -163,6 +163,41 @@ describe('lexalign generate', () => {
     [1, /nowhere/, ['--model', join(directory, 'nowhere'), '--prompt', 'a']],
     [1, /has no prompts/, ['--prompts', write('empty.txt', ['', ' '])]],
     [1, /bad\.jsonl, line 2 is not valid JSON/, ['--prompts', write('bad.jsonl', ['{"prompt": "a"}', '{'])]],
+    [1, /list\.json, line 1 is not a JSON object: a row is/, ['--prompts', write('list.json', ['[{"prompt": "a"}]'])]],
+    [
+      1,
+      /rows\.txt, line 2 is a JSON row, but rows are read/,
+      ['--prompts', write('rows.txt', ['7', '{"prompt": "a"}'])],
+    ],
+    [2, /--prompt-ids are continued as they are: drop --system/, ['--prompt-ids', '1', '--system', 'a']],
+    [2, /--prompt-ids are continued as they are: drop --system and --chat/, ['--prompt-ids', '1', '--chat']],
+    ...(
+      [
+        [
+          /line 1 has "prompt", which is continued as it is: for --system pass --chat, too/,
+          '{"prompt": "a"}',
+          '--system',
+          'b',
+        ],
+        [
+          /line 1 has "input_ids", which are continued as they are: drop --system and/,
+          '{"input_ids": [1]}',
+          '--system',
+          'b',
+        ],
+        [/line 1 has "input_ids", which are continued as they are/, '{"input_ids": [1]}', '--chat'],
+        [
+          /line 1 has a system turn of its own: drop --system/,
+          '{"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]}',
+          ...['--system', 'c'],
+        ],
+        [/line 1 has "messages", which need the chat/, '{"messages": [{"role": "user", "content": "b"}]}', '--no-chat'],
+      ] as const
+    ).map(([sentence, row, ...more], i): [1, RegExp, string[]] => [
+      1,
+      sentence,
+      ['--prompts', write(`options-${i}.jsonl`, [row]), ...more],
+    ]),
   ])('exits %i: %s', async (code, sentence, args) => {
     await expectRefusal(['generate', ...args], code, sentence);
   });
