@@ -38,7 +38,7 @@ var<workgroup> staged: array<vec4u, max(max(second * 2u, own + ${HELD ? BLOCK : 
 var<workgroup> tile: array<vec4u, max(${BLOCK}u * scoreStride, gradients + ${BLOCK}u * weightStride)>;
 #if forward
 const slack = 8.0; // weights are at most exp(8), and the greatest of a row at least 1: halves hold them to full precision
-var<workgroup> passing: u32;                                      // whether a score passes its row's base by more
+var<workgroup> passing: atomic<u32>;                              // whether a score passes its row's base by more
 var<workgroup> factors: array<f32, ${BLOCK}>;
 #elif keys
 var<workgroup> statistics: array<vec2f, ${ROWS}>;                 // lse, delta of the walked queries
@@ -84,7 +84,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
   let walkedHead = wg.y / group;
 #endif
 #if forward
-  if (li == 0u) { passing = 0u; } // drivers may be told not to clear workgroup memory
+  if (li == 0u) { atomicStore(&passing, 0u); } // drivers may be told not to clear workgroup memory
 #endif
   let own0 = block * ${BLOCK}u;
   let strip = subgroup / ${ACROSS}u * ${MM}u;
@@ -211,7 +211,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
 #for h in 0..QUADS
       top${i} = max(top${i}, max(max(p${i}_${h}.x, p${i}_${h}.y), max(p${i}_${h}.z, p${i}_${h}.w)));
 #endfor
-      if (top${i} > base${i} + slack) { passing = 1u; }
+      if (top${i} > base${i} + slack) { atomicStore(&passing, 1u); }
 #endif
 #endfor
 #if !forward
@@ -223,7 +223,7 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
 #for i in 0..UNITS
         tile[li + ${i}u * threads] = bitcast<vec4u>(vec4f(top${i}, 0.0, 0.0, 0.0));
 #endfor
-        if (li == 0u) { passing = 0u; }
+        if (li == 0u) { atomicStore(&passing, 0u); }
         workgroupBarrier();
 #for i in 0..UNITS
         {
