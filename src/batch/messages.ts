@@ -78,9 +78,10 @@ export function checkMessages(messages: readonly Message[], tokenizer: Tokenizer
   }
 }
 
-/** Fields beside role and content. */
+/** Fields beside role and content, without those that only tie a tool's answer to its call, as data of OpenAI's form has. */
 function fieldsOf(message: Message): string[] {
-  return Object.keys(message).filter((key) => key !== 'role' && key !== 'content');
+  const ties = message.role === 'tool' ? ['tool_call_id', 'name'] : [];
+  return Object.keys(message).filter((key) => !['role', 'content', ...ties].includes(key));
 }
 
 function fillContents(messages: readonly Message[]): readonly Message[] {

@@ -154,10 +154,12 @@ describe('buildExample', () => {
     const unwritten = (key: string) =>
       `has "${key}", which the chat template of ${qwen2.name} does not write: leave it`;
     // The template does name "name", of a call.
-    for (const place of [1, 2, 3, 4]) refused(place, { name: 'Ada' }, unwritten('name'));
+    for (const place of [1, 2, 4]) refused(place, { name: 'Ada' }, unwritten('name'));
     refused(4, { reasoning_content: 'Two by two.' }, unwritten('reasoning_content'));
     refused(1, { tool_calls: [call] }, unwritten('tool_calls'));
-    refused(3, { tool_call_id: 'a1' }, unwritten('tool_call_id'));
+    refused(4, { tool_call_id: 'a1' }, unwritten('tool_call_id'));
+    const tied = called.map((message, i) => (i === 2 ? { ...message, name: 'area', tool_call_id: 'a1' } : message));
+    expect(mark({ messages: tied }, qwen2)).toBe(mark({ messages: called }, qwen2));
     refused(
       1,
       { role: 'human' },
