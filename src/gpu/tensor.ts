@@ -39,7 +39,7 @@ export class Tensor {
     return this.shape.reduce((a, b) => a * b, 1);
   }
 
-  /** Bytes, rounded up to whole words. */
+  /** Bytes that it takes, rounded up to 16, as vec4 of any type and copies want. */
   get bytes(): number {
     return Math.ceil((this.elements * bytesOf[this.dtype]) / 16) * 16;
   }
@@ -47,8 +47,20 @@ export class Tensor {
 
 /** A tensor with a buffer of its own, for what outlives a program: weights, adapters, inputs. */
 export function createTensor(device: Device, label: string, dtype: DType, shape: readonly number[]): Tensor {
-  const size = Math.ceil((shape.reduce((a, b) => a * b, 1) * bytesOf[dtype]) / 16) * 16;
-  return new Tensor(label, dtype, shape, device.createBuffer(size, label));
+  const { bytes } = new Tensor(label, dtype, shape);
+  return new Tensor(label, dtype, shape, device.createBuffer(bytes, label));
+}
+
+/** A tensor without memory in the place of a persistent one, for planning. */
+export function standIn(label: string, dtype: DType, shape: readonly number[]): Tensor {
+  return new Tensor(label, dtype, shape, null, 0, true);
+}
+
+/** Writes zeros over persistent tensors. */
+export function clear(device: Device, tensors: Iterable<Tensor>): void {
+  const encoder = device.gpu.createCommandEncoder();
+  for (const { buffer, offset, bytes } of tensors) encoder.clearBuffer(buffer!, offset, bytes);
+  device.gpu.queue.submit([encoder.finish()]);
 }
 
 /** Writes the start of a persistent tensor; elements past `data` keep what they hold. */

@@ -2,7 +2,7 @@ import type { ModelConfig } from '../../models/config.js';
 import { LINEAR_MODULES, type LinearModule, linearShape, MODULES_BY_INPUT, modulePath } from '../../models/tensors.js';
 import { type Adapter, type AdapterConfig, adapterRank, adapterScale, type LoraPair } from '../formats/adapter.js';
 import type { Device } from '../gpu/device.js';
-import { bytesOf, createTensor, Tensor, upload } from '../gpu/tensor.js';
+import { bytesOf, clear, createTensor, standIn, Tensor, upload } from '../gpu/tensor.js';
 import type { AdamWChunk } from '../ops/adamw.js';
 
 /** Ranks are padded with zero rows and columns, which stay zero: their gradients are. */
@@ -93,9 +93,7 @@ export class AdapterWeights implements AdapterLayout {
     this.#matrices = matrices;
     const made = (label: string, dtype: 'f32' | 'f16' | 'u32', elements: number, wanted = true) => {
       const tensor = createTensor(device, `adapter.${label}`, dtype, [wanted ? elements : 4]);
-      const encoder = device.gpu.createCommandEncoder();
-      encoder.clearBuffer(tensor.buffer!);
-      device.gpu.queue.submit([encoder.finish()]);
+      clear(device, [tensor]);
       return tensor;
     };
     this.chunks = sizes.map((elements, index) => {
@@ -230,8 +228,8 @@ function moduleViews(
 export function adapterStandIn(model: ModelConfig, config: AdapterConfig, operand: 'f16' | 'f32'): AdapterLayout {
   const { inputs, chunks } = layOut(model, config, Number.MAX_SAFE_INTEGER);
   const flat = chunks.map((elements) => ({
-    operands: new Tensor('operands', operand, [elements], null, 0, true),
-    gradients: new Tensor('gradients', 'f32', [elements], null, 0, true),
+    operands: standIn('operands', operand, [elements]),
+    gradients: standIn('gradients', 'f32', [elements]),
   }));
   return { config, modules: moduleViews(config, inputs, flat, true) };
 }

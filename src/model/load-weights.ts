@@ -8,7 +8,7 @@ import type { Device } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import type { Recorder } from '../gpu/program.js';
 import { type StagedRead, Staging } from '../gpu/staging.js';
-import { createTensor, Tensor, upload } from '../gpu/tensor.js';
+import { clear, createTensor, Tensor, upload } from '../gpu/tensor.js';
 import type { OpContext } from '../ops/context.js';
 import { convert } from '../ops/convert.js';
 import type { Matrix, PackedMatrix } from '../ops/dequantize.js';
@@ -127,7 +127,7 @@ class Loader {
   async matrix(name: string, parts: readonly Part[]): Promise<void> {
     const stored = this.#checkpoint.packed.get(name);
     for (const { rows, count, weight } of parts)
-      if (rows > count) this.#clear(weight instanceof Tensor ? [weight] : [weight.codes, weight.scales]);
+      if (rows > count) clear(this.#device, weight instanceof Tensor ? [weight] : [weight.codes, weight.scales]);
     if (stored && 'floats' in stored) {
       await this.#quantise(stored, parts as readonly Part<PackedMatrix>[]);
       return;
@@ -147,12 +147,6 @@ class Loader {
     const tensor = this.#checkpoint.tensors.get(name);
     if (!tensor) throw new InputError(`${this.#checkpoint.dir}: tensor ${name} is missing.`);
     return tensor;
-  }
-
-  #clear(tensors: readonly Tensor[]): void {
-    const encoder = this.#device.gpu.createCommandEncoder();
-    for (const { buffer } of tensors) encoder.clearBuffer(buffer!);
-    this.#device.gpu.queue.submit([encoder.finish()]);
   }
 
   /** Bytes [from, from + bytes) of a stored tensor. */

@@ -3,7 +3,7 @@ import type { AdapterConfig } from '../formats/adapter.js';
 import type { DeviceShape } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import { poolSizes } from '../gpu/memory-plan.js';
-import { Tensor } from '../gpu/tensor.js';
+import { standIn } from '../gpu/tensor.js';
 import type { SamplingOptions } from '../ops/sample.js';
 import { AdapterWeights, adapterStandIn } from './adapter.js';
 import { operandOf, type Tier } from './language-model.js';
@@ -53,7 +53,7 @@ export function planRollout(
   const { sampling, deterministic = false } = plan;
   const tensors = layOutRollout(
     (label, dtype, shape) => {
-      const tensor = new Tensor(label, dtype, shape, null, 0, true);
+      const tensor = standIn(label, dtype, shape);
       if (label.startsWith('cache.')) cache += tensor.bytes;
       else tables += Math.max(16, tensor.bytes);
       return tensor;

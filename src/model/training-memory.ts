@@ -4,7 +4,7 @@ import type { AdapterConfig } from '../formats/adapter.js';
 import type { DeviceShape } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernels.js';
 import type { Recorder } from '../gpu/program.js';
-import { Tensor } from '../gpu/tensor.js';
+import { standIn, type Tensor } from '../gpu/tensor.js';
 import type { Tuning } from '../ops/tuning.js';
 import { AdapterWeights, adapterStandIn } from './adapter.js';
 import { layOutBatch } from './batch-tensors.js';
@@ -71,7 +71,7 @@ export function modelStandIn(
     operand: operandOf(tier),
     maxBinding: device.maxBinding,
     weights: weightsStandIn(config, operandOf(tier), device.maxBinding, packed),
-    ropeTable: new Tensor('rope_table', 'f32', [maxLength, config.headDim / 2, 2], null, 0, true),
+    ropeTable: standIn('rope_table', 'f32', [maxLength, config.headDim / 2, 2]),
     ops: (recorder: Recorder) => opContext(device, recorder, tier, tuning),
   };
 }
@@ -94,7 +94,7 @@ export function planTraining(
   let batch = residentBytes(config, maxLength);
   const tensors = layOutBatch(
     (label, dtype, elements) => {
-      const tensor = new Tensor(label, dtype, [elements], null, 0, true);
+      const tensor = standIn(label, dtype, [elements]);
       batch += 2 * inputsOfAll * tensor.bytes; // one program trains, another evaluates
       return tensor;
     },
@@ -102,7 +102,7 @@ export function planTraining(
     rows,
     attentionLayout(device, config, tier),
   );
-  const result = new Tensor('result', 'f32', [rows], null, 0, true);
+  const result = standIn('result', 'f32', [rows]);
   const recorder = recordLoss(
     model,
     { adapter: adapterStandIn(config, adapter, operandOf(tier)), backward: true, recompute },

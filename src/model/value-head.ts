@@ -1,5 +1,5 @@
 import type { Device } from '../gpu/device.js';
-import { createTensor, Tensor, upload } from '../gpu/tensor.js';
+import { clear, createTensor, standIn, type Tensor, upload } from '../gpu/tensor.js';
 import type { AdamWChunk } from '../ops/adamw.js';
 
 /** The numbers of a value head, or one of its moments: [dim + 1], the weight and behind it the bias. */
@@ -25,9 +25,7 @@ export class ValueHead {
     const elements = Math.ceil((dim + 1) / align) * align;
     const made = (label: string, dtype: 'f32' | 'f16', count = elements) => {
       const tensor = createTensor(device, `value_head.${label}`, dtype, [count]);
-      const encoder = device.gpu.createCommandEncoder();
-      encoder.clearBuffer(tensor.buffer!);
-      device.gpu.queue.submit([encoder.finish()]);
+      clear(device, [tensor]);
       return tensor;
     };
     this.chunk = {
@@ -42,7 +40,7 @@ export class ValueHead {
 
   /** Parameters of this shape without memory, for planning. */
   static standIn(dim: number): { parameters: Tensor; gradients: Tensor } {
-    const make = (label: string) => new Tensor(label, 'f32', [Math.ceil((dim + 1) / align) * align], null, 0, true);
+    const make = (label: string) => standIn(label, 'f32', [Math.ceil((dim + 1) / align) * align]);
     return { parameters: make('value_head.parameters'), gradients: make('value_head.gradients') };
   }
 

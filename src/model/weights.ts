@@ -10,7 +10,7 @@ import {
   linearShape,
 } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
-import { bytesOf, Tensor } from '../gpu/tensor.js';
+import { bytesOf, standIn, Tensor } from '../gpu/tensor.js';
 import { layOutPacked, type Matrix, type PackedLayout } from '../ops/dequantize.js';
 import type { VocabPart, VocabParts } from '../ops/embedding.js';
 
@@ -138,8 +138,6 @@ export function weightsStandIn(
 ): Weights {
   return layOutWeights(config, operand, maxBinding, packed, standIn);
 }
-
-const standIn: MakeTensor = (label, dtype, shape) => new Tensor(label, dtype, shape, null, 0, true);
 
 /** Every tensor of a model, once. */
 export function weightTensors({ embedding, head, finalNorm, layers }: Weights): Tensor[] {

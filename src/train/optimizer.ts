@@ -1,5 +1,5 @@
 import { type Program, Recorder } from '../gpu/program.js';
-import { createTensor, type Tensor } from '../gpu/tensor.js';
+import { clear, createTensor, type Tensor } from '../gpu/tensor.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { type AdamWChunk, adamw } from '../ops/adamw.js';
 import { gradNorm } from '../ops/grad-norm.js';
@@ -47,20 +47,18 @@ export class Optimizer {
     gradNorm(ops, { gradients: chunks.map((chunk) => chunk.gradients), norm });
     for (const chunk of chunks) adamw(ops, chunk, norm);
     const program = await recorder.realise(model.device, model.pool, model.batch.buffer);
-    const optimizer = new Optimizer(model, chunks, options, norm, program);
-    optimizer.#clear('first', 'second');
-    return optimizer;
+    clear(
+      model.device,
+      chunks.flatMap(({ first, second }) => [first, second]),
+    );
+    return new Optimizer(model, chunks, options, norm, program);
   }
 
   zeroGradients(): void {
-    this.#clear('gradients');
-  }
-
-  #clear(...parts: ('gradients' | 'first' | 'second')[]): void {
-    const { gpu } = this.#model.device;
-    const encoder = gpu.createCommandEncoder();
-    for (const chunk of this.#chunks) for (const part of parts) encoder.clearBuffer(chunk[part].buffer!);
-    gpu.queue.submit([encoder.finish()]);
+    clear(
+      this.#model.device,
+      this.#chunks.map(({ gradients }) => gradients),
+    );
   }
 
   /**

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Recorder } from '../../src/gpu/program.js';
-import { type DType, Tensor } from '../../src/gpu/tensor.js';
+import { type DType, standIn } from '../../src/gpu/tensor.js';
 import { loraGradient } from '../../src/ops/lora-gradient.js';
 import type { TensorTile } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, rounded, type TestGpu, tiers } from '../gpu.js';
@@ -64,12 +64,11 @@ it('takes no more memory for parts of a sum than for what is summed, whatever th
   const [rows, rank, columns] = [4096, 512, 64];
   const recorder = new Recorder(gpu.kernels);
   const matrix = vendorUnits['NVIDIA: 16x16x16, 32 lanes'];
-  const tensor = (label: string, dtype: DType, shape: number[]) => new Tensor(label, dtype, shape, null, 0, true);
-  const wide = tensor('wide', 'f16', [rows, columns]);
-  const common = { label: 'test', skinny: tensor('skinny', 'f16', [rows, rank]), wide, rank, columns, alpha: 1 };
+  const wide = standIn('wide', 'f16', [rows, columns]);
+  const common = { label: 'test', skinny: standIn('skinny', 'f16', [rows, rank]), wide, rank, columns, alpha: 1 };
   const ctx = { recorder, operand: 'f16', cpu: false, matrix } as const;
-  loraGradient(ctx, { ...common, layout: 'a', gradient: tensor('a', 'f32', [rank, columns]) });
-  loraGradient(ctx, { ...common, layout: 'b', gradient: tensor('b', 'f32', [columns, rank]) });
+  loraGradient(ctx, { ...common, layout: 'a', gradient: standIn('a', 'f32', [rank, columns]) });
+  loraGradient(ctx, { ...common, layout: 'b', gradient: standIn('b', 'f32', [columns, rank]) });
   expect(recorder.plan().slots).toEqual([wide.bytes]);
 });
 
