@@ -2,11 +2,11 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
-import { alignColumns, testNote } from '../evaluate/report.js';
 import type { Common } from '../evaluate/result.js';
 import { type StudyAnswers, type StudyCultureAnswers, type StudyResult, summarizeStudy } from '../evaluate/study.js';
 import { cultureResults } from '../evaluate/study-results.js';
 import { studyTables } from '../evaluate/study-tables.js';
+import { alignColumns, testNote } from '../evaluate/table-text.js';
 import { hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
 import { digestFile } from '../text/lines.js';
 import {

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { describeCounts, describeDropped } from '../evaluate/report.js';
+import { describeCounts, describeDropped } from '../evaluate/table-text.js';
 import { writeFileAtomic } from '../formats/files.js';
 
 /** What an imported data set is made of. */

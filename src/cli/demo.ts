@@ -4,16 +4,17 @@ import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import type { Language } from '../../datasets/norms.js';
 import { UsageError } from '../errors.js';
 import { scoreAssociations } from '../evaluate/association.js';
-import { decodeAssociations } from '../evaluate/decode-associations.js';
 import {
   type AssociationSummary,
   type Comparison,
   formatComparisons,
   summarizeAssociations,
-} from '../evaluate/report.js';
+} from '../evaluate/association-summary.js';
+import { decodeAssociations } from '../evaluate/decode-associations.js';
 import type { AssociationResult } from '../evaluate/result.js';
 import { mean } from '../evaluate/statistics.js';
 import type { StudyCultureResult, StudyResult } from '../evaluate/study.js';
+import { percent } from '../evaluate/table-text.js';
 import { packageRoot } from '../paths.js';
 import { type AssociationPrompt, LEXI_BASE_PROMPTS } from '../text/prompts.js';
 import type { PpoMetrics } from '../train/ppo.js';
@@ -160,7 +161,7 @@ function firstAdapter(runs: readonly { readonly adapter: string | null }[]): num
 
 /** What keeps the gain in proportion. */
 function describeKnown({ precision }: AssociationSummary): string[] {
-  const [own, other] = [precision[0].own, precision[0].other].map(({ mean }) => (100 * mean).toFixed(1));
+  const [own, other] = [precision[0].own, precision[0].other].map(({ mean }) => percent(mean));
   return [
     '',
     `English, asked in a form that it met in pretraining ("${knownPrompt.question.replace('{cue}', 'X')}"): the base gives ${own} % (other list ${other} %)`,
@@ -170,8 +171,7 @@ function describeKnown({ precision }: AssociationSummary): string[] {
 
 function verdict({ title, gains }: Comparison): string[] {
   const { mean, low, high, n } = gains[0].aboveOther;
-  const points = (share: number) => (100 * share).toFixed(1);
-  const interval = `${points(mean)} points, 95 % interval ${points(low)} to ${points(high)}, ${n} held-out cues`;
+  const interval = `${percent(mean)} points, 95 % interval ${percent(low)} to ${percent(high)}, ${n} held-out cues`;
   if (low > 0) return [`${title}: own − other gained ${interval}: above zero.`];
   if (high < 0) return [`${title}: own − other fell, ${interval}: training did harm.`];
   return [`${title}: own − other changed by ${interval}: the interval holds zero, so no gain is shown.`];

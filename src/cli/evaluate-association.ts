@@ -6,8 +6,13 @@ import type { Norms } from '../../datasets/norms.js';
 import { ParticipantFilter } from '../../datasets/participants.js';
 import { InputError, UsageError } from '../errors.js';
 import { scoreAssociations } from '../evaluate/association.js';
+import {
+  associationGains,
+  formatComparisons,
+  formatSummary,
+  summarizeAssociations,
+} from '../evaluate/association-summary.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
-import { associationGains, formatComparisons, formatSummary, summarizeAssociations } from '../evaluate/report.js';
 import type { Base } from '../evaluate/result.js';
 import type { AssociationPrompt } from '../text/prompts.js';
 import { chooseAssociationPrompt } from './association-prompt.js';

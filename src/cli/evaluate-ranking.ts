@@ -1,8 +1,7 @@
 import { UsageError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { type RankingSummary, rankingGain, scoreRankings, summarizeRankings } from '../evaluate/ranking-summary.js';
-import { alignColumns, pValue } from '../evaluate/report.js';
-import type { Estimate, Gain } from '../evaluate/statistics.js';
+import { alignColumns, estimateRow, percent, signedThree, three } from '../evaluate/table-text.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
@@ -51,9 +50,8 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
       summaries.forEach((summary, i) => {
         rows.push(...describe(runs[i].name, summary));
       });
-      const change = (value: number) => `${value > 0 ? '+' : ''}${value.toFixed(3)}`;
-      if (gain?.spearman) rows.push(row('gain', 'Spearman', gain.spearman, change));
-      if (gain) rows.push(row('gain', 'reward', gain.reward, change));
+      if (gain?.spearman) rows.push(estimateRow('gain', 'Spearman', gain.spearman, signedThree));
+      if (gain) rows.push(estimateRow('gain', 'reward', gain.reward, signedThree));
       for (const line of alignColumns(rows, 2)) console.log(line);
     }
     await writeJson(args.json, {
@@ -78,25 +76,13 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
 }
 
 function describe(name: string, { parsed, whole, spearman, attainable, reward }: RankingSummary): string[][] {
-  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
-  const three = (value: number) => value.toFixed(3);
   return [
-    row(name, 'read', parsed, percent),
-    row('', 'whole', whole, percent),
-    spearman ? row('', 'Spearman', spearman, three) : ['', 'Spearman', 'no whole ranking', '', '', '0'],
+    estimateRow(name, 'read, %', parsed, percent),
+    estimateRow('', 'whole, %', whole, percent),
+    spearman ? estimateRow('', 'Spearman', spearman, three) : ['', 'Spearman', 'no whole ranking', '', '', '0'],
     ...(spearman && attainable !== null
       ? [['', 'Spearman of people’s order', three(attainable), '', '', String(spearman.n)]]
       : []),
-    row('', 'reward', reward, three),
+    estimateRow('', 'reward', reward, three),
   ];
-}
-
-function row(
-  name: string,
-  what: string,
-  { mean, low, high, n, test }: Estimate & Partial<Gain>,
-  show: (value: number) => string,
-): string[] {
-  const p = test ? pValue(test) : '';
-  return [name, what, show(mean), `[${show(low)}, ${show(high)}]`, p, String(n)];
 }

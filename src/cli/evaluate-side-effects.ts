@@ -2,7 +2,6 @@ import { type GeneralText, loadInstructions, loadTexts, readTexts } from '../../
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
-import { alignColumns, pValue } from '../evaluate/report.js';
 import {
   follows,
   type Instruction,
@@ -10,7 +9,7 @@ import {
   summarizeSideEffects,
   type TextScore,
 } from '../evaluate/side-effects.js';
-import type { Estimate, Gain } from '../evaluate/statistics.js';
+import { alignColumns, estimateRow, percent, points, three } from '../evaluate/table-text.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { LossPrograms } from '../model/loss-program.js';
@@ -46,19 +45,13 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
     const change = measured.length < 2 ? null : sideEffectChange(measured[0], measured[measured.length - 1], args.seed);
     if (args.json !== '-') {
       const rows: string[][] = [['', '', 'value', '95 % interval', 'p', 'n']];
-      const add = (name: string, what: string, own: Estimate & Partial<Gain>, show: (value: number) => string) => {
-        const { mean, low, high, n, test } = own;
-        rows.push([name, what, show(mean), `[${show(low)}, ${show(high)}]`, test ? pValue(test) : '', String(n)]);
-      };
-      const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
       summaries.forEach(({ perplexity, followed }, i) => {
-        add(runs[i].name, 'perplexity', perplexity, (value) => value.toFixed(2));
-        add('', 'instructions followed', followed, percent);
+        rows.push(estimateRow(runs[i].name, 'perplexity', perplexity, (value) => value.toFixed(2)));
+        rows.push(estimateRow('', 'instructions followed, %', followed, percent));
       });
       if (change) {
-        add('change', 'perplexity, times', change.perplexityFactor, (value) => value.toFixed(3));
-        const points = (share: number) => `${share > 0 ? '+' : ''}${(100 * share).toFixed(1)}`;
-        add('', 'instructions followed, points', change.followed, points);
+        rows.push(estimateRow('change', 'perplexity, times', change.perplexityFactor, three));
+        rows.push(estimateRow('', 'instructions followed, points', change.followed, points));
       }
       for (const line of alignColumns(rows, 2)) console.log(line);
     }

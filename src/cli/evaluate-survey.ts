@@ -1,7 +1,6 @@
 import { fold, requireKnown } from '../../datasets/participants.js';
 import { readSurvey } from '../../datasets/survey-file.js';
 import { InputError, UsageError } from '../errors.js';
-import { alignColumns, pValue } from '../evaluate/report.js';
 import { type ScoredSurvey, scoreSurvey, surveyExamples, surveyTries } from '../evaluate/score-survey.js';
 import type { Estimate } from '../evaluate/statistics.js';
 import {
@@ -16,6 +15,7 @@ import {
   surveyDistance,
 } from '../evaluate/survey.js';
 import { describeAsking, otherDistances, surveyMovements } from '../evaluate/survey-tables.js';
+import { alignColumns, pValue } from '../evaluate/table-text.js';
 import { LossPrograms } from '../model/loss-program.js';
 import type { OptionFormat } from '../text/survey-prompts.js';
 import type { EvaluateArguments } from './evaluate.js';

@@ -1,5 +1,6 @@
 import type { StudyResult } from './study.js';
-import { cells, gainCells, none, points, rate, type StudyTable, three } from './study-cells.js';
+import { cells, gainCells, type StudyTable } from './study-cells.js';
+import { none, points, signedThree, three } from './table-text.js';
 
 /** A study's results, as far as its tables tell of them. */
 export type StudyFigures = Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'surveyMatrix' | 'distances'>;
@@ -97,7 +98,7 @@ function surveyDistanceTable({ cultures, distances }: Pick<StudyFigures, 'cultur
         pair.map((name, i) => [
           i === 0 ? pair.join(' and ') : '',
           name,
-          ...gainCells(crossGap[i], rate),
+          ...gainCells(crossGap[i], signedThree),
           crossGap[i] ? String(crossGap[i].n) : none,
           ...(i === 0
             ? [

@@ -3,14 +3,10 @@
 import type { Cell, ReportBlock } from './report-document.js';
 import type { Base } from './result.js';
 import type { Estimate } from './statistics.js';
+import { none } from './table-text.js';
 
-export const percent = (share: number) => (100 * share).toFixed(1);
-/** Of nothing there is no mean; JSON has null for it. */
-export const fixed = (value: number, digits: number) => (Number.isFinite(value) ? value.toFixed(digits) : '–');
-export const signed = (value: number, digits: number) =>
-  `${value > 0 ? '+' : ''}${fixed(value, digits)}`.replace(/^-(0\.?0*)$/, '$1');
 export const interval = ({ low, high, n }: Estimate, show: (value: number) => string) =>
-  n > 0 ? `${show(low)} to ${show(high)}` : '–';
+  n > 0 ? `${show(low)} to ${show(high)}` : none;
 
 /** What a gain or change is of: the last model against the first. */
 export function lastOverFirst(runs: readonly { readonly name: string }[]): string {

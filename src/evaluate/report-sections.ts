@@ -1,12 +1,24 @@
 import { wordKey } from './association.js';
-import { type AssociationSummary, describeCounts, describeDropped, pValue, testNote } from './report.js';
-import { describeBase, fixed, interval, lastOverFirst, percent, signed, table } from './report-cells.js';
+import type { AssociationSummary } from './association-summary.js';
+import { describeBase, interval, lastOverFirst, table } from './report-cells.js';
 import { histogram } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
 import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult } from './result.js';
 import type { Gain } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
+import {
+  describeCounts,
+  describeDropped,
+  fixed,
+  percent,
+  points,
+  pValue,
+  signed,
+  signedThree,
+  testNote,
+  three,
+} from './table-text.js';
 
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
@@ -26,14 +38,7 @@ export function associationSection({
       [name, `P@${k}, %`, percent(own.mean), interval(own, percent), percent(other.mean), String(own.n)],
     ]),
     spearman
-      ? [
-          name,
-          'Spearman',
-          spearman.mean.toFixed(3),
-          interval(spearman, (value) => value.toFixed(3)),
-          '',
-          String(spearman.n),
-        ]
+      ? [name, 'Spearman', three(spearman.mean), interval(spearman, three), '', String(spearman.n)]
       : [name, 'Spearman', 'no cue with three shared words of unequal counts', '', '', '0'],
     ...attainableRow(name, { spearman, attainable }),
     ...(refused + empty + repeated > 0
@@ -49,7 +54,6 @@ export function associationSection({
         ]
       : []),
   ]);
-  const points = (share: number) => signed(100 * share, 1);
   const change = (gains ?? []).map(({ k, own, aboveOther }) => [
     `P@${k}, points`,
     points(own.mean),
@@ -120,7 +124,7 @@ function attainableRow(
   { spearman, attainable }: Pick<AssociationSummary, 'spearman' | 'attainable'>,
 ): string[][] {
   if (spearman === null || typeof attainable !== 'number') return [];
-  return [[name, 'Spearman of people’s order', attainable.toFixed(3), '', '', String(spearman.n)]];
+  return [[name, 'Spearman of people’s order', three(attainable), '', '', String(spearman.n)]];
 }
 
 /** Ratings of associates: means, distances, tests, and how the medians are spread. */
@@ -187,8 +191,6 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
 
 /** Form and order of rankings, and the gain of the last model over the first. */
 export function rankingSection({ language, questions, runs, gain, ...base }: RankingResult): ReportSection {
-  const three = (value: number) => value.toFixed(3);
-  const change = (value: number) => signed(value, 3);
   const rows = runs.flatMap(({ name, parsed, whole, spearman, attainable, reward }) => [
     [name, 'read, %', percent(parsed.mean), interval(parsed, percent), '', String(parsed.n)],
     [name, 'whole, %', percent(whole.mean), interval(whole, percent), '', String(whole.n)],
@@ -203,8 +205,8 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
       rows.push([
         `gain of ${lastOverFirst(runs)}`,
         what,
-        change(own.mean),
-        interval(own, change),
+        signedThree(own.mean),
+        interval(own, signedThree),
         pValue(own.test),
         String(own.n),
       ]);
@@ -229,7 +231,6 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
     [name, 'perplexity', two(perplexity.mean), interval(perplexity, two), '', String(perplexity.n)],
     [name, 'instructions followed, %', percent(followed.mean), interval(followed, percent), '', String(followed.n)],
   ]);
-  const points = (share: number) => signed(100 * share, 1);
   if (change) {
     const row = (what: string, own: Gain, show: (value: number) => string) =>
       rows.push([
@@ -240,7 +241,7 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
         pValue(own.test),
         String(own.n),
       ]);
-    row('perplexity, times', change.perplexityFactor, (value) => value.toFixed(3));
+    row('perplexity, times', change.perplexityFactor, three);
     row('instructions, points', change.followed, points);
   }
   return {

@@ -1,5 +1,4 @@
-import { pValue, testNote } from './report.js';
-import { describeBase, interval, lastOverFirst, signed, table } from './report-cells.js';
+import { describeBase, interval, lastOverFirst, table } from './report-cells.js';
 import { surveyCharts } from './report-charts.js';
 import type { ReportSection } from './report-document.js';
 import type { SurveyResult } from './result.js';
@@ -12,6 +11,7 @@ import {
   otherDistances,
   surveyMovements,
 } from './survey-tables.js';
+import { pValue, signedThree, testNote, three } from './table-text.js';
 
 /** Distances to two countries, the movement, and the answers to the questions of high tension. */
 export function surveySection(result: SurveyResult): ReportSection {
@@ -21,7 +21,6 @@ export function surveySection(result: SurveyResult): ReportSection {
     ['emd', 'high tension'],
     ['sorted', "high tension by the paper's code"],
   ];
-  const three = (value: number) => value.toFixed(3);
   const rows = subsets.flatMap(([subset, title]) =>
     runs.map(({ name, summaries }) => {
       const { n, countries: own, difference, closer } = summaries[subset];
@@ -29,8 +28,8 @@ export function surveySection(result: SurveyResult): ReportSection {
         title,
         name,
         ...own.map(({ emd }) => three(emd.mean)),
-        signed(difference.emd.mean, 3),
-        interval(difference.emd, (v) => signed(v, 3)),
+        signedThree(difference.emd.mean),
+        interval(difference.emd, signedThree),
         `${closer.emd.first} : ${closer.emd.second}`,
         String(n),
       ];
@@ -44,11 +43,11 @@ export function surveySection(result: SurveyResult): ReportSection {
     surveyMovements(change?.[subset]).map(({ what, emd, js }) => [
       title,
       what,
-      signed(emd.mean, 3),
-      interval(emd, (v) => signed(v, 3)),
+      signedThree(emd.mean),
+      interval(emd, signedThree),
       pValue(emd.test),
-      signed(js.mean, 3),
-      interval(js, (v) => signed(v, 3)),
+      signedThree(js.mean),
+      interval(js, signedThree),
       pValue(js.test),
       String(emd.n),
     ]),

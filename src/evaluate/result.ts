@@ -1,8 +1,8 @@
 import type { OptionFormat, SurveyPrompt } from '../text/survey-prompts.js';
 import type { AffectSummary } from './affect.js';
 import type { CueScore } from './association.js';
+import type { AssociationGain, AssociationSummary } from './association-summary.js';
 import type { RankingGain, RankingScore, RankingSummary } from './ranking-summary.js';
-import type { AssociationGain, AssociationSummary } from './report.js';
 import type { SideEffects, sideEffectChange } from './side-effects.js';
 import type { StudyResult } from './study.js';
 import type { SurveyAnswer, SurveyChange, SurveyQuestion, SurveySubset, SurveySummary } from './survey.js';

@@ -13,6 +13,11 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+/** The same; null of nothing. */
+export function meanOrNull(values: readonly number[]): number | null {
+  return values.length === 0 ? null : mean(values);
+}
+
 /** Σ w·v / Σ w over the values that are there; NaN of none. */
 function weightedMean(values: readonly (number | null)[], weights: readonly number[]): number {
   const all = values.reduce((sum: number, value, i) => (value === null ? sum : sum + weights[i]), 0);
@@ -21,11 +26,6 @@ function weightedMean(values: readonly (number | null)[], weights: readonly numb
 
 /** Draws with replacement of a bootstrap. */
 const resamples = 10_000;
-
-/** The same; null of nothing. */
-export function meanOrNull(values: readonly number[]): number | null {
-  return values.length === 0 ? null : mean(values);
-}
 
 /**
  * The mean and its percentile bootstrap 95 % interval (Efron and Tibshirani 1993, chapter 13): the 2.5 % and 97.5 %

@@ -1,6 +1,6 @@
 import { scoreAssociations } from './association.js';
+import { associationGains } from './association-summary.js';
 import { rankingGain, scoreRankings } from './ranking-summary.js';
-import { associationGains } from './report.js';
 import type { Common, EvaluationResult } from './result.js';
 import { sideEffectChange } from './side-effects.js';
 import {

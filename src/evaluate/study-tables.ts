@@ -1,10 +1,10 @@
 import { cultureTables, type StudyFigures } from './culture-tables.js';
-import { pValue } from './report.js';
 import { type StudyCultureResult, type StudyStep, titleOf } from './study.js';
-import { cells, gainCells, none, percent, points, rate, type StudyTable, signed, three } from './study-cells.js';
+import { cells, gainCells, type StudyTable } from './study-cells.js';
 import type { SeedsMeasureName } from './study-seeds.js';
 import type { CountryPair } from './survey.js';
 import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
+import { none, percent, points, pValue, signed, signedThree, three } from './table-text.js';
 
 /** Which questions of a survey a study's tables tell of. */
 const surveySubsets = [
@@ -90,9 +90,9 @@ function rankingTables({ name, language, variants, steps }: StudyCultureResult):
           percent(ranking.parsed.mean),
           percent(ranking.whole.mean),
           three(ranking.reward.mean),
-          ...gainCells(rankingGain?.reward, rate),
+          ...gainCells(rankingGain?.reward, signedThree),
         ]),
-        ...steps.map((step) => [titleOfStep(step), none, none, none, ...gainCells(step.reward, rate)]),
+        ...steps.map((step) => [titleOfStep(step), none, none, none, ...gainCells(step.reward, signedThree)]),
       ],
     },
     {
@@ -105,13 +105,13 @@ function rankingTables({ name, language, variants, steps }: StudyCultureResult):
           ...cells(spearman, three),
           attainable === null ? none : three(attainable),
           String(spearman?.n ?? 0),
-          ...gainCells(rankingGain?.spearman, rate),
+          ...gainCells(rankingGain?.spearman, signedThree),
           rankingGain ? String(rankingGain.spearman?.n ?? 0) : none,
         ]),
         ...steps.map((step) => [
           titleOfStep(step),
           ...[none, none, none, none],
-          ...gainCells(step.spearman, rate),
+          ...gainCells(step.spearman, signedThree),
           step.spearman ? String(step.spearman.n) : none,
         ]),
       ],
@@ -176,7 +176,7 @@ function surveyTables(culture: StudyCultureResult): StudyTable[] {
         questions,
         model,
         ...distances.map(({ emd }) => three(emd.mean)),
-        ...cells(difference.emd, rate),
+        ...cells(difference.emd, signedThree),
         `${closer.emd.first} / ${closer.emd.second}`,
         String(n),
       ]),
@@ -202,7 +202,7 @@ function movementTable({ name, language, variants }: StudyCultureResult, [own, o
       if (!surveyChange) return [];
       const { toward, specific, n } = surveyChange[subset];
       const gains = [toward[0].emd, toward[1].emd, specific.emd];
-      return [[questions, titleOf(model), ...gains.flatMap((gain) => gainCells(gain, rate)), String(n)]];
+      return [[questions, titleOf(model), ...gains.flatMap((gain) => gainCells(gain, signedThree)), String(n)]];
     }),
   );
   if (rows.length === 0) return [];
@@ -250,15 +250,15 @@ function seedsTable({ name, language, seeds }: StudyCultureResult, k: number): S
     rankings_read: ['rankings read, %', percent],
     rankings_whole: ['rankings whole, %', percent],
     ranking_spearman: ['Spearman of whole rankings', three],
-    ranking_spearman_gain: ['its gain where both are whole', rate],
+    ranking_spearman_gain: ['its gain where both are whole', signedThree],
     ranking_reward: ['reward of rankings', three],
-    ranking_reward_gain: ['its gain', rate],
+    ranking_reward_gain: ['its gain', signedThree],
     rating_distance: ['ratings, distance to people', (value) => value.toFixed(2)],
     rating_nearer: ['ratings, nearer to people', (value) => signed(value, 2)],
     survey_distance: ['survey, distance to own country', three],
-    survey_toward: ['survey, toward own country', rate],
-    survey_toward_other: ['survey, toward the other', rate],
-    survey_specific: ['survey, own less other', rate],
+    survey_toward: ['survey, toward own country', signedThree],
+    survey_toward_other: ['survey, toward the other', signedThree],
+    survey_specific: ['survey, own less other', signedThree],
     perplexity_factor: ['perplexity, times', three],
     followed_change: ['instructions followed, change', points],
   };

@@ -1,6 +1,12 @@
 import type { OptionFormat, SurveyPrompt } from '../text/survey-prompts.js';
 import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
 import { type CueScore, type HumanList, scoreAssociations } from './association.js';
+import {
+  type AssociationGain,
+  type AssociationSummary,
+  associationGains,
+  summarizeAssociations,
+} from './association-summary.js';
 import { commonQuestions, crossGap, listDistance, peopleGap, surveyCrossGap, surveyGap } from './culture-distance.js';
 import type { HumanRanking, RankingLanguage } from './ranking.js';
 import {
@@ -13,7 +19,6 @@ import {
   spearmanGains,
   summarizeRankings,
 } from './ranking-summary.js';
-import { type AssociationGain, type AssociationSummary, associationGains, summarizeAssociations } from './report.js';
 import type { Common } from './result.js';
 import { type SideEffects, sideEffectChange, summarizeSideEffects, type TextScore } from './side-effects.js';
 import { bootstrapSeeds, type Estimate, type SeedGain, seedGain } from './statistics.js';

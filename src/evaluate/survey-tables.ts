@@ -1,6 +1,7 @@
 import { clearFormats, type OptionFormat } from '../text/survey-prompts.js';
 import type { Estimate } from './statistics.js';
 import { massPercent, type SurveyChange, type SurveyQuestion, type SurveySummary } from './survey.js';
+import { percent } from './table-text.js';
 
 /** One model's answers to some questions. */
 export interface SurveyLine {
@@ -15,8 +16,6 @@ export interface SurveyTable {
   readonly head: readonly string[];
   readonly rows: readonly (readonly string[])[];
 }
-
-const percent = (share: number) => (100 * share).toFixed(1);
 
 /** Jensen-Shannon distance, Kullback-Leibler divergence and questions of one mode; a line a model and set of questions. */
 export function otherDistances(lines: readonly SurveyLine[], countries: readonly [string, string]): SurveyTable {

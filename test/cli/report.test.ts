@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { summarizeAffect } from '../../src/evaluate/affect.js';
 import { scoreAssociations } from '../../src/evaluate/association.js';
-import { associationGains, summarizeAssociations } from '../../src/evaluate/report.js';
+import { associationGains, summarizeAssociations } from '../../src/evaluate/association-summary.js';
 import type { EvaluationResult } from '../../src/evaluate/result.js';
 import { sideEffectChange, summarizeSideEffects } from '../../src/evaluate/side-effects.js';
 import { averageTries, type SurveyQuestion, summarizeSurvey, surveyChange } from '../../src/evaluate/survey.js';

@@ -6,7 +6,7 @@ import {
   formatComparisons,
   formatSummary,
   summarizeAssociations,
-} from '../../src/evaluate/report.js';
+} from '../../src/evaluate/association-summary.js';
 import { surveyCharts } from '../../src/evaluate/report-charts.js';
 import { affectSection } from '../../src/evaluate/report-sections.js';
 import { averageTries, compareSurveys, type SurveyQuestion } from '../../src/evaluate/survey.js';

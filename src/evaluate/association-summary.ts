@@ -1,12 +1,6 @@
 import type { CueScore } from './association.js';
-import {
-  bootstrapGain,
-  bootstrapMean,
-  type Estimate,
-  type Gain,
-  meanOrNull,
-  type SignedRankTest,
-} from './statistics.js';
+import { bootstrapGain, bootstrapMean, type Estimate, type Gain, meanOrNull } from './statistics.js';
+import { alignColumns, pAlone, percent, points, three } from './table-text.js';
 
 /** What one model makes of a set of cues. P@K in shares of 1. */
 export interface AssociationSummary {
@@ -99,17 +93,16 @@ export function formatSummary({
   repeated,
 }: AssociationSummary): string[] {
   const rows: string[][] = [['', 'mean', '95 % interval', 'n']];
-  const percent = (share: number) => (100 * share).toFixed(1);
   const add = (name: string, { mean, low, high, n: count }: Estimate, show: (value: number) => string) =>
     rows.push([name, show(mean), `[${show(low)}, ${show(high)}]`, String(count)]);
   for (const { k, own, other } of precision) {
     add(`P@${k} own list, %`, own, percent);
     add(`P@${k} other list, %`, other, percent);
   }
-  if (spearman) add('Spearman', spearman, (value) => value.toFixed(3));
+  if (spearman) add('Spearman', spearman, three);
   else rows.push(['Spearman', '-', `no cue of ${n} with three shared words of unequal counts`, '0']);
   if (spearman && attainable !== null)
-    rows.push(['Spearman of people’s order', attainable.toFixed(3), '', String(spearman.n)]);
+    rows.push(['Spearman of people’s order', three(attainable), '', String(spearman.n)]);
   const without = [
     refused > 0 ? `${refused} refusals` : '',
     empty > 0 ? `${empty} without any word` : '',
@@ -131,7 +124,7 @@ export function formatComparisons(
     gains.forEach((gain, i) => {
       const [before, after] = [base.precision[i], adapter.precision[i]];
       const line = (label: string, name: string, from: number, to: number, { mean, low, high, n, test }: Gain) => {
-        const shares = [from, to].map((share) => (100 * share).toFixed(1));
+        const shares = [from, to].map(percent);
         const interval = `[${points(low)}, ${points(high)}]`;
         rows.push([label, name, ...shares, points(mean), interval, pAlone(test), String(n)]);
       };
@@ -142,42 +135,4 @@ export function formatComparisons(
     });
   }
   return alignColumns(rows, 2);
-}
-
-/** What an import counted, in words: "1,200 rows, 300 cues". */
-export function describeCounts(counts: Readonly<Record<string, number>>): string {
-  return Object.entries(counts)
-    .map(([name, n]) => `${n.toLocaleString('en-US')} ${name}`)
-    .join(', ');
-}
-
-/** What an import left out and why, in words. */
-export function describeDropped(dropped: Readonly<Record<string, number>>): string {
-  return describeCounts(Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0))) || 'nothing';
-}
-
-/** What a reader must know of every p. */
-export const testNote =
-  'p is of Wilcoxon’s signed-rank test, not corrected for the number of tests; the n in its brackets is that of the differences that are not zero, where the test leaves zeros out.';
-
-/** The p of a test, for a table, and the test's own n where it left out differences of zero. */
-export function pValue(test: SignedRankTest): string {
-  return `${pAlone(test)}${test.zeros > 0 ? ` (n ${test.n})` : ''}`;
-}
-
-function pAlone({ p }: SignedRankTest): string {
-  return p < 0.001 ? '<0.001' : p.toFixed(3);
-}
-
-/** Lines of equally wide columns, the first `left` of them flush left, the others right. */
-export function alignColumns(rows: readonly (readonly string[])[], left: number): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) =>
-    row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '),
-  );
-}
-
-function points(share: number): string {
-  const text = (100 * share).toFixed(1);
-  return share > 0 && text !== '0.0' ? `+${text}` : text.replace(/^-0\.0$/, '0.0');
 }
