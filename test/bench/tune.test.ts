@@ -6,6 +6,7 @@ import { KernelCache } from '../../src/gpu/kernels.js';
 import { tensorTile } from '../../src/ops/matmul-tile.js';
 import { isMatmulSettings, neighbours, productClass, tunedBy } from '../../src/ops/tuning.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
+import { noMatrices, skip } from '../skip.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -18,7 +19,7 @@ const tile = { GM: 1, GN: 2, TM: 2, TN: 1, BK: 16, PAD: 1, STAGES: 1, GROUP: 1, 
 
 it('finds settings that beat the default, and gives them to products of their class', async () => {
   const [matrix] = gpu.device.matrixUnits;
-  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  if (!matrix) skip(noMatrices);
   // The register form is about twice as fast on CPU cores.
   const tuned = await tuneMatmul(gpu, matrix, shape);
   expect(tuned).toMatchObject({ class: '8x8x8 of f16, nt f16 64x128x64', settings: 'registers' });
@@ -30,7 +31,7 @@ it('finds settings that beat the default, and gives them to products of their cl
 
 it('weighs unpacking a packed matrix as it is staged against unpacking it before', async () => {
   const [matrix] = gpu.device.matrixUnits;
-  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  if (!matrix) skip(noMatrices);
   const tuned = await tuneMatmul(gpu, matrix, { ...shape, packed: { format: 'nf4', ordered: true } }, 3);
   if (tuned) expect(tuned.class).toBe('8x8x8 of f16, nt nf4 64x128x64');
 });
@@ -39,7 +40,7 @@ it('weighs the form for few rows against tiles', async () => {
   const asOnGpu = await openTestGpu({ cpu: false });
   const [matrix] = asOnGpu.device.matrixUnits;
   try {
-    if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (!matrix) skip(noMatrices);
     const few = { form: 'nt', m: 4, n: 32, k: 64, packed: null } as const;
     const tuned = await tuneMatmul(asOnGpu, matrix, few, 0);
     // What is chosen unmeasured is no finding.
@@ -57,7 +58,7 @@ it('weighs the form for few rows against tiles', async () => {
 
 it('refuses what computes another result, and goes on over the neighbours', async () => {
   const [matrix] = gpu.device.matrixUnits;
-  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  if (!matrix) skip(noMatrices);
   const wrong = new KernelCache(gpu.device, (path) => {
     const text = kernelSource()(path);
     return path === 'matmul-direct.wgsl' ? text.replace(/store\((.*)\);/g, 'store($1 * 1.01);') : text;

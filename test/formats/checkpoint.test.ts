@@ -8,6 +8,7 @@ import { InputError } from '../../src/errors.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { DTYPE_BYTES, type Dtype, readTensor, type TensorData, toFloat32 } from '../../src/formats/safetensors.js';
 import { writeSafetensors } from '../../src/formats/safetensors-file.js';
+import { skip } from '../skip.js';
 import { GOLDEN, SHARED, temporaryDirectory, writeJson } from './helpers.js';
 
 const open = (dir: string) => openCheckpoint(dir, modelLayout);
@@ -66,7 +67,7 @@ test.each([
 
 test.each(['tinystories-656k', 'stories260k', 'lexi-base'])('opens the real model %s', async (name) => {
   const dir = join(SHARED, 'models', name);
-  if (!existsSync(dir)) return void console.log(`skipped: ${name} is not there`);
+  if (!existsSync(dir)) skip(`${name} is not there`);
   const checkpoint = await open(dir);
   expect(checkpoint.config.tiedEmbeddings).toBe(true);
   const embedding = checkpoint.tensors.get('model.embed_tokens.weight')!;

@@ -12,6 +12,7 @@ import { type GoldenCase, goldenCases, loadGolden } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
 import { loraName } from '../reference/decoder.js';
 import { relativeError } from '../reference/random.js';
+import { skip } from '../skip.js';
 
 let gpu: TestGpu;
 let asGpu: TestGpu;
@@ -39,7 +40,7 @@ describe.each(goldenCases)('golden %s', (name) => {
 });
 
 async function check(name: GoldenCase, gpu: TestGpu, tier: Tier, tuning?: Tuning): Promise<void> {
-  if (!offeredTiers(gpu.device).includes(tier)) return console.log(`skipped: this device has no ${tier} tier`);
+  if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
   const golden = loadGolden(name);
   const checkpoint = await openCheckpoint(`${golden.directory}/model`, modelLayout);
   const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier, maxPositions: 64, tuning });

@@ -15,6 +15,7 @@ import { forward, headOf, runDecoder } from '../reference/decoder.js';
 import { linearCrossEntropy } from '../reference/linear-cross-entropy.js';
 import { relativeError } from '../reference/random.js';
 import { chain, packChains } from '../reference/trie.js';
+import { skip } from '../skip.js';
 import { promptLogits } from './prompt-logits.js';
 
 let gpu: TestGpu;
@@ -35,7 +36,7 @@ const tolerance = { f32: 1e-5, f16: 2e-3, tensor: 2e-3 };
 
 describe.each(goldenCases)('golden %s', (name) => {
   it.each(modelTiers)('logits with and without the adapter, %s', async (tier) => {
-    if (!offeredTiers(gpu.device).includes(tier)) return console.log(`skipped: this device has no ${tier} tier`);
+    if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
     const golden = loadGolden(name);
     const model = await load(`${golden.directory}/model`, tier);
     const adapter = await model.addAdapter(

@@ -4,6 +4,7 @@ import { LossPrograms } from '../../src/model/loss-program.js';
 import { offeredTiers } from '../../src/model/self-test.js';
 import { type GoldenCase, loadGolden } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
+import { skip } from '../skip.js';
 import { flatten, type GoldenModel, openGolden } from '../train/helpers.js';
 
 let gpu: TestGpu;
@@ -36,7 +37,7 @@ describe.each([
   ['qwen2', 0.3],
 ] as const)('layers computed again in the backward pass, %s with dropout %d', (name, dropout) => {
   it.each(modelTiers)('leave gradients the same, bit for bit, in less memory, %s', async (tier) => {
-    if (!offeredTiers(gpu.device).includes(tier)) return console.log(`skipped: this device has no ${tier} tier`);
+    if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
     const opened = await openGolden(gpu, name, tier, dropout);
     const { layers } = opened.model.config;
     const kept = await gradients(opened, name, 0, dropout);

@@ -16,6 +16,7 @@ import { greedySampling } from '../../src/ops/sample.js';
 import { sequenceSeed } from '../../src/random.js';
 import { loadGolden } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
+import { skip } from '../skip.js';
 
 let cores: TestGpu;
 let gpus: TestGpu;
@@ -105,7 +106,7 @@ describe.each<[string, () => TestGpu, Tier, number]>([
   ['forms of GPUs', () => gpus, 'f16', 5e-3],
 ])('%s', (_, open, tier, tolerance) => {
   it(`records log-probabilities as a fresh pass gives them, ${tier}`, async () => {
-    if (!offeredTiers(open().device).includes(tier)) return console.log(`skipped: this device has no ${tier} tier`);
+    if (!offeredTiers(open().device).includes(tier)) skip(`this device has no ${tier} tier`);
     const { model, adapter } = await load(open(), tier);
     const requests = ask(1);
     // Tiles of matrices take long to compile on CPU cores: those of 64 rows serve both passes.

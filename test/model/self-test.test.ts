@@ -4,6 +4,7 @@ import { KernelCache } from '../../src/gpu/kernels.js';
 import { candidates, checkCandidate, gradient, long, packed } from '../../src/model/self-test.js';
 import { Check, gradientError, matmulError } from '../../src/model/self-test-parts.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
+import { noMatrices, skip } from '../skip.js';
 
 let gpu: TestGpu;
 /** Takes the forms that GPUs get. */
@@ -82,7 +83,7 @@ describe('names what computes wrongly', () => {
     ],
   ])('where a kernel of matrix units %s', async (_, from, to, allowed, measure) => {
     const [matrix] = asOnGpu.device.matrixUnits;
-    if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (!matrix) skip(noMatrices);
     const error = async (kernels: KernelCache) => {
       const check = new Check(asOnGpu.device, kernels, { tier: 'tensor', matrix });
       onTestFinished(() => check.destroy());
@@ -94,7 +95,7 @@ describe('names what computes wrongly', () => {
 
   it('in matrix units', async () => {
     const [matrix] = gpu.device.matrixUnits;
-    if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (!matrix) skip(noMatrices);
     const wrong = corrupted('subgroupMatrixLoad<Right, col_major>', 'subgroupMatrixLoad<Right, row_major>');
     const check = await checkCandidate(gpu.device, wrong, { tier: 'tensor', matrix });
     expect(check).toMatchObject({ name: 'tensor on matrices of 8x8x8 of f16', ok: false });
@@ -112,7 +113,7 @@ describe('names what computes wrongly', () => {
 
 it('leaves out matrix units that were dropped', () => {
   const [matrix] = gpu.device.matrixUnits;
-  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  if (!matrix) skip(noMatrices);
   const before = candidates(gpu.device).length;
   gpu.device.dropMatrix(matrix);
   expect(gpu.device.matrixUnits).not.toContainEqual(matrix);

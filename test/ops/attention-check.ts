@@ -15,6 +15,7 @@ import { example, randomExamples } from '../batch/random-tries.js';
 import { OpRun, rounded, type TestGpu, type Tier, tolerance } from '../gpu.js';
 import * as reference from '../reference/attention.js';
 import { randomNormal, relativeError } from '../reference/random.js';
+import { noMatrices, skip } from '../skip.js';
 
 export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 /** Tokens that only serve as targets get no node, so each path ends with one. */
@@ -51,10 +52,7 @@ export async function checkAttention(
 ) {
   const { tier, cpu } = form;
   const matrix = form.matrix?.(gpu.device.matrixUnits[0]);
-  if (form.matrix && !matrix) {
-    console.log('skipped: this device has no matrix units with f32 sums');
-    return;
-  }
+  if (form.matrix && !matrix) skip(noMatrices);
   const { heads, kvHeads, headDim, window } = shape;
   const rows = trie.tokens.length;
   const capacity = rows + spare;

@@ -5,6 +5,7 @@ import type { MatmulProblem, MatmulSettings } from '../../src/ops/matmul-tile.js
 import { OpRun, openTestGpu, rounded, type TestGpu, tiers, tolerance } from '../gpu.js';
 import { matmulNN, matmulNT } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
+import { noMatrices, skip } from '../skip.js';
 import { type PackedCase, packedMatrix } from './packed.js';
 import { smallTile } from './random-shapes/products.js';
 
@@ -42,8 +43,7 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
       { ...cases[1], n: 24, parts: 3 },
     ])('%o', async ({ parts = 1, ...packed }: PackedCase & { parts?: number }) => {
       const [matrixUnits] = gpu.device.matrixUnits;
-      if (form === 'matrices' && !matrixUnits)
-        return console.log('skipped: this device has no matrix units with f32 sums');
+      if (form === 'matrices' && !matrixUnits) skip(noMatrices);
       const onMatrices = form === 'matrices' ? { matrix: matrixUnits, tuned: () => smallTile } : {};
       const op = new OpRun(gpu, tier, { cpu: form === 'direct', subgroups: form === 'rows', ...onMatrices });
       const { matrix, values } = packedMatrix(op, packed);
@@ -101,7 +101,7 @@ describe.each(tiers)('packed matrices, %s', (tier) => {
 
 it('packed matrices are multiplied, once unpacked, as was measured of them, else as of plain ones', () => {
   const [matrix] = gpu.device.matrixUnits;
-  if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+  if (!matrix) skip(noMatrices);
   const kernelsWith = (measured: { packed?: MatmulSettings; plain: MatmulSettings }) => {
     const tuned = ({ packed }: MatmulProblem) => (packed ? measured.packed : measured.plain);
     const op = new OpRun(gpu, 'f16', { cpu: true, matrix, tuned });

@@ -4,6 +4,7 @@ import { matmul } from '../../src/ops/matmul.js';
 import { OpRun, openTestGpu, rounded, type TestGpu, tolerance } from '../gpu.js';
 import { matmulNN, matmulNT } from '../reference/matmul.js';
 import { randomNormal, relativeError } from '../reference/random.js';
+import { noMatrices, skip } from '../skip.js';
 import { smallTile } from './random-shapes/products.js';
 
 let gpu: TestGpu;
@@ -25,7 +26,7 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
   const lacksMatrices = () => form.endsWith('matrices') && !gpu.device.matrixUnits[0];
 
   it('writes parts side by side into a wider matrix, and nothing else', async () => {
-    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (lacksMatrices()) skip(noMatrices);
     const [m, k, wide] = [5, 64, 100];
     const x = rounded('f16', randomNormal(m * k, 1));
     const parts = [
@@ -55,7 +56,7 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
   });
 
   it('sums narrow products of long rows side by side', async () => {
-    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (lacksMatrices()) skip(noMatrices);
     const [m, k, wide, n] = [9, 520, 40, 8];
     const x = rounded('f16', randomNormal(m * k, 1));
     const op = new OpRun(gpu, 'f16', forms[form]());
@@ -82,7 +83,7 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
   });
 
   it("takes a part of x's columns, and of a wide c's with adapter, bias and residual", async () => {
-    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (lacksMatrices()) skip(noMatrices);
     const [m, wide, rank] = [form === 'rows' ? 5 : 40, 96, 8];
     const [x, residual] = [randomNormal(m * wide, 1), randomNormal(m * wide, 2)];
     const w = rounded('f16', randomNormal(wide * wide, 3));
@@ -115,7 +116,7 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
   });
 
   it('adds a long sum of some rows to those of a taller matrix, and nothing else', async () => {
-    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (lacksMatrices()) skip(noMatrices);
     const [tall, first, m, live, n, k] = [90, 40, 40, 70, 64, 1024];
     const [x, w, before] = [m * k, k * n, tall * n].map((size, i) => rounded('f16', randomNormal(size, i)));
     const op = new OpRun(gpu, 'f16', forms[form]());
@@ -134,7 +135,7 @@ describe.each(Object.keys(forms))('matmul, %s form', (form) => {
   });
 
   it('with tileRows, gives a row the same bits whatever the others are and wherever it stands', async () => {
-    if (lacksMatrices()) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (lacksMatrices()) skip(noMatrices);
     // Long sums of few columns: on matrix units their parts are added up apart.
     const [n, k, rank, tileRows] = [64, 1024, 8, 64];
     const [x, u] = [k, rank].map((width) => rounded('f16', randomNormal(20 * width, width)));

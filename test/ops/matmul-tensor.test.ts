@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { matmul } from '../../src/ops/matmul.js';
 import type { TensorTile } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, type TestGpu } from '../gpu.js';
+import { noMatrices, skip } from '../skip.js';
 import { testTensorMatmul } from './matmul-tensor-check.js';
 
 let gpu: TestGpu;
@@ -41,12 +42,9 @@ const settings: Record<string, TensorTile> = {
 };
 describe.each(Object.keys(settings))('matmul on matrix units, %s', (name) => {
   const tile = settings[name];
-  /** Null where the device has no matrix units. */
   const start = () => {
     const [matrix] = gpu.device.matrixUnits;
-    if (matrix) return new OpRun(gpu, 'f16', { cpu: false, matrix, tuned: () => tile });
-    console.log('skipped: this device has no matrix units with f32 sums');
-    return null;
+    return matrix ? new OpRun(gpu, 'f16', { cpu: false, matrix, tuned: () => tile }) : skip(noMatrices);
   };
 
   testTensorMatmul(start, { staged: tile.STAGES > 0 });

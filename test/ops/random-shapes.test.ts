@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { MatmulProblem } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { relativeError } from '../reference/random.js';
+import { noMatrices, skip } from '../skip.js';
 import { attentions } from './random-shapes/attention.js';
 import { decodings } from './random-shapes/decoding.js';
 import { Draw } from './random-shapes/draw.js';
@@ -35,7 +36,7 @@ describe.each(Object.keys(randomCases))('%s at random shapes', (name) => {
 
   it(`${shapes} of them, within the tolerance and nowhere else`, { timeout: 20_000 + 1000 * shapes }, async () => {
     const matrix = devices[0].device.matrixUnits[0];
-    if (form === 'matrices' && !matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    if (form === 'matrices' && !matrix) skip(noMatrices);
     const forms = (seed: number) => ({
       cpu: form === 'direct',
       subgroups: form === 'rows',

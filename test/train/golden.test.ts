@@ -10,6 +10,7 @@ import { goldenCases, loadGolden } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
 import { loraName } from '../reference/decoder.js';
 import { relativeError } from '../reference/random.js';
+import { skip } from '../skip.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -22,7 +23,7 @@ const adapterTolerance = { f32: 1e-3, f16: 5e-2, tensor: 5e-2 };
 
 describe.each(goldenCases)('golden %s', (name) => {
   it.each(modelTiers)('five training steps, %s', async (tier) => {
-    if (!offeredTiers(gpu.device).includes(tier)) return console.log(`skipped: this device has no ${tier} tier`);
+    if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
     const golden = loadGolden(name);
     const { options: g } = golden;
     const checkpoint = await openCheckpoint(`${golden.directory}/model`, modelLayout);
