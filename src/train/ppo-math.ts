@@ -44,115 +44,91 @@ export function estimateAdvantages(
   return { advantages, returns: advantages.map((advantage, t) => advantage + values[t]) };
 }
 
-/** Whitening as OpenRLHF has it, with the population variance, or as TRL, with the unbiased one. */
-export type Whitening = 'population' | 'unbiased';
-
-/** (x − mean) / √(variance + 1e-8) over all tokens of all sequences; without `shift` the mean is put back. */
-export function whiten(
-  sequences: readonly PerToken[],
-  style: Whitening,
-  options: { shift: boolean } = { shift: true },
-): Float64Array[] {
+/**
+ * (x − mean) / √(variance + 1e-8) over all tokens of all sequences, by the population's variance as OpenRLHF has it;
+ * without `shift` the mean is put back.
+ */
+export function whiten(sequences: readonly PerToken[], options: { shift: boolean } = { shift: true }): Float64Array[] {
   const count = sequences.reduce((n, sequence) => n + sequence.length, 0);
   const sum = (of: (x: number) => number) =>
     sequences.reduce((total, sequence) => (sequence as number[]).reduce((s, x) => s + of(x), total), 0);
   const mean = sum((x) => x) / count;
-  const variance = sum((x) => (x - mean) ** 2) / Math.max(1, style === 'population' ? count : count - 1);
+  const variance = sum((x) => (x - mean) ** 2) / count;
   const factor = 1 / Math.sqrt(variance + 1e-8);
   const back = options.shift ? 0 : mean;
   return sequences.map((sequence) => Float64Array.from(sequence, (x) => (x - mean) * factor + back));
 }
 
-/** How losses of tokens come to one: their mean, or the mean over sequences of each one's mean. */
-export type Reduction = 'token' | 'sequence';
-
-/** Weight of each token of a sequence in a mean over `lengths`. */
-export function tokenWeight(reduction: Reduction, lengths: readonly number[], sequence: number): number {
-  if (reduction === 'sequence') return 1 / (lengths.length * lengths[sequence]);
-  return 1 / lengths.reduce((a, b) => a + b, 0);
-}
-
+/** Means over all tokens, but for `largest`. Gradients are the device's (kernels/policy-gradient.wgsl). */
 export interface PolicyLoss {
-  /** Mean of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε)), ρ = π / π_old. */
+  /** Of max(−A·ρ, −A·clip(ρ, 1 − ε, 1 + ε)), ρ = π / π_old. */
   readonly loss: number;
-  /** Of the loss for each new log-probability. */
-  readonly gradient: Float64Array[];
   /** Share of tokens where the clipped term is the larger. */
   readonly clipFraction: number;
-  /** Estimates of KL(π_old ‖ π) from d = log π − log π_old: −d, d²/2, e^d − 1 − d. */
-  readonly approxKl: { readonly k1: number; readonly k2: number; readonly k3: number };
-  /** Mean of ρ. */
+  /** Estimates of KL(π_old ‖ π) from d = log π − log π_old: d²/2, e^d − 1 − d (Schulman 2020). */
+  readonly approxKl: { readonly k2: number; readonly k3: number };
+  /** Of ρ. */
   readonly ratio: number;
   /** Largest |log ρ|. */
   readonly largest: number;
 }
 
-/** The clipped policy loss; but for loss, gradient and `largest` all are means over tokens. */
+/** The clipped policy loss. */
 export function policyLoss(
   logprobs: readonly PerToken[],
   old: readonly PerToken[],
   advantages: readonly PerToken[],
-  options: { cliprange: number; reduction: Reduction },
+  cliprange: number,
 ): PolicyLoss {
-  const { cliprange, reduction } = options;
-  const lengths = logprobs.map((sequence) => sequence.length);
-  const tokens = lengths.reduce((a, b) => a + b, 0);
-  let [loss, clipped, ratioSum, largest, k1, k2, k3] = [0, 0, 0, 0, 0, 0, 0];
-  const gradient = logprobs.map((sequence, i) => {
-    const weight = tokenWeight(reduction, lengths, i);
-    return Float64Array.from(sequence, (logprob, t) => {
+  let [tokens, loss, clipped, ratioSum, largest, k2, k3] = [0, 0, 0, 0, 0, 0, 0];
+  for (const [i, sequence] of logprobs.entries()) {
+    tokens += sequence.length;
+    for (const [t, logprob] of sequence.entries()) {
       const d = logprob - old[i][t];
       const ratio = Math.exp(d);
       const plain = -advantages[i][t] * ratio;
       const bounded = -advantages[i][t] * Math.min(Math.max(ratio, 1 - cliprange), 1 + cliprange);
-      loss += weight * Math.max(plain, bounded);
+      loss += Math.max(plain, bounded);
       if (bounded > plain) clipped++;
       ratioSum += ratio;
       largest = Math.max(largest, Math.abs(d));
-      k1 -= d;
       k2 += d ** 2 / 2;
       k3 += Math.expm1(d) - d;
-      return bounded > plain ? 0 : weight * plain;
-    });
-  });
-  const approxKl = { k1: k1 / tokens, k2: k2 / tokens, k3: k3 / tokens };
-  return { loss, gradient, clipFraction: clipped / tokens, approxKl, ratio: ratioSum / tokens, largest };
+    }
+  }
+  const approxKl = { k2: k2 / tokens, k3: k3 / tokens };
+  return { loss: loss / tokens, clipFraction: clipped / tokens, approxKl, ratio: ratioSum / tokens, largest };
 }
 
+/** Means over all tokens. Gradients are the device's (kernels/value-head.wgsl). */
 export interface ValueLoss {
-  /** Mean of ½·max((V − R)², (V_old + clip(V − V_old, ±ε) − R)²). */
+  /** Of ½·max((V − R)², (V_old + clip(V − V_old, ±ε) − R)²). */
   readonly loss: number;
-  /** Of the loss for each new value. */
-  readonly gradient: Float64Array[];
   /** Share of tokens where the clipped term is the larger. */
   readonly clipFraction: number;
 }
 
-/** The clipped value loss; without `cliprange` the plain one. */
+/** The clipped value loss. */
 export function valueLoss(
   values: readonly PerToken[],
   old: readonly PerToken[],
   returns: readonly PerToken[],
-  options: { cliprange: number | null; reduction: Reduction },
+  cliprange: number,
 ): ValueLoss {
-  const { reduction } = options;
-  const cliprange = options.cliprange ?? Number.POSITIVE_INFINITY;
-  const lengths = values.map((sequence) => sequence.length);
-  let [loss, clipped] = [0, 0];
-  const gradient = values.map((sequence, i) => {
-    const weight = tokenWeight(reduction, lengths, i);
-    return Float64Array.from(sequence, (value, t) => {
+  let [tokens, loss, clipped] = [0, 0, 0];
+  for (const [i, sequence] of values.entries()) {
+    tokens += sequence.length;
+    for (const [t, value] of sequence.entries()) {
       const change = value - old[i][t];
       const plain = value - returns[i][t];
       const bounded = old[i][t] + Math.min(Math.max(change, -cliprange), cliprange) - returns[i][t];
       // Within the range the two are equal, but for rounding.
       const isClipped = Math.abs(change) > cliprange && bounded ** 2 > plain ** 2;
-      loss += (weight * (isClipped ? bounded : plain) ** 2) / 2;
+      loss += (isClipped ? bounded : plain) ** 2 / 2;
       if (isClipped) clipped++;
-      return isClipped ? 0 : weight * plain; // the bound does not move with the value
-    });
-  });
-  return { loss, gradient, clipFraction: clipped / lengths.reduce((a, b) => a + b, 0) };
+    }
+  }
+  return { loss: loss / tokens, clipFraction: clipped / tokens };
 }
 
 /** β after `episodes` sequences whose mean KL was `kl` (Ziegler et al. 2019, section 2.2): drawn to a target. */

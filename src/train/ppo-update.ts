@@ -106,10 +106,7 @@ export class PpoUpdater {
     }
     const look = (results: readonly SampledResult[]) => {
       const fresh = collect(batches, sequences.length, results);
-      const loss = policyLoss(pick(fresh, members), pick(old, members), pick(advantages, members), {
-        cliprange,
-        reduction: 'token',
-      });
+      const loss = policyLoss(pick(fresh, members), pick(old, members), pick(advantages, members), cliprange);
       sums.addPolicy(tokens, loss, meanEntropy(batches, sequences, results));
       return maxUpdateKl === 0 || !(loss.approxKl.k3 > maxUpdateKl); // what is not a number is skipped, not too far
     };
@@ -133,11 +130,7 @@ export class PpoUpdater {
     }
     const look = (results: readonly SampledResult[]) => {
       const fresh = collect(batches, sequences.length, results);
-      const loss = valueLoss(pick(fresh, members), pick(old, members), pick(returns, members), {
-        cliprange,
-        reduction: 'token',
-      });
-      sums.addValue(tokens, loss);
+      sums.addValue(tokens, valueLoss(pick(fresh, members), pick(old, members), pick(returns, members), cliprange));
       return true;
     };
     sums.addUpdate('critic', await this.#critic.update(batches, rate, tokens / vfCoef, look));

