@@ -228,7 +228,8 @@ export function nameMatrix({ m, n, k, operand }: MatrixUnits): string {
 function describeError(error: GPUError): Error {
   if (error.constructor.name === 'GPUOutOfMemoryError') {
     return new InputError(
-      'The device ran out of memory: give --memory-limit less than it has, and a smaller run is planned.',
+      'The device ran out of memory: a smaller training is planned with --memory-limit below what it has; generating takes ' +
+        'less with a lower --batch-size, scoring with fewer --micro-batch-tokens.',
     );
   }
   return new Error(`WebGPU: ${error.message}`);
