@@ -1,6 +1,7 @@
 import { InputError } from '../src/errors.js';
 import type { LanguageModel, Tier } from '../src/model/language-model.js';
-import { RolloutEngine, type RolloutStep } from '../src/model/rollout.js';
+import { RolloutEngine } from '../src/model/rollout.js';
+import type { RolloutStep } from '../src/model/rollout-schedule.js';
 import { weightBytes } from '../src/model/weights.js';
 import { greedySampling } from '../src/ops/sample.js';
 import { sequenceSeed } from '../src/random.js';

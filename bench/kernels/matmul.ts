@@ -1,5 +1,5 @@
 import { bytesOf } from '../../src/gpu/tensor.js';
-import type { Tier } from '../../src/model/language-model.js';
+import { operandOf, type Tier } from '../../src/model/language-model.js';
 import { matrixBytes, type PackedLayout } from '../../src/ops/dequantize.js';
 import { matmul } from '../../src/ops/matmul.js';
 import { type BenchDevice, measure, Operands } from '../measure.js';
@@ -29,7 +29,7 @@ export async function benchMatmul(
   peer: { name: string; matmul: PeerMatmul } | null,
 ): Promise<BenchRow> {
   const { m, n, k, packed } = shape;
-  const operand = tier === 'f32' ? 'f32' : 'f16';
+  const operand = operandOf(tier);
   const operands = new Operands(bench.device);
   const sets = [0, 1].map(() => ({
     x: operands.random(operand, [m, k]),

@@ -25,7 +25,7 @@ import type { SurveyPrompt } from '../text/survey-prompts.js';
 import { type Culture, imported } from './align-cultures.js';
 import type { Recipe } from './align-recipe.js';
 import { chooseAssociationPrompt, rankingPrompt, readRankingPrompt } from './association-prompt.js';
-import { findFiles, normLines, parsePositions, parseSplit } from './data.js';
+import { findFiles, jsonLines, normLines, parsePositions, parseSplit } from './data.js';
 import { readLexicons } from './evaluate-affect.js';
 import { chooseKs } from './evaluate-association.js';
 import { chooseLanguage, choosePair, parseFormats } from './evaluate-survey.js';
@@ -314,7 +314,7 @@ export async function writeCultureData(culture: StudyCulture, recipe: Recipe): P
     await makeDirectory(directory);
     for (const [i, rows] of parts.entries())
       if (rows.length > 0)
-        await writeFileAtomic(join(directory, i === 0 ? 'train.jsonl' : 'valid.jsonl'), toLines(rows));
+        await writeFileAtomic(join(directory, i === 0 ? 'train.jsonl' : 'valid.jsonl'), [...jsonLines(rows)].join(''));
   };
   if (stages.includes('sft-lists')) await write(paths.lists, lists);
   if (stages.includes('sft') || stages.includes('sft-ppo')) await write(paths.sft, mixed);
@@ -353,8 +353,4 @@ function mixRankings(lists: readonly object[], part: Norms, culture: StudyCultur
       messages: [...messages, { role: 'assistant', content: rankingAnswer(language, ranking) }],
     })),
   ];
-}
-
-function toLines(rows: readonly object[]): string {
-  return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
 }

@@ -304,7 +304,8 @@ async function importSurvey(source: SurveySource, files: readonly string[], args
   };
 }
 
-function* jsonLines(values: Iterable<unknown>): Generator<string> {
+/** JSON, a line a value. */
+export function* jsonLines(values: Iterable<unknown>): Generator<string> {
   for (const value of values) yield `${JSON.stringify(value)}\n`;
 }
 

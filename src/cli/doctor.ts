@@ -1,7 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { adapterKind } from '../gpu/adapter.js';
-import { Device } from '../gpu/device.js';
+import { Device, type MatrixInfo } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
 import { candidates, checkCandidate, nameCandidate, type TierCheck } from '../model/self-test.js';
 import {
@@ -18,16 +16,9 @@ import type { Command } from './main.js';
 import { formatBytes } from './memory.js';
 import { modelOptions } from './options.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
+import { versions } from './run-record.js';
 import { hasVulkanLoader, installedDriver, runsUnderLoader } from './software-driver.js';
 import { visibleGpus } from './system-gpus.js';
-
-interface MatrixConfig {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
 
 const features = ['shader-f16', 'subgroups', 'subgroup-size-control', 'timestamp-query'];
 const matrixFeature = 'chromium-experimental-subgroup-matrix';
@@ -40,13 +31,8 @@ const limits = [
   'maxComputeWorkgroupsPerDimension',
 ] as const;
 
-function webgpuVersion(): string {
-  const file = createRequire(import.meta.url).resolve('webgpu/package.json');
-  return JSON.parse(readFileSync(file, 'utf8')).version;
-}
-
 function describeConfigs(info: GPUAdapterInfo): string[] {
-  const configs = (info as { subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs ?? [];
+  const configs = (info as MatrixInfo).subgroupMatrixConfigs ?? [];
   return [...configs].map((c) => `${c.M}x${c.N}x${c.K} ${c.componentType} -> ${c.resultComponentType}`);
 }
 
@@ -78,7 +64,7 @@ async function examine(opened: OpenAdapter | null, wish: string) {
   if (opened?.kind === 'cpu' && gpus.length && wish !== 'cpu') problems.push(explainNoAdapter('auto', gpus));
   return {
     node: process.version,
-    webgpu: webgpuVersion(),
+    webgpu: versions().webgpu,
     system: `${process.platform} ${process.arch}`,
     vulkanLoader: hasVulkanLoader() || runsUnderLoader(),
     softwareDriver: installedDriver(),

@@ -54,7 +54,8 @@ async function withInstance<T>(options: { name?: string }, use: (gpu: GPU) => Pr
 }
 
 /** Tells the Vulkan loader, which reads the environment, of drivers in places that it does not search. */
-function nameDrivers({ env } = process): void {
+function nameDrivers(): void {
+  const { env } = process;
   const found = process.platform === 'linux' ? unlistedDrivers() : [];
   if (found.length && !env.VK_DRIVER_FILES && !env.VK_ICD_FILENAMES) env.VK_ADD_DRIVER_FILES ??= found.join(delimiter);
 }

@@ -30,16 +30,15 @@ export const firstWords = 10;
 /** Below this share of words the medians say little. */
 export const leastCoverage = 0.1;
 
-/** Medians of `lists` (associates of a cue, in their order) by the ratings of one dimension. */
+/** Medians of `lists` (associates of a cue, in their order), of their first ten words, by the ratings of one dimension. */
 export function affectMedians(
   lists: readonly (readonly string[])[],
   ratings: ReadonlyMap<string, number>,
-  first = firstWords,
 ): AffectMedians {
   let words = 0;
   let held = 0;
   const medians = lists.map((list) => {
-    const considered = [...new Set(list.map(wordKey))].slice(0, first);
+    const considered = [...new Set(list.map(wordKey))].slice(0, firstWords);
     const values = considered.flatMap((word) => ratings.get(word) ?? []).sort((a, b) => a - b);
     words += considered.length;
     held += values.length;

@@ -44,13 +44,13 @@ export function klDivergence(p: readonly number[], q: readonly number[]): number
   return a.reduce((sum, share, i) => (share > 0 ? sum + share * Math.log(share / b[i]) : sum), 0);
 }
 
-/** Jensen-Shannon distance, the root of the divergence (Endres and Schindelin 2003); with base 2 from 0 to 1. */
-export function jensenShannonDistance(p: readonly number[], q: readonly number[], base = 2): number {
+/** Jensen-Shannon distance, the root of the divergence in bits (Endres and Schindelin 2003): from 0 to 1. */
+export function jensenShannonDistance(p: readonly number[], q: readonly number[]): number {
   const [a, b] = pair(p, q);
   const middle = a.map((share, i) => (share + b[i]) / 2);
   const divergence = (klDivergence(a, middle) + klDivergence(b, middle)) / 2;
   // Rounding can take the divergence of two equal distributions below zero.
-  return Math.sqrt(Math.max(0, divergence) / Math.log(base));
+  return Math.sqrt(Math.max(0, divergence) / Math.LN2);
 }
 
 /** Whether the largest option is the same; of several largest, whether one is shared. */

@@ -29,7 +29,7 @@ export interface MatrixUnits {
 }
 
 /** Of Dawn's GPUAdapterInfo, which the WebGPU types do not know yet. */
-interface MatrixInfo {
+export interface MatrixInfo {
   readonly subgroupMatrixConfigs?: Iterable<{
     readonly componentType: string;
     readonly resultComponentType: string;

@@ -154,9 +154,9 @@ export class LossProgram {
   }
 
   /** As `run`, with nanoseconds for each dispatch of the program. */
-  async time(batch: PackedBatch, values: LossValues): Promise<{ nanoseconds: number[] }> {
+  async time(batch: PackedBatch, values: LossValues): Promise<number[]> {
     this.#submit(batch, values);
-    return { nanoseconds: await this.program.time() };
+    return this.program.time();
   }
 
   #submit(batch: PackedBatch, values: LossValues): void {

@@ -16,8 +16,6 @@ import {
 } from './rollout-program.js';
 import { type RolloutRequest, RolloutSchedule, type RolloutStep, type Sequence } from './rollout-schedule.js';
 
-export type { RolloutRequest, RolloutStep } from './rollout-schedule.js';
-
 export interface RolloutOptions extends RolloutWishes {
   /** Its numbers may change between runs. */
   readonly adapter: AdapterWeights | null;

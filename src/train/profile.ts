@@ -54,7 +54,7 @@ export async function timeStep(
   const { batch, program } = await programs.prepare(trie);
   const values = { gradScale: 1, dropout: 0, seed: 0 };
   await program.run(batch, values);
-  const { nanoseconds } = await program.time(batch, values);
+  const nanoseconds = await program.time(batch, values);
   const profile = summarizeProfile(program.program.dispatches, nanoseconds, batch.rows / batch.capacity);
   programs.destroy();
   return { profile, tokens: batch.rows };

@@ -1,3 +1,4 @@
+import { countSupervised } from '../batch/examples.js';
 import { packMicroBatches } from '../batch/pack.js';
 import { buildTrie, countTries } from '../batch/trie.js';
 import type { Example, TokenTrie } from '../batch/types.js';
@@ -254,7 +255,7 @@ export async function trainSft(
       const tries = packMicroBatches(rows, options.microBatchTokens).map((indices) =>
         buildTrie(indices.map((i) => rows[i])),
       );
-      const totalWeight = totalEdgeWeight(tries);
+      const counts = countTries(rows, tries);
       // One mask seed for each micro-batch, the same when it is tried again.
       const random = createRandom(options.seed * 1_000_003 + step);
       const maskSeeds = tries.map(() => random.uint32());
@@ -276,9 +277,9 @@ export async function trainSft(
           running.catch(() => {}); // reported by Promise.all below, even if preparing the next one fails first
           logprobs.push(running);
         }
-        loss = meanLoss(tries, await Promise.all(logprobs), totalWeight);
+        loss = meanLoss(tries, await Promise.all(logprobs), counts.supervisedWeight);
         if (!Number.isFinite(loss)) break;
-        update = await optimizer.step(learningRate, scale * totalWeight);
+        update = await optimizer.step(learningRate, scale * counts.supervisedWeight);
       }
       if (update.finite) {
         lossScale.good();
@@ -290,7 +291,6 @@ export async function trainSft(
         skippedInARow++;
       }
       step++;
-      const counts = countTries(rows, tries);
       const seconds = (performance.now() - started) / 1000;
       await sink.step({
         step,
@@ -300,7 +300,7 @@ export async function trainSft(
         grad_norm: update.norm,
         loss_scale: scale,
         examples: rows.length,
-        supervised_tokens: rows.reduce((n, row) => n + supervisedTokens(row), 0),
+        supervised_tokens: rows.reduce((n, { labels }) => n + countSupervised(labels), 0),
         tokens: counts.nodes,
         equivalent_tokens: counts.equivalentTokens,
         padded_tokens: counts.paddedTokens,
@@ -352,15 +352,15 @@ async function evaluateLoss(
   const tries = packMicroBatches(examples, microBatchTokens).map((indices) =>
     buildTrie(indices.map((i) => examples[i])),
   );
-  const totalWeight = totalEdgeWeight(tries);
+  const { nodes: tokens, supervisedWeight } = countTries(examples, tries);
   const logprobs: Float32Array[] = [];
   for (const trie of tries) {
     if (interrupted()) return null;
     const { batch, program } = await programs.prepare(trie);
     logprobs.push(await program.run(batch, { gradScale: 1, dropout: 0, seed: 0 }));
   }
-  const tokens = tries.reduce((n, trie) => n + trie.tokens.length, 0);
-  return { loss: meanLoss(tries, logprobs, totalWeight), tokens, seconds: (performance.now() - started) / 1000 };
+  const seconds = (performance.now() - started) / 1000;
+  return { loss: meanLoss(tries, logprobs, supervisedWeight), tokens, seconds };
 }
 
 /** Of the checkpoint after so many steps. */
@@ -386,14 +386,4 @@ function heaviestRow(trie: TokenTrie): number {
     heaviest = Math.max(heaviest, sum);
   });
   return heaviest;
-}
-
-function supervisedTokens(example: Example): number {
-  let count = 0;
-  for (let i = 1; i < example.labels.length; i++) if (example.labels[i] >= 0) count++;
-  return count;
-}
-
-function totalEdgeWeight(tries: readonly TokenTrie[]): number {
-  return tries.reduce((sum, trie) => trie.edgeWeight.reduce((a, b) => a + b, sum), 0);
 }
