@@ -38,7 +38,7 @@ function optionsPage(): string {
   return `${[
     '# Options',
     'Written from the tables in `src/cli` by `npx vitest run test/docs.test.ts -u`; the same test fails when they differ.',
-    'Every switch has a `--no-` form. Commands with `--config` read the same names, with `-` or `_`, from a YAML file, at\nits top or in a section named after the command; the command line goes before the file, the file before the defaults.\nThe model and the device of a study’s section `align` (`model`, `quantize`, `tier`, `device`, `memory_limit`) hold for its\nother sections too.\nOf `sft`, `per_device_train_batch_size` and `gradient_accumulation_steps` are understood too: their product is the batch\nsize, whether they stand together or one at the top and one in the section. The second alone is refused, and so are both\nfor `ppo`.',
+    'Every switch has a `--no-` form. Commands with `--config` read the same names, with `-` or `_`, from a YAML file, at\nits top or in a section named after the command; what the command line gives wins over the file, and the file\nover the defaults.\nThe model and the device of a study’s section `align` (`model`, `quantize`, `tier`, `device`, `memory_limit`) hold for its\nother sections too.\nOf `sft`, `per_device_train_batch_size` and `gradient_accumulation_steps` are understood too: their product is the batch\nsize, whether they stand together or one at the top and one in the section. The second alone is refused, and so are both\nfor `ppo`.',
     ...sections,
   ].join('\n\n')}\n`;
 }

@@ -48,7 +48,7 @@ export const alignOptions = {
     type: 'number',
     default: 5,
     describe:
-      'Measure the untouched base also with the associations of a sample of so many training cues in its prompt; 0: not',
+      'Measure the untouched base also with the associations of a sample of so many training cues in its prompt; 0: without',
   },
   'ranking-share': {
     type: 'number',

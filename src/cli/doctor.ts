@@ -184,7 +184,7 @@ async function doctor(device: string | undefined, json: string | undefined): Pro
 
 export const doctorCommand: Command = {
   command: 'doctor',
-  describe: 'Show adapters, drivers, features and limits, what is missing and the mend',
+  describe: 'Show adapters, drivers, features and limits, what is missing and how to mend it',
   options: {
     device: modelOptions.device,
     'install-driver': {

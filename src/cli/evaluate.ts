@@ -34,7 +34,12 @@ export const evaluateOptions = {
     describe: 'How survey options are labelled and answered: number, letter, text; comma-separated',
   },
   wordings: { type: 'number', default: 0, describe: 'In how many wordings a survey question is asked; 0: in all' },
-  'high-tension': { type: 'number', default: 50, describe: 'Questions on which the two countries differ most' },
+  'high-tension': {
+    type: 'number',
+    default: 50,
+    describe:
+      'Of survey: how many questions, those on which the two countries differ most, make the set of high tension',
+  },
   text: { type: 'string', describe: 'Text to take perplexity on: paragraphs, or JSONL of {text}; by default our own' },
   language: { type: 'string', describe: 'Of norms, survey or texts, as en or zh, where they do not say it' },
   k: { type: 'string', describe: 'Lengths K of P@K, as 5,10,20,30,40,50, the default; 5,10 for lexi-base' },

@@ -21,7 +21,11 @@ export const generateOptions = {
   ...inferenceOptions,
   'max-new-tokens': { type: 'number', default: 128, describe: 'Longest answer, tokens' },
   temperature: { type: 'number', default: 0, describe: '0 takes the most likely token' },
-  'top-p': { type: 'number', default: 1, describe: 'Draw from the most likely tokens that hold this probability' },
+  'top-p': {
+    type: 'number',
+    default: 1,
+    describe: 'Draw from the most likely tokens that together hold this probability',
+  },
   'top-k': { type: 'number', default: 0, describe: 'Draw from so many of the most likely tokens; 0: all' },
   'presence-penalty': { type: 'number', default: 0, describe: 'Taken off the logit of tokens already given' },
   'num-samples': { type: 'number', default: 1, describe: 'Answers to each prompt' },

@@ -19,7 +19,8 @@ export const modelOptions = {
     type: 'string',
     choices: ['auto', 'tensor', 'f16', 'f32'],
     default: 'auto',
-    describe: 'Precision of matmul operands',
+    describe:
+      'Matrix products in f32, in f16, or in f16 on matrix units (tensor); auto: the fastest that passes its self-test',
   },
   quantize: {
     type: 'string',
@@ -60,7 +61,7 @@ export function checkSeed(seed: number): void {
 }
 
 export const configOption = {
-  config: { type: 'string', describe: 'YAML file of options; the command line goes before it' },
+  config: { type: 'string', describe: 'YAML file of options; those on the command line win over it' },
 } as const satisfies Record<string, Options>;
 
 /** Options of supervised fine-tuning and their defaults; docs/options.md is written from this table. */
@@ -69,15 +70,19 @@ export const sftOptions = {
   output: { type: 'string', describe: 'Directory for the run; must be new or empty; required' },
   'eval-data': { type: 'string', describe: 'JSONL file to evaluate on; by default valid.jsonl of a --data directory' },
   'init-adapter': { type: 'string', describe: 'PEFT directory to start from; its LoRA settings are kept' },
-  'lora-r': { type: 'number', default: 16, describe: 'Rank' },
-  'lora-alpha': { type: 'number', default: 32, describe: 'Scale is alpha / r' },
+  'lora-r': { type: 'number', default: 16, describe: 'Rank of the adapter’s matrices' },
+  'lora-alpha': { type: 'number', default: 32, describe: 'The adapter’s product is scaled by alpha / r' },
   'lora-dropout': {
     type: 'number',
     default: 0,
-    describe: 'Dropout before lora_A; a shared trie node draws one mask for all its rows',
+    describe: 'Dropout of what goes into lora_A; tokens of a prefix that rows share draw one mask for all of them',
   },
-  'lora-target-modules': { type: 'string', default: 'all-linear', describe: 'Comma-separated names, or all-linear' },
-  'use-rslora': { type: 'boolean', default: false, describe: 'Scale is alpha / sqrt(r)' },
+  'lora-target-modules': {
+    type: 'string',
+    default: 'all-linear',
+    describe: 'Linear layers that get an adapter: names as q_proj,v_proj, or all-linear',
+  },
+  'use-rslora': { type: 'boolean', default: false, describe: 'Scale it by alpha / sqrt(r) instead (rsLoRA)' },
   'loraplus-lr-ratio': { type: 'number', default: 1, describe: 'Learning rate of lora_B over that of lora_A (LoRA+)' },
   'batch-size': { type: 'number', default: 32, describe: 'Rows per optimiser step' },
   'micro-batch-tokens': {
@@ -96,13 +101,13 @@ export const sftOptions = {
   'max-length': {
     type: 'number',
     default: 1024,
-    describe: 'Longest row, tokens; the default gives way to a shorter model',
+    describe: 'Longest row, tokens; no more than the model has positions',
   },
   overlong: {
     type: 'string',
     choices: ['error', 'truncate', 'drop'],
     default: 'error',
-    describe: 'What longer rows meet',
+    describe: 'What becomes of longer rows',
   },
   'num-train-epochs': { type: 'number', default: 3, describe: 'Passes over the data; may be a fraction' },
   'max-steps': {
@@ -115,16 +120,20 @@ export const sftOptions = {
     type: 'string',
     choices: ['constant', 'constant_with_warmup', 'linear', 'cosine'],
     default: 'cosine',
-    describe: 'After warm-up, which constant has none of',
+    describe: 'Course of the learning rate after warm-up; constant has no warm-up',
   },
-  'warmup-steps': { type: 'number', describe: 'Overrides the ratio, also as 0' },
-  'warmup-ratio': { type: 'number', default: 0.1, describe: 'Share of all steps, rounded up' },
-  'weight-decay': { type: 'number', default: 0, describe: 'Decoupled (AdamW)' },
-  'adam-beta1': { type: 'number', default: 0.9, describe: 'First moment' },
-  'adam-beta2': { type: 'number', default: 0.999, describe: 'Second moment' },
-  'adam-epsilon': { type: 'number', default: 1e-8, describe: 'Added to the denominator' },
-  'max-grad-norm': { type: 'number', default: 1, describe: 'Clip to this global norm; 0 is off' },
-  seed: { type: 'number', default: 42, describe: 'Of initialisation, shuffling and dropout' },
+  'warmup-steps': { type: 'number', describe: 'Steps of warm-up, in place of --warmup-ratio' },
+  'warmup-ratio': { type: 'number', default: 0.1, describe: 'Share of all steps that are warm-up, rounded up' },
+  'weight-decay': { type: 'number', default: 0, describe: 'Weight decay, decoupled as in AdamW' },
+  'adam-beta1': { type: 'number', default: 0.9, describe: 'Decay of the mean of gradients (AdamW)' },
+  'adam-beta2': { type: 'number', default: 0.999, describe: 'Decay of the mean of their squares (AdamW)' },
+  'adam-epsilon': {
+    type: 'number',
+    default: 1e-8,
+    describe: 'Added to the root of that mean, which divides the step (AdamW)',
+  },
+  'max-grad-norm': { type: 'number', default: 1, describe: 'Clip gradients to this norm over all of them; 0 is off' },
+  seed: { type: 'number', default: 42, describe: 'Seed of initialisation, shuffling and dropout' },
   shuffle: { type: 'boolean', default: true, describe: '--no-shuffle keeps the rows in order' },
   'eval-steps': { type: 'number', default: 0, describe: 'Evaluate every so many steps; 0: at the end' },
   'save-steps': {

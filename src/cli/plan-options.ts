@@ -54,7 +54,8 @@ const ownOptions = {
   ...modelOptions,
   model: {
     type: 'string',
-    describe: 'Model directory, of which config.json is enough, or a well-known name as llama-3.1-8b',
+    describe:
+      'Model directory, of which config.json is enough, a name on the hub (ORG/NAME), or a well-known one as llama-3.1-8b; without it the embedded lexi-base',
   },
   device: {
     type: 'string',
