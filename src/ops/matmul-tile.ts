@@ -60,11 +60,14 @@ export function directTile(m: number, n: number): Tile {
 /** Most rows that the form for decoding takes, and to which it is taken where nothing was measured. */
 const mostRows = 16;
 export const fewRows = 8;
+/** Four to each of the workgroups that a dispatch may have in a dimension. */
+const mostColumns = 4 * 65_535;
 
 /** x·wᵀ of a few rows, each of w's read once; null where the problem is another. */
 export function rowsTile({ form, dtype, m, n, k, rank, xStride = k, packed }: MatmulProblem): Tile | null {
   const WIDE = dtype === 'f16' ? 8 : 4;
-  if (form !== 'nt' || m > mostRows || n % 4 || k % WIDE || rank % WIDE || xStride % WIDE) return null;
+  if (form !== 'nt' || m > mostRows || n > mostColumns || n % 4 || k % WIDE || rank % WIDE || xStride % WIDE)
+    return null;
   const ROWS = 2 ** Math.ceil(Math.log2(m));
   const unpacks = packed !== null && dtype === 'f16';
   return { kernel: 'matmul-rows', defines: { ROWS, WIDE, WG: 64 }, rows: mostRows, columns: 4, packed: unpacks };
@@ -106,7 +109,8 @@ export function tensorTile(matrix: MatrixUnits, problem: MatmulProblem, settings
   const xUnits = (xRows * (XT ? BM : BK)) / XW;
   const wUnits = (BN * BK) / (TURN ? 32 : XW);
   const tile = STAGES * (xRows * row(XT ? BM : BK) + wRows * row(WT || TURN ? BK : BN));
-  const units = Math.floor(matrix.workgroupBytes / 16);
+  const levels = UNPACK && packed?.format === 'nf4' ? 64 : 0;
+  const units = Math.floor((matrix.workgroupBytes - levels) / 16);
   if (tile > units) return null;
   // As many matrices at a time leave through workgroup memory as fit where the tiles were, in rows of a quad a lane at most.
   const passing = (count: number) => (GM * GN * matrix.m * count * matrix.n) / 4;
