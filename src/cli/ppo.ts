@@ -180,6 +180,7 @@ async function train(
   const loaded = given ?? (await loadModel(open, model, trainingOf(request).maxLength));
   loaded.pool.acquire(plan.run.bytes.slots); // the largest program's memory first, so that it never grows
   const models = await placeModels(args, run, loaded);
+  const { slots: _, ...bytes } = plan.run.bytes;
   const record = {
     command: 'ppo',
     options: { ...recordArguments(args, ppoTable), tier: open.tier, micro_batch_tokens: settings.microBatchTokens },
@@ -189,7 +190,13 @@ async function train(
     versions: versions(),
     total_steps: total,
     data: recordData([data]),
-    memory: { ...plan.run.bytes, ...plan.ppo, total: plan.total, microBatchTokens: settings.microBatchTokens },
+    memory: {
+      ...bytes,
+      ...plan.ppo,
+      total: plan.total,
+      micro_batch_tokens: settings.microBatchTokens,
+      recomputed_layers: settings.recompute,
+    },
   };
   const directory = resume
     ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state)
@@ -226,9 +233,18 @@ async function train(
       resume && { state: resume.state, moments: momentsOf(resume.snapshot) },
     );
     await writeAdapter(args.output, result.adapter, baseName(model));
-    const { adapter: _, ...counts } = result;
     const last = directory.last as PpoMetrics | null;
-    const summary = { ...counts, last, device_bytes: open.device.allocatedBytes, planned_bytes: plan.total };
+    const summary = {
+      outcome: result.outcome,
+      steps: result.steps,
+      episodes: result.episodes,
+      skipped_updates: result.skippedUpdates,
+      parse_failures: result.parseFailures,
+      kl_coef: result.klCoef,
+      last,
+      device_bytes: open.device.allocatedBytes,
+      planned_bytes: plan.total,
+    };
     await directory.finish(summary);
     await writeJson(args.json, summary);
     console.log(

@@ -212,6 +212,7 @@ async function train(
   const random = createRandom(args.seed);
   const initial = run.initial ?? initialAdapter(model.config, run.config, () => random.uint32() / 2 ** 32);
   const weights = await loaded.addAdapter(initial, { trainable: true });
+  const { slots: _, ...bytes } = plan.bytes;
   const record = {
     command: 'sft',
     options: describeOptions(args, run, settings, open),
@@ -220,7 +221,7 @@ async function train(
     versions: versions(),
     total_steps: total,
     data: recordData([run.train, run.valid]),
-    memory: { ...plan.bytes, microBatchTokens: plan.microBatchTokens, recomputedLayers: plan.recompute },
+    memory: { ...bytes, micro_batch_tokens: plan.microBatchTokens, recomputed_layers: plan.recompute },
   };
   const directory = resume
     ? await RunDirectory.reopen(args.output, { ...record, arguments: extendArguments(resume.run) }, resume.state)

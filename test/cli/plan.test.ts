@@ -255,7 +255,7 @@ describe('a plan for this device', () => {
     expect(run.code).toBe(0);
     const { memory } = JSON.parse(readFileSync(at('run/run.json'), 'utf8'));
     expect(memory).toMatchObject(json.memory);
-    expect(memory).toMatchObject({ microBatchTokens: json.micro_batch_tokens, recomputedLayers: 2 });
+    expect(memory).toMatchObject({ micro_batch_tokens: json.micro_batch_tokens, recomputed_layers: 2 });
     const steps = metricsOf(at('run'));
     expect(json.work.steps).toBe(steps.length);
     expect(json.work.tokens).toBe(steps.reduce((sum, step) => sum + step.tokens, 0));

@@ -130,7 +130,8 @@ describe('lexalign ppo', () => {
     expect(code, stderr).toBe(0);
     const plan = json('plan.json');
     const { memory, result } = json('run/run.json');
-    expect(memory).toMatchObject({ ...plan.memory, microBatchTokens: plan.micro_batch_tokens });
+    const { micro_batch_tokens, recomputed_layers } = plan;
+    expect(memory).toMatchObject({ ...plan.memory, micro_batch_tokens, recomputed_layers });
     expect(plan.memory.total).toBe(result.planned_bytes);
     expect(plan.memory.cache).toBeGreaterThan(0);
     expect(plan.work).toEqual({ rollouts: 3, answers: 6, updates: 4 });

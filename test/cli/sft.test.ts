@@ -101,7 +101,7 @@ describe('lexalign sft', () => {
     expect((await lexalign(...argv)).code).toBe(0);
     const { options, memory } = json('yaml/run.json');
     expect(options).toMatchObject({ batch_size: 6, learning_rate: 0.5, seed: 4, max_steps: 2, shuffle: false });
-    expect([options.gradient_checkpointing, memory.recomputedLayers]).toEqual(['on', 1]);
+    expect([options.gradient_checkpointing, memory.recomputed_layers]).toEqual(['on', 1]);
     expect(json('yaml/adapter_config.json').target_modules).toEqual(['o_proj', 'q_proj']);
     expect(metricsOf(at('yaml')).map(({ examples }) => examples)).toEqual([6, 6]);
   });
