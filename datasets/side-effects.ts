@@ -65,6 +65,6 @@ function textOf(line: string, where: string): string {
     throw new InputError(`${where} is not JSON: write {"text": "…"}`);
   }
   const text = isRecord(value) ? value.text : undefined;
-  if (typeof text !== 'string') throw new InputError(`${where}: text must be text`);
+  if (typeof text !== 'string') throw new InputError(`${where} has no "text" that is a string: write {"text": "…"}`);
   return text;
 }

@@ -124,7 +124,8 @@ function checkArguments(args: EvaluateArguments, measure: keyof typeof measures,
   const all = new Set<string>(Object.values(measures).flatMap(({ options: own }) => own));
   const own: readonly string[] = measures[measure].options;
   for (const option of given) {
-    if (all.has(option) && !own.includes(option)) throw new UsageError(`--${option} means nothing to ${measure}.`);
+    if (all.has(option) && !own.includes(option))
+      throw new UsageError(`--${option} means nothing to ${measure}: leave it out.`);
   }
   checkWhole('max-new-tokens', args.maxNewTokens, 0);
   checkWhole('batch-size', args.batchSize, 1);

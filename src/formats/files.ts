@@ -154,7 +154,7 @@ export async function readFileInside(directory: string, name: string, limit: num
   // stat first: opening a named pipe would wait for a writer.
   const info = await stat(target).catch((error) => explainFileError(path, error));
   if (!info.isFile()) throw new InputError(`${path} is not a file`);
-  const tooLong = () => new InputError(`${path} has more than the ${limit} bytes a ${name} may`);
+  const tooLong = () => new InputError(`${path} has more than the ${limit} bytes a ${name} may have`);
   if (info.size > limit) throw tooLong();
   const handle = await open(target, 'r').catch((error) => explainFileError(path, error));
   const chunks: Buffer[] = [];

@@ -4,7 +4,7 @@ import type { LoraPair } from '../../src/formats/adapter.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
 import { loadGolden } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
-import { openGolden } from '../train/helpers.js';
+import { clearGradients, openGolden } from '../train/helpers.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -38,9 +38,7 @@ it.each([
     const logprobs = await program.run(batch, { gradScale, dropout, seed: 3 });
     return -logprobs.reduce((sum, logprob, i) => sum + logprob * trie.edgeWeight[i], 0) / total;
   };
-  const encoder = model.device.gpu.createCommandEncoder();
-  for (const chunk of weights.chunks) encoder.clearBuffer(chunk.gradients.buffer!);
-  model.device.gpu.queue.submit([encoder.finish()]);
+  clearGradients({ model, weights });
   await lossOf(1 / total);
   const gradient = await weights.downloadGradients();
   const slope = Math.sqrt(dot(gradient, gradient, kind));

@@ -5,7 +5,7 @@ import { offeredTiers } from '../../src/model/self-test.js';
 import { type GoldenCase, loadGolden } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
 import { skip } from '../skip.js';
-import { flatten, type GoldenModel, openGolden } from '../train/helpers.js';
+import { clearGradients, flatten, type GoldenModel, openGolden } from '../train/helpers.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -18,9 +18,7 @@ async function gradients({ model, weights }: GoldenModel, name: GoldenCase, reco
   const { device } = model;
   const programs = new LossPrograms(model, { adapter: weights, backward: true, recompute });
   const { batch, program } = await programs.prepare(buildTrie(loadGolden(name).batch));
-  const encoder = device.gpu.createCommandEncoder();
-  for (const chunk of weights.chunks) encoder.clearBuffer(chunk.gradients.buffer!);
-  device.gpu.queue.submit([encoder.finish()]);
+  clearGradients({ model, weights });
   const { plan } = program.program;
   for (const buffer of model.pool.acquire(plan.slots))
     device.gpu.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fff7fff));

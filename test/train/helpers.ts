@@ -5,6 +5,7 @@ import type { Example, TokenTrie } from '../../src/batch/types.js';
 import type { Adapter } from '../../src/formats/adapter.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { readAdapter } from '../../src/formats/peft.js';
+import { clear } from '../../src/gpu/tensor.js';
 import type { AdapterWeights } from '../../src/model/adapter.js';
 import { LanguageModel, type Tier } from '../../src/model/language-model.js';
 import type { LossPrograms } from '../../src/model/loss-program.js';
@@ -46,6 +47,13 @@ export interface Gradients {
 /** Loss scale of the helpers: f16 gradients of tiny models stay clear of underflow. */
 const lossScale = 1024;
 
+export function clearGradients({ model, weights }: Pick<GoldenModel, 'model' | 'weights'>): void {
+  clear(
+    model.device,
+    weights.chunks.map(({ gradients }) => gradients),
+  );
+}
+
 /** Mean loss and gradients over tries that together make one step, each a micro-batch of its own. */
 export async function gradientsOf(
   { model, weights }: GoldenModel,
@@ -53,9 +61,7 @@ export async function gradientsOf(
   tries: readonly TokenTrie[],
 ): Promise<Gradients> {
   const total = tries.reduce((sum, trie) => trie.edgeWeight.reduce((a, b) => a + b, sum), 0);
-  const encoder = model.device.gpu.createCommandEncoder();
-  for (const chunk of weights.chunks) encoder.clearBuffer(chunk.gradients.buffer!);
-  model.device.gpu.queue.submit([encoder.finish()]);
+  clearGradients({ model, weights });
   let loss = 0;
   for (const trie of tries) {
     const { batch, program } = await programs.prepare(trie);

@@ -16,7 +16,7 @@ import { decoderBackward, type Gradients, loraName, lossAndGradients, runDecoder
 import { policyWeights, valueHead, valueHeadBackward } from '../reference/ppo.js';
 import { randomNormal, relativeError } from '../reference/random.js';
 import { packChains } from '../reference/trie.js';
-import { type GoldenModel, openGolden } from './helpers.js';
+import { clearGradients, type GoldenModel, openGolden } from './helpers.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -54,12 +54,6 @@ function addUp(all: readonly Gradients[]): Gradients {
   return sum;
 }
 
-async function clearGradients({ model, weights }: GoldenModel): Promise<void> {
-  const encoder = model.device.gpu.createCommandEncoder();
-  for (const chunk of weights.chunks) encoder.clearBuffer(chunk.gradients.buffer!);
-  model.device.gpu.queue.submit([encoder.finish()]);
-}
-
 async function worst({ weights }: GoldenModel, expected: Gradients): Promise<number> {
   let error = 0;
   for (const [path, pair] of await weights.downloadGradients()) {
@@ -93,7 +87,7 @@ describe.each(tiers)('over shared tries in several micro-batches, %s', (tier) =>
     );
     const objective = { kind: 'policy', cliprange: 0.2 } as const;
     const programs = new LossPrograms(opened.model, { adapter: opened.weights, backward: true, objective });
-    await clearGradients(opened);
+    clearGradients(opened);
     const fresh: Float64Array[] = [];
     const parts = packSequences(sequences, everyone, 20);
     expect(parts.length).toBeGreaterThan(1);
@@ -142,7 +136,7 @@ describe.each(tiers)('over shared tries in several micro-batches, %s', (tier) =>
     head.upload(Float32Array.from(parameters));
     const objective = { kind: 'value', head: head.chunk, cliprange: 0.2 } as const;
     const programs = new LossPrograms(opened.model, { adapter: opened.weights, backward: true, objective });
-    await clearGradients(opened);
+    clearGradients(opened);
     const fresh: Float64Array[] = [];
     for (const part of packSequences(sequences, everyone, 20)) {
       const { batch, program } = await programs.prepare(part.trie, 60);
