@@ -102,7 +102,7 @@ export function loadModel(directory: string): ReferenceModel {
 }
 
 /** A PEFT directory. */
-export function loadAdapter(directory: string): ReferenceAdapter {
+function loadAdapter(directory: string): ReferenceAdapter {
   const config = readJson(join(directory, 'adapter_config.json'));
   const r = config.r as number;
   const scale = (config.lora_alpha as number) / (config.use_rslora ? Math.sqrt(r) : r);

@@ -4,7 +4,7 @@ import type { TestGpu } from '../gpu.js';
  * A kernel of subgroup matrices as plain WGSL, for shapes that no device here has: of each `lanes` neighbours the first
  * holds the matrices, each in a slot of its own, and computes on them in f32, number by number.
  */
-export function emulateMatrices(code: string, lanes: number): string {
+function emulateMatrices(code: string, lanes: number): string {
   const sizes: Record<string, { columns: number; rows: number }> = {};
   let operand = '';
   const scalar = code

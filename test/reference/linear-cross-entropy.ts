@@ -67,7 +67,7 @@ export function entropies(hidden: Float64Array, head: Float64Array, d: number): 
 }
 
 /** log softmax of one row of logits [vocab]. */
-export function logSoftmax(logits: Float64Array): Float64Array {
+function logSoftmax(logits: Float64Array): Float64Array {
   const top = logits.reduce((a, b) => Math.max(a, b));
   const lse = top + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - top), 0));
   return logits.map((logit) => logit - lse);

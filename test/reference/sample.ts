@@ -37,7 +37,7 @@ export function distribution(
 }
 
 /** As PCG4D of Jarzynski and Olano 2020. */
-export function pcg4d(counter: readonly [number, number, number, number]): number[] {
+function pcg4d(counter: readonly [number, number, number, number]): number[] {
   const v = counter.map((x) => (Math.imul(x, 1664525) + 1013904223) | 0);
   const mix = () => {
     v[0] += Math.imul(v[1], v[3]);
