@@ -3,6 +3,7 @@
 import { createRequire } from 'node:module';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
+import { hasFile } from '../formats/files.js';
 import { fingerprint } from '../formats/fingerprint.js';
 import { hubIdOf } from '../formats/hub-cache.js';
 import { isMatmulSettings, type Tuning } from '../ops/tuning.js';
@@ -116,6 +117,7 @@ export async function resumeRun<Arguments extends { resume?: unknown; output?: s
   const resolved = record.options as Record<string, unknown> | undefined;
   if (record.command !== command || !before || !resolved)
     throw new InputError(`${checkpoint.run}/run.json is not that of a run of lexalign ${command} that can be resumed.`);
+  if (resume === true) await checkAdapterKept(checkpoint, record);
   const own = args as unknown as Record<string, unknown>;
   const values: Record<string, unknown> = { ...own };
   for (const [name, option] of Object.entries(table)) {
@@ -133,6 +135,19 @@ export async function resumeRun<Arguments extends { resume?: unknown; output?: s
   set(values, 'tier', resolved.tier);
   if (!given.has('micro-batch-tokens')) set(values, 'micro-batch-tokens', resolved.micro_batch_tokens);
   return { checkpoint, args: values as unknown as Arguments, record, tuning: tuningOf(record) };
+}
+
+/**
+ * Throws InputError where a run has ended behind its newest checkpoint and holds its adapter: going on from there would
+ * put one of fewer steps in its place wherever it stops. Who names the checkpoint means that.
+ */
+async function checkAdapterKept({ run, path, step }: FoundCheckpoint, record: Record<string, unknown>): Promise<void> {
+  const { outcome, steps } = (record.result ?? {}) as { readonly outcome?: unknown; readonly steps?: unknown };
+  const isBehind = outcome !== 'interrupted' && typeof steps === 'number' && steps > step;
+  if (isBehind && (await hasFile(run, 'adapter_model.safetensors')))
+    throw new InputError(
+      `--resume: the run has ended after step ${steps} and its newest checkpoint is of step ${step}: train on from its adapter in a new run, by --init-adapter ${run}, or give up that adapter and name the checkpoint, --resume ${path}.`,
+    );
 }
 
 function tuningOf(record: Record<string, unknown>): Tuning {

@@ -254,6 +254,22 @@ describe('sft --resume refuses, in one sentence, and leaves the run as it was', 
     await refuse(1, /has made its 3 steps/, ...bare(), ...moved); // the same bytes elsewhere are the same data
   });
 
+  it('to put an adapter of fewer steps in the place of a finished one, unless the checkpoint is named', async () => {
+    const file = 'adapter_model.safetensors';
+    cpSync(at(`whole/${file}`), at(`refused/${file}`));
+    const ended = /the run has ended after step 6 and its newest checkpoint is of step 3: train on .*--init-adapter/;
+    await refuse(1, ended, ...bare());
+    await refuse(1, ended, ...bare(), '--max-steps', '5');
+    await refuse(1, ended, ...bare(), '--max-steps', '9');
+    expect(bytes(`refused/${file}`).equals(bytes(`whole/${file}`))).toBe(true);
+    cpSync(at('refused'), at('given-up'), { recursive: true });
+    const name = at(checkpoint('given-up', 3));
+    const { code, stderr } = await lexalign('sft', '--resume', name, '--max-steps', '4');
+    expect(code, stderr).toBe(0);
+    expect(json('given-up/run.json').result.steps).toBe(4);
+    rmSync(at(`refused/${file}`));
+  });
+
   it('what is no run, no checkpoint, or not the newest', async () => {
     await refuse(1, /nowhere has no checkpoint to go on from/, '--resume', '--output', at('nowhere'));
     await refuse(1, /--resume needs the run/, '--resume');
