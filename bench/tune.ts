@@ -1,6 +1,4 @@
-import { BatchUniform } from '../src/gpu/batch.js';
 import type { MatrixUnits } from '../src/gpu/device.js';
-import { BufferPool, Recorder } from '../src/gpu/program.js';
 import type { Tensor } from '../src/gpu/tensor.js';
 import type { Matrix } from '../src/ops/dequantize.js';
 import { matmul } from '../src/ops/matmul.js';
@@ -14,13 +12,13 @@ import {
   tensorTile,
 } from '../src/ops/matmul-tile.js';
 import { neighbours, productClass } from '../src/ops/tuning.js';
+import { rowsAgree, timeInTurns } from './in-turns.js';
 import { type BenchDevice, Operands } from './measure.js';
-import { median } from './rows.js';
 
-/** What a search found for one class of products. */
-export interface Tuned {
+/** What a search found for one class of products, or of attention. */
+export interface Tuned<Settings> {
   readonly class: string;
-  readonly settings: MatmulSettings;
+  readonly settings: Settings;
   /** The default's time over that of these settings, measured in turns. */
   readonly gain: number;
   readonly gflops: number;
@@ -28,9 +26,9 @@ export interface Tuned {
 }
 
 /** What the default must be beaten by: less is noise. */
-const leastGain = 1.03;
+export const leastGain = 1.03;
 /** Settings that are to replace others by less than this are not worth the next comparison. */
-const leastStep = 1.01;
+export const leastStep = 1.01;
 /** An adapter's share goes along, as in training. */
 const rank = 16;
 
@@ -44,7 +42,7 @@ export async function tuneMatmul(
   matrix: MatrixUnits,
   product: Omit<MatmulProblem, 'rank' | 'dtype'> & { readonly form: 'nt' | 'nn' },
   most = 100,
-): Promise<Tuned | null> {
+): Promise<Tuned<MatmulSettings> | null> {
   const problem: MatmulProblem = { ...product, dtype: 'f16', rank };
   const side = new Sides(bench, matrix, problem);
   try {
@@ -123,74 +121,26 @@ class Sides {
 
   /** Time of the first settings over that of the second; null where the second's result differs or does not compile. */
   async compare(first: MatmulSettings, second: MatmulSettings): Promise<number | null> {
-    const { device, kernels } = this.#bench;
-    const recorder = new Recorder(kernels);
+    const { cpu, subgroups } = this.#bench.device.features;
     const { m, n, k, form } = this.#problem;
-    const rounds = 6;
-    // Which side's product ends with which dispatch: one may take several.
-    const sides: { side: 0 | 1; end: number }[] = [];
-    for (let round = 0; round < rounds; round++) {
-      const { x, w, u, v } = this.#sets[(round >> 1) % 2];
-      // Which comes first alternates too.
-      for (const side of round % 2 ? ([1, 0] as const) : ([0, 1] as const)) {
-        const settings = [first, second][side];
-        const { cpu, subgroups } = device.features;
+    const settings = [first, second];
+    const times = await timeInTurns(
+      this.#bench,
+      m,
+      (recorder, side, round) => {
+        const { x, w, u, v } = this.#sets[(round >> 1) % 2];
         const ctx = { recorder, operand: 'f16', cpu, subgroups, matrix: this.#matrix } as const;
         matmul(
-          { ...ctx, tuned: () => settings },
+          { ...ctx, tuned: () => settings[side] },
           { label: 'tune', form, x, w, c: this.#results[side], n, k, lora: { u, v, rank }, count: 'batch.rows' },
         );
-        sides.push({ side, end: recorder.dispatchCount });
-      }
-    }
-    const batch = new BatchUniform(device);
-    const pool = new BufferPool(device);
-    try {
-      const program = await recorder.realise(device, pool, batch.buffer);
-      batch.write({ rows: m });
-      program.run();
-      await device.finish();
-      if (!(await this.#equal())) return null;
-      const times: [number[], number[]] = [[], []];
-      const started = performance.now();
-      do {
-        const each = await program.time();
-        let first = 0;
-        for (const { side, end } of sides) {
-          times[side].push(each.slice(first, end).reduce((a, b) => a + b, 0));
-          first = end;
-        }
-        // What is far behind after one turn of rounds needs no more of them.
-      } while (times[0].length < 24 && performance.now() - started < 500 && median(times[1]) < 2 * median(times[0]));
-      program.destroy();
-      this.nanoseconds = median(times[1]);
-      return median(times[0]) / this.nanoseconds;
-    } catch (error) {
-      if (/does not compile/.test((error as Error).message)) return null;
-      throw error;
-    } finally {
-      device.destroyBuffer(batch.buffer);
-      pool.destroy();
-    }
-  }
-
-  /** Whether the first and the last rows of both results agree but for the order of sums. */
-  async #equal(): Promise<boolean> {
-    const { m, n } = this.#problem;
-    const bytes = Math.min(m, 16) * n * 4;
-    for (const offset of [0, m * n * 4 - bytes]) {
-      const [a, b] = await Promise.all(
-        this.#results.map(async (c) => new Float32Array(await this.#bench.device.read(c.buffer!, offset, bytes))),
-      );
-      let difference = 0;
-      let norm = 0;
-      a.forEach((value, i) => {
-        difference += (value - b[i]) ** 2;
-        norm += value ** 2;
-      });
-      if (!(difference <= 1e-8 * norm)) return false;
-    }
-    return true;
+      },
+      // But for the order of sums.
+      () => rowsAgree(this.#bench, this.#results, 1e-4),
+    );
+    if (!times) return null;
+    this.nanoseconds = times[1];
+    return times[0] / times[1];
   }
 
   destroy(): void {

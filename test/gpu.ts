@@ -68,7 +68,7 @@ export class OpRun {
   constructor(
     gpu: TestGpu,
     tier: Tier,
-    options: Partial<Pick<OpContext, 'cpu' | 'subgroups' | 'matrix' | 'tuned'>> = {},
+    options: Partial<Pick<OpContext, 'cpu' | 'subgroups' | 'matrix' | 'tuned' | 'tunedAttention'>> = {},
   ) {
     this.#gpu = gpu;
     this.#recorder = new Recorder(gpu.kernels);
@@ -84,6 +84,7 @@ export class OpRun {
       subgroups: options.subgroups,
       matrix: options.matrix,
       tuned: options.tuned,
+      tunedAttention: options.tunedAttention,
     };
   }
 

@@ -162,7 +162,8 @@ export async function benchOperation(
   const operands = new Operands(bench.device);
   const found: BenchRow[] = [];
   try {
-    const treeOf = (window: number | null) => chain(bench, operands, tier, config.headDim, window, rows);
+    const block = attentionBlock(formsOf(bench.device, tier, bench.tuning), config.headDim);
+    const treeOf = (window: number | null) => chain(operands, block, window, rows);
     const made = operations[operation](operands, tier, config, rows, treeOf);
     for (const { variant, shape: name, record, flops, bytes } of made) {
       const measured = await measure(bench, tier, rows, record);
@@ -174,15 +175,8 @@ export async function benchOperation(
   return found;
 }
 
-function chain(
-  { device }: BenchDevice,
-  operands: Operands,
-  tier: Tier,
-  headDim: number,
-  window: number | null,
-  rows: number,
-): AttentionTree {
-  const block = attentionBlock(formsOf(device, tier), headDim);
+/** One chain of tokens, laid out for attention that walks blocks of so many rows. */
+export function chain(operands: Operands, block: number, window: number | null, rows: number): AttentionTree {
   const ids = Int32Array.from({ length: rows + 1 }, (_, i) => i);
   const batch = packBatch(buildTrie([{ ids, labels: ids, weight: 1 }]), { capacity: rows, block, windows: [window] });
   const lists = batch.blockLists.get(window)!;

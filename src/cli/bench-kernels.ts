@@ -81,9 +81,14 @@ export async function benchKernels(
   return { rows: shared.map((row) => withPeer(row, torch.name, times)) };
 }
 
-/** Looks for settings of the same products, in the place of measuring them. */
+/** Looks for settings of the same products and of attention, in the place of measuring them. */
 export async function tuneKernels(open: OpenDevice, request: BenchRequest): Promise<{ rows: BenchRow[] }> {
-  await tune(open, (await sweep(request, open.device.features.cpu)).products);
+  const { products, configs, counts } = await sweep(request, open.device.features.cpu);
+  await tune(open, {
+    products: request.only.has('matmul') ? products : [],
+    models: request.only.has('attention') ? configs : [],
+    rows: Math.max(...counts),
+  });
   return { rows: [] };
 }
 

@@ -11,6 +11,9 @@ import { type PlannedModel, planModel } from './plan-model.js';
 /** What `bench kernels` measures. */
 export const kernelKinds: readonly string[] = ['matmul', ...Object.keys(operations)];
 
+/** What `bench kernels --tune` looks for settings of. */
+const tunedKinds: readonly string[] = ['matmul', 'attention'];
+
 /** What benches measure on a CPU where the command line names no model. */
 export const smallModel = readModelConfig({ path: 'small', value: modelConfigs.small });
 const ownModels = new Map([['small', smallModel]]);
@@ -31,15 +34,14 @@ type Arguments = Readonly<Record<string, unknown>>;
 /** Where each option has an effect; those that are not here have one everywhere. */
 function placesOf({ what, ...args }: Arguments, only: ReadonlySet<string>): Record<string, [string, boolean]> {
   const [kernels, sft, rollout] = ['kernels', 'sft', 'rollout'].map((name) => what === name);
-  const searching = kernels && args.tune === true;
-  const products = kernels && (searching || only.has('matmul'));
-  const layers = kernels && (args.shapes === undefined || (!searching && [...only].some((kind) => kind !== 'matmul')));
+  const products = kernels && only.has('matmul');
+  const layers = kernels && (args.shapes === undefined || [...only].some((kind) => kind !== 'matmul'));
   return {
     model: ['to whole models: leave out --shapes', !kernels || layers],
     rows: ['to bench kernels without --shapes', layers],
     shapes: ['to bench kernels, of matmul', products],
-    only: ['to bench kernels without --tune', kernels && !searching],
-    peer: ['to bench kernels without --tune', kernels && !searching],
+    only: ['to bench kernels', kernels],
+    peer: ['to bench kernels without --tune', kernels && args.tune !== true],
     quantize: ['to what has weights, as matmul does', !kernels || products],
     tune: ['to bench kernels', kernels],
     profile: ['to bench sft', sft],
@@ -57,7 +59,8 @@ function placesOf({ what, ...args }: Arguments, only: ReadonlySet<string>): Reco
 
 /** Reads and checks a command line. Throws UsageError, also for an option without effect, and InputError for a bad model. */
 export async function parseRequest(args: Arguments, given: ReadonlySet<string>): Promise<BenchRequest> {
-  const only = new Set(among(args, 'only', kernelKinds) ?? (args.shapes === undefined ? kernelKinds : ['matmul']));
+  const kinds = args.tune === true ? tunedKinds : kernelKinds;
+  const only = new Set(among(args, 'only', kinds) ?? (args.shapes === undefined ? kinds : ['matmul']));
   for (const [name, [place, fits]] of Object.entries(placesOf(args, only)))
     if (given.has(name) && !fits) throw new UsageError(`--${name} has no effect here: it belongs ${place}.`);
   const quantize = args.quantize as QuantizedFormat;

@@ -46,7 +46,8 @@ export const benchCommand: Command = {
     tune: {
       type: 'boolean',
       default: false,
-      describe: 'kernels: look for faster settings of the matmuls on matrix units and keep them for all later runs',
+      describe:
+        'kernels: look for faster settings of matmul and attention on matrix units and keep them for all later runs',
     },
     profile: { type: 'boolean', default: false, describe: 'sft: also time one step by operation' },
     recompute: {

@@ -6,7 +6,7 @@ import { InputError, UsageError } from '../errors.js';
 import { hasFile } from '../formats/files.js';
 import { fingerprint } from '../formats/fingerprint.js';
 import { hubIdOf } from '../formats/hub-cache.js';
-import { isMatmulSettings, type Tuning } from '../ops/tuning.js';
+import { isSettings, type Tuning } from '../ops/tuning.js';
 import { type FoundCheckpoint, findCheckpoint, readState } from './checkpoints.js';
 import { readRun } from './run-directory.js';
 import { isLexiBase, type OpenDevice, type OpenModel } from './session.js';
@@ -153,7 +153,7 @@ async function checkAdapterKept({ run, path, step }: FoundCheckpoint, record: Re
 function tuningOf(record: Record<string, unknown>): Tuning {
   const { tuning } = (record.device ?? {}) as { tuning?: Record<string, unknown> };
   const entries = Object.entries(tuning ?? {});
-  const bad = entries.find(([, value]) => !isMatmulSettings(value));
+  const bad = entries.find(([name, value]) => !isSettings(name, value));
   if (bad) throw new InputError(`run.json: device.tuning has settings of ${bad[0]} that are none lexalign knows`);
   return new Map(entries) as Tuning;
 }

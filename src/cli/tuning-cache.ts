@@ -3,8 +3,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import type { KernelSource } from '../gpu/kernels.js';
-import type { MatmulSettings } from '../ops/matmul-tile.js';
-import { isMatmulSettings, type Tuning } from '../ops/tuning.js';
+import { isSettings, type Tuning } from '../ops/tuning.js';
 import { cacheDirectory } from './software-driver.js';
 
 /** What settings were measured on: they hold for this driver and these kernels alone. */
@@ -23,6 +22,7 @@ function tuningFile(info: GPUAdapterInfo): string {
 
 /** Kernels that a search weighs against each other, with what goes before and behind them. */
 const compared = [
+  ...['attention-tensor', 'include/attention'],
   ...['matmul-tensor', 'matmul-rows', 'matmul', 'matmul-direct', 'include/matmul'],
   ...['dequantize', 'include/dequantize', 'sum-splits'],
 ];
@@ -49,14 +49,14 @@ export async function readTuning(info: GPUAdapterInfo, source: KernelSource): Pr
   });
   if (text === null) return new Map();
   const read = parseTuning(text, originOf(info, source));
-  if (read instanceof Map) return read;
+  if (typeof read !== 'string') return read;
   await rm(file, { force: true }).catch(() => {});
   console.error(`The tuning in ${file} was discarded: ${read}. \`lexalign bench kernels --tune\` measures anew.`);
   return new Map();
 }
 
 /** The settings, or why they cannot be used. */
-function parseTuning(text: string, origin: Origin): Map<string, MatmulSettings> | string {
+function parseTuning(text: string, origin: Origin): Tuning | string {
   let content: Partial<Origin> & { settings?: unknown };
   try {
     content = JSON.parse(text);
@@ -69,9 +69,9 @@ function parseTuning(text: string, origin: Origin): Map<string, MatmulSettings> 
   if (content.kernels !== origin.kernels) return 'it is of another version of the kernels';
   if (typeof content.settings !== 'object' || content.settings === null) return 'it has no settings';
   const entries = Object.entries(content.settings);
-  const bad = entries.find(([, value]) => !isMatmulSettings(value));
+  const bad = entries.find(([name, value]) => !isSettings(name, value));
   if (bad) return `its settings of ${bad[0]} are none that lexalign knows`;
-  return new Map(entries);
+  return new Map(entries) as Tuning;
 }
 
 /** Adds settings to those kept for this device. @returns the file. */

@@ -26,19 +26,31 @@ export function operandOf(tier: Tier): 'f16' | 'f32' {
 
 /** How this device's kernels run in a tier. */
 export function opContext(device: DeviceShape, recorder: Recorder, tier: Tier, tuning?: Tuning): OpContext {
-  return { recorder, ...formsOf(device, tier), tuned: tunedBy(tuning, formsOf(device, tier).matrix) };
+  return { recorder, ...formsOf(device, tier, tuning) };
 }
 
 /** As `opContext`, before anything is recorded. */
-export function formsOf(device: DeviceShape, tier: Tier): Omit<OpContext, 'recorder'> {
+export function formsOf(device: DeviceShape, tier: Tier, tuning?: Tuning): Omit<OpContext, 'recorder'> {
   const { cpu, subgroups } = device.features;
   const matrix = tier === 'tensor' ? device.matrixUnits[0] : undefined;
-  return { operand: operandOf(tier), cpu, subgroups, maxBinding: device.maxBinding, matrix };
+  return {
+    operand: operandOf(tier),
+    cpu,
+    subgroups,
+    maxBinding: device.maxBinding,
+    matrix,
+    ...tunedBy(tuning, matrix),
+  };
 }
 
 /** For which attention batches of a model are laid out. */
-export function attentionLayout(device: DeviceShape, config: ModelConfig, tier: Tier): AttentionLayout {
-  return { block: attentionBlock(formsOf(device, tier), config.headDim), windows: config.windows };
+export function attentionLayout(
+  device: DeviceShape,
+  config: ModelConfig,
+  tier: Tier,
+  tuning: Tuning | undefined,
+): AttentionLayout {
+  return { block: attentionBlock(formsOf(device, tier, tuning), config.headDim), windows: config.windows };
 }
 
 export interface ModelOptions extends LoadOptions {
@@ -101,7 +113,7 @@ export class LanguageModel {
 
   /** For which attention its batches are laid out. */
   get attention(): AttentionLayout {
-    return attentionLayout(this.device, this.config, this.tier);
+    return attentionLayout(this.device, this.config, this.tier, this.tuning);
   }
 
   /** Largest range of one binding, bytes. */

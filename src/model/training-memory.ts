@@ -100,7 +100,7 @@ export function planTraining(
     },
     rows,
     rows,
-    attentionLayout(device, config, tier),
+    attentionLayout(device, config, tier, tuning),
   );
   const result = standIn('result', 'f32', [rows]);
   const recorder = recordLoss(

@@ -127,7 +127,7 @@ function chooseForm(ctx: OpContext, { headDim }: AttentionShape, tree: Attention
 
 function formOf(ctx: Omit<OpContext, 'recorder'>, headDim: number): Form {
   if (headDim % 4 || headDim > 256) throw new Error(`attention: head_dim ${headDim} is not a multiple of 4 up to 256`);
-  const tensor = ctx.matrix && !ctx.cpu && ctx.operand === 'f16' ? tensorForm(ctx.matrix, headDim) : null;
+  const tensor = ctx.matrix && !ctx.cpu && ctx.operand === 'f16' ? tensorForm(ctx, ctx.matrix, headDim) : null;
   if (tensor) return tensor;
   if (ctx.cpu && headDim <= 64) {
     return { kernel: 'attention-direct', block: 16, defines: () => ({ QUADS: headDim / 4, ROWS: 2 }) };
@@ -139,31 +139,50 @@ function registers({ headDim }: Pick<AttentionShape, 'headDim'>): Form {
   return { kernel: 'attention', block: 16, defines: () => ({ PARTS: Math.ceil(headDim / 16) }) };
 }
 
-/** A block's rows, walked rows at a time, and whether own rows stay in matrices (HELD of the kernel). */
-interface TensorBlock {
+/** Settings of kernels/attention-tensor.wgsl: a block's rows, walked rows at a time, and whether own rows stay in matrices. */
+export interface AttentionSettings {
   readonly BLOCK: number;
   readonly ROWS: number;
   readonly HELD: 0 | 1;
 }
 
-/** Own rows, and as many walked ones in two halves, take 16 KiB at head_dim 128. */
-function tensorBlocks({ family, operand }: MatrixUnits): TensorBlock[] {
+/** Where nothing was tuned. Own rows, and as many walked ones in two halves, take 16 KiB at head_dim 128. */
+function defaults({ family, operand }: MatrixUnits): AttentionSettings[] {
   if (operand === 'f32') return [{ BLOCK: 32, ROWS: 16, HELD: 1 }];
-  const held: TensorBlock = { BLOCK: 64, ROWS: 32, HELD: 1 };
+  const held: AttentionSettings = { BLOCK: 64, ROWS: 32, HELD: 1 };
   // A lane of Intel's has 128 registers, half of the others': own rows in them would displace sums.
   return family === 'intel' ? [{ BLOCK: 32, ROWS: 32, HELD: 0 }, held] : [held];
 }
 
 /** Matrix units, after their shape; null where the heads do not divide into matrices or the device is too small. */
-function tensorForm(matrix: MatrixUnits, headDim: number): Form | null {
-  for (const block of tensorBlocks(matrix)) {
-    const form = tensorFormOf(matrix, headDim, block);
-    if (form) return form;
+function tensorForm(
+  { tunedAttention }: Omit<OpContext, 'recorder'>,
+  matrix: MatrixUnits,
+  headDim: number,
+): Form | null {
+  const tuned = tunedAttention?.(headDim);
+  return (tuned && tensorFormOf(matrix, headDim, tuned)) ?? defaultForm(matrix, headDim)?.form ?? null;
+}
+
+function defaultForm(matrix: MatrixUnits, headDim: number) {
+  for (const settings of defaults(matrix)) {
+    const form = tensorFormOf(matrix, headDim, settings);
+    if (form) return { settings, form };
   }
   return null;
 }
 
-function tensorFormOf(matrix: MatrixUnits, headDim: number, { BLOCK, ROWS, HELD }: TensorBlock): Form | null {
+/** What matrix units do attention with where nothing was tuned; null where they do not. */
+export function defaultAttention(matrix: MatrixUnits, headDim: number): AttentionSettings | null {
+  return defaultForm(matrix, headDim)?.settings ?? null;
+}
+
+/** Whether these units can do attention so. */
+export function fitsAttention(matrix: MatrixUnits, headDim: number, settings: AttentionSettings): boolean {
+  return tensorFormOf(matrix, headDim, settings) !== null;
+}
+
+function tensorFormOf(matrix: MatrixUnits, headDim: number, { BLOCK, ROWS, HELD }: AttentionSettings): Form | null {
   const { operand: E, m: MM, n: MN, k: MK, subgroup: SG, pin, workgroupBytes, maxInvocations } = matrix;
   const wide = E === 'f16' ? 8 : 4;
   const PAD = 1;
@@ -174,10 +193,12 @@ function tensorFormOf(matrix: MatrixUnits, headDim: number, { BLOCK, ROWS, HELD 
     units % (STRIPS * across * SG) === 0 &&
     headDim % (across * MN) === 0 &&
     ROWS % (across * MN) === 0;
-  if (headDim > 128 || headDim % 8 || headDim % MK || ROWS % MK || BLOCK % MM || !fits(1)) return null;
-  const staged = (HELD ? BLOCK : 2 * ROWS + 2 * BLOCK) * (headDim / wide + PAD);
+  if (headDim > 128 || headDim % 8 || headDim % MK) return null;
+  if (BLOCK % ROWS || ROWS % MK || BLOCK % MM || !fits(1)) return null;
+  const staged = (HELD ? Math.max(BLOCK, 2 * ROWS) : 2 * ROWS + 2 * BLOCK) * (headDim / wide + PAD);
   const weights = 2 * BLOCK * (ROWS / wide + PAD);
-  if (16 * (staged + Math.max(weights, BLOCK * (ROWS / 4 + PAD))) + 8 * ROWS > workgroupBytes) return null;
+  const statistics = Math.max(8 * ROWS, 4 * BLOCK + 16);
+  if (16 * (staged + Math.max(weights, BLOCK * (ROWS / 4 + PAD))) + statistics > workgroupBytes) return null;
   const defines = (pass: string) => {
     // Subgroups share the columns where the sums, of which keys have two, would fill a lane's registers.
     const sums = ((pass === 'keys' ? 2 : 1) * headDim * MM) / SG;

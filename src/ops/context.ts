@@ -1,5 +1,6 @@
 import type { MatrixUnits } from '../gpu/device.js';
 import type { Recorder } from '../gpu/program.js';
+import type { AttentionSettings } from './attention.js';
 import type { MatmulProblem, MatmulSettings } from './matmul-tile.js';
 
 /** What an operation needs to know to record itself. */
@@ -17,6 +18,8 @@ export interface OpContext {
   readonly matrix?: MatrixUnits;
   /** Settings that were measured on this device for a product; undefined where none were. */
   readonly tuned?: (problem: MatmulProblem) => MatmulSettings | undefined;
+  /** Likewise for attention over heads of this size. */
+  readonly tunedAttention?: (headDim: number) => AttentionSettings | undefined;
   /**
    * Matmuls take the tiles of so many rows, whatever they have: the order of a sum depends on the tile alone, so a row
    * comes out the same in any batch. Tensors have at least so many rows.

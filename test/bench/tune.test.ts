@@ -1,10 +1,18 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { largestTensor } from '../../bench/kernels/matmul.js';
 import { tuneMatmul } from '../../bench/tune.js';
+import { tuneAttention } from '../../bench/tune-attention.js';
 import { kernelSource } from '../../src/cli/kernel-source.js';
 import { KernelCache } from '../../src/gpu/kernels.js';
 import { tensorTile } from '../../src/ops/matmul-tile.js';
-import { isMatmulSettings, neighbours, productClass, tunedBy } from '../../src/ops/tuning.js';
+import {
+  attentionClass,
+  attentionSettings,
+  isSettings,
+  neighbours,
+  productClass,
+  tunedBy,
+} from '../../src/ops/tuning.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 import { noMatrices, skip } from '../skip.js';
 
@@ -24,7 +32,7 @@ it('finds settings that beat the default, and gives them to products of their cl
   const tuned = await tuneMatmul(gpu, matrix, shape);
   expect(tuned).toMatchObject({ class: '8x8x8 of f16, nt f16 64x128x64', settings: 'registers' });
   expect(tuned!.gain).toBeGreaterThan(1.03);
-  const lookup = tunedBy(new Map([[tuned!.class, tuned!.settings]]), matrix)!;
+  const lookup = tunedBy(new Map([[tuned!.class, tuned!.settings]]), matrix).tuned!;
   expect(lookup({ ...shape, dtype: 'f16', m: 33, n: 65, rank: 0 })).toBe('registers');
   expect(lookup({ ...shape, dtype: 'f16', m: 32, rank: 0 })).toBeUndefined();
 });
@@ -69,6 +77,51 @@ it('refuses what computes another result, and goes on over the neighbours', asyn
     expect(tensorTile(matrix, { ...shape, dtype: 'f16', rank: 16 }, tuned.settings as typeof tile)).not.toBeNull();
 });
 
+it('finds settings of attention that beat the default, unless they compute another result', async () => {
+  const asOnGpu = await openTestGpu({ cpu: false });
+  const [matrix] = asOnGpu.device.matrixUnits;
+  try {
+    if (!matrix) return console.log('skipped: this device has no matrix units with f32 sums');
+    const shape = { heads: 2, kvHeads: 1, headDim: 16, window: null };
+    const candidates = [{ BLOCK: 32, ROWS: 32, HELD: 1 }] as const;
+    const search = (edit: (text: string) => string) => {
+      const kernels = new KernelCache(asOnGpu.device, (path) => {
+        const text = kernelSource()(path);
+        return path === 'attention-tensor.wgsl' ? edit(text) : text;
+      });
+      return tuneAttention({ ...asOnGpu, kernels }, matrix, shape, 70, candidates);
+    };
+    // The default's blocks of 64 rows begin with idle turns.
+    const slow = (text: string) =>
+      text.replace(
+        '  let own0 =',
+        `  for (var turn = 0u; turn < \${BLOCK == 64 ? 3000 : 0}u; turn++) { workgroupBarrier(); }\n  let own0 =`,
+      );
+    const tuned = await search(slow);
+    expect(tuned).toMatchObject({ class: '8x8x8 of f16, attention of 16', settings: candidates[0], tried: 2 });
+    expect(tuned!.gain).toBeGreaterThan(1.03);
+    expect(tuned!.class).toBe(attentionClass(matrix, 16));
+    const { tunedAttention } = tunedBy(new Map([[tuned!.class, tuned!.settings]]), matrix);
+    expect([tunedAttention!(16), tunedAttention!(32)]).toEqual([candidates[0], undefined]);
+    const wrong = (text: string) =>
+      slow(text).replace('vec4<f16>(bitcast', `vec4<f16>(\${BLOCK == 32 ? 1.01 : 1} * bitcast`);
+    expect(await search(wrong)).toBeNull();
+  } finally {
+    await asOnGpu.close();
+  }
+});
+
+it('knows settings of attention from those of products', () => {
+  const all = attentionSettings();
+  expect(all).toHaveLength(18);
+  for (const settings of all) {
+    expect(isSettings('16x16x16 of f16, attention of 128', settings)).toBe(true);
+    expect(isSettings('16x16x16 of f16, nt f16 64x128x64', settings)).toBe(false);
+  }
+  expect(isSettings('16x16x16 of f16, attention of 128', tile)).toBe(false);
+  expect(isSettings('16x16x16 of f16, attention of 128', { ...all[0], BLOCK: 48 })).toBe(false);
+});
+
 it('knows which products of a vocabulary pass what is bound at once', () => {
   const most = 2 ** 31 - 256; // of Dawn on NVIDIA
   const head = { m: 4096, n: 152064, k: 3584, packed: null };
@@ -87,13 +140,13 @@ it('walks from settings to those that differ in one parameter, all of which a fi
   for (const settings of near) {
     const differing = Object.entries(settings).filter(([name, value]) => value !== tile[name as keyof typeof tile]);
     expect(differing).toHaveLength(1);
-    expect(isMatmulSettings(settings)).toBe(true);
+    expect(isSettings('8x8x8 of f16, nt f16 64x128x64', settings)).toBe(true);
   }
 });
 
 it.each([[null], ['tensor'], [{ ...tile, TM: 3 }], [{ ...tile, extra: 1 }], [{ TM: 1 }], [[]]])(
   'knows that %j are no settings',
-  (value) => expect(isMatmulSettings(value)).toBe(false),
+  (value) => expect(isSettings('8x8x8 of f16, nt f16 64x128x64', value)).toBe(false),
 );
 
 it('tells classes apart by units, form, type and powers of 2', () => {

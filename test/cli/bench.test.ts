@@ -114,6 +114,8 @@ describe('refuses in one sentence', () => {
     await refused(2, /--new-tokens must be at most .* 32 positions, not 160/, 'rollout', '--model', own);
     await refused(2, /--sequences must be at most .* 99 tokens/, 'sft', '--model', own, '--sequences', '100');
   });
+  it('an operation that is not tuned', () =>
+    refused(2, /--only swiglu: known are matmul, attention/, 'kernels', '--tune', '--only', 'swiglu'));
   it('a shape that cannot be packed', () =>
     refused(2, /N and K multiples of 64/, 'kernels', '--shapes', '8x72x64', '--quantize', 'int8'));
 
@@ -122,7 +124,6 @@ describe('refuses in one sentence', () => {
     ['--model', '--shapes', 'kernels --shapes 8x8x8 --model small'],
     ['--shapes', 'matmul', 'kernels --shapes 8x8x8 --only swiglu'],
     ['--quantize', 'matmul', 'kernels --only swiglu --quantize nf4'],
-    ['--only', 'without --tune', 'kernels --tune --only matmul'],
     ['--peer', 'without --tune', 'kernels --tune --peer tfjs'],
     ['--profile', 'bench sft', 'kernels --profile'],
     ['--steps', '--ppo', 'rollout --steps 3'],

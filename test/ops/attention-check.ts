@@ -5,6 +5,7 @@ import type { Example, TokenTrie } from '../../src/batch/types.js';
 import type { MatrixUnits } from '../../src/gpu/device.js';
 import type { Tensor } from '../../src/gpu/tensor.js';
 import {
+  type AttentionSettings,
   type AttentionShape,
   type AttentionTree,
   attention,
@@ -40,6 +41,8 @@ export interface Form {
   readonly cpu: boolean;
   /** On matrix units: those of the device, if it has some, or others in their place. */
   readonly matrix?: (own: MatrixUnits | undefined) => MatrixUnits | undefined;
+  /** On those: in the place of the default. */
+  readonly settings?: AttentionSettings;
 }
 
 /** Forward and backward against float64, and nothing written past the live rows. */
@@ -56,8 +59,9 @@ export async function checkAttention(
   const { heads, kvHeads, headDim, window } = shape;
   const rows = trie.tokens.length;
   const capacity = rows + spare;
-  const op = new OpRun(gpu, tier, { cpu, matrix });
+  const op = new OpRun(gpu, tier, { cpu, matrix, tunedAttention: () => form.settings });
   const block = attentionBlock(op.ctx, headDim);
+  if (form.settings) expect(block).toBe(form.settings.BLOCK);
   const batch = packBatch(trie, { capacity, block, windows: [window] });
   const lists = batch.blockLists.get(window)!;
   // Rows past the live ones are NaN: they must not be read.

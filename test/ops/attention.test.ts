@@ -84,3 +84,18 @@ describe.each(forms)('attention, $name', ({ form, headDim, shapes }) => {
     });
   });
 });
+
+describe.each([
+  { BLOCK: 32, ROWS: 16, HELD: 0 },
+  { BLOCK: 64, ROWS: 64, HELD: 1 },
+  { BLOCK: 128, ROWS: 32, HELD: 1 },
+] as const)('attention on matrix units, tuned to %o', (settings) => {
+  it('forward and backward', async () => {
+    const form: Form = { tier: 'f16', cpu: false, matrix: (own) => own, settings };
+    for (const window of [null, 5]) {
+      const shape = { heads: 2, kvHeads: 1, headDim: 24, window };
+      await checkAttention(gpu, form, tries['long branches off a long chain'], shape);
+      await checkAttention(gpu, form, trie([range(150)]), shape);
+    }
+  });
+});
