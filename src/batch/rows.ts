@@ -53,6 +53,10 @@ export function parseRow(line: string, where: string): Row {
   return { ...origin, kind: 'completion', prompt, completion: parseText(row, 'completion', {}, where) };
 }
 
+/** What files of one JSON list, and rows over several lines, are told. */
+const notJsonl =
+  "is not a row by itself: write each row as a JSON object on a line of its own (JSONL), as jq -c '.[]' does of a list";
+
 type JsonObject = Readonly<Record<string, unknown>>;
 
 /** A line's object. `shapes` says in errors what a row is. Throws InputError. */
@@ -61,8 +65,10 @@ export function parseObject(line: string, where: string, shapes: string): JsonOb
   try {
     value = JSON.parse(line);
   } catch (error) {
+    if (/^\s*[[{]\s*$/.test(line)) throw new InputError(`${where} ${notJsonl}`);
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
   }
+  if (Array.isArray(value) && value.every(isObject)) throw new InputError(`${where} ${notJsonl}`);
   if (!isObject(value)) throw new InputError(`${where} is not a JSON object: a row is ${shapes}`);
   return value;
 }
@@ -74,8 +80,10 @@ export function shapeOf(row: JsonObject, where: string, shapes: string): 'prompt
     (key) => has(key) || (key === 'prompt' && has('completion')),
   );
   if (present.length === 1) return present[0];
+  if (present.length === 0) throw new InputError(`${where} has none of the known shapes: a row is ${shapes}`);
+  const keys = present.map((key) => `"${has(key) ? key : 'completion'}"`).join(' and ');
   throw new InputError(
-    `${where} has ${present.length === 0 ? 'none' : 'more than one'} of the known shapes: a row is ${shapes}`,
+    `${where} has more than one of the known shapes: a row is ${shapes}; leave out all but one of ${keys}`,
   );
 }
 
@@ -154,6 +162,8 @@ export function parseMessages(
     const fields = Object.fromEntries(Object.entries(rest).filter(([, value]) => !isEmpty(value)));
     const mayLack = role === 'assistant' && Object.keys(fields).length > 0;
     const lacks = content === undefined || content === null;
+    if (Array.isArray(content) && content.length > 0)
+      throw new InputError(`${place} has "content" as a list of parts: write its text as one string`);
     if (typeof role !== 'string' || !(typeof content === 'string' || (lacks && mayLack)))
       throw new InputError(`${place} is not {"role", "content"} with strings`);
     if (weight !== undefined && weight !== null && (role !== 'assistant' || (weight !== 0 && weight !== 1)))

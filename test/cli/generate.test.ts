@@ -162,8 +162,8 @@ describe('lexalign generate', () => {
     [1, /adapter_config\.json/, ['--prompt', 'a', '--adapter', directory]],
     [1, /nowhere/, ['--model', join(directory, 'nowhere'), '--prompt', 'a']],
     [1, /has no prompts/, ['--prompts', write('empty.txt', ['', ' '])]],
-    [1, /bad\.jsonl, line 2 is not valid JSON/, ['--prompts', write('bad.jsonl', ['{"prompt": "a"}', '{'])]],
-    [1, /list\.json, line 1 is not a JSON object: a row is/, ['--prompts', write('list.json', ['[{"prompt": "a"}]'])]],
+    [1, /bad\.jsonl, line 2 is not valid JSON/, ['--prompts', write('bad.jsonl', ['{"prompt": "a"}', '{"'])]],
+    [1, /list\.json, line 1 is not a row by itself/, ['--prompts', write('list.json', ['[{"prompt": "a"}]'])]],
     [
       1,
       /rows\.txt, line 2 is a JSON row, but rows are read/,
