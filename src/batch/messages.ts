@@ -39,7 +39,8 @@ export function encodeQuestion(
 
 /**
  * Refuses a message, or a field of one, on which neither the text up to that message nor the whole text depends: the
- * template leaves it out. What it drops once other turns follow, such as thoughts, is left to it.
+ * template leaves it out. What it drops once other turns follow, such as thoughts, is left to it. Arguments of calls
+ * that are text are refused where the template quotes them, as a model would learn to.
  */
 export function checkMessages(messages: readonly Message[], tokenizer: Tokenizer, where: string): void {
   const isUsual = (message: Message, i: number) =>
@@ -71,6 +72,10 @@ export function checkMessages(messages: readonly Message[], tokenizer: Tokenizer
           `${where}: message ${i + 1} has "${key}", which ${template} does not write: leave it out, or write it into "content"`,
         );
     }
+    if (textArguments(message).some((text) => texts.some((whole) => whole?.includes(JSON.stringify(text)))))
+      throw new InputError(
+        `${where}: message ${i + 1} has in "tool_calls" "arguments" as text, which ${template} puts into quotes once more: write them as an object`,
+      );
     if (message.content?.trim() && !isWritten({ ...message, content: '' }))
       throw new InputError(
         `${where}: message ${i + 1} has "content", which ${template} does not write beside its other fields: leave one of them out`,
@@ -82,6 +87,13 @@ export function checkMessages(messages: readonly Message[], tokenizer: Tokenizer
 function fieldsOf(message: Message): string[] {
   const ties = message.role === 'tool' ? ['tool_call_id', 'name'] : [];
   return Object.keys(message).filter((key) => !['role', 'content', ...ties].includes(key));
+}
+
+/** Arguments of a message's calls that are text, as OpenAI's form has them. */
+function textArguments(message: Message): string[] {
+  const { tool_calls: calls } = message as { readonly tool_calls?: unknown };
+  if (!Array.isArray(calls)) return [];
+  return calls.map((call) => call?.function?.arguments ?? call?.arguments).filter((value) => typeof value === 'string');
 }
 
 function fillContents(messages: readonly Message[]): readonly Message[] {

@@ -145,6 +145,20 @@ describe('buildExample', () => {
     );
   });
 
+  itOfficial("refuses arguments of calls as text where the template quotes them (OpenAI's form)", async () => {
+    const text = { ...call.function, arguments: '{"of": "square", "side": 2}' };
+    const messages = [called[0], { ...called[1], content: '', tool_calls: [{ ...call, function: text }] }];
+    for (const name of ['Qwen-Qwen2.5-7B-Instruct', 'meta-llama-Llama-3.1-8B-Instruct']) {
+      const tokenizer = await official(name, []);
+      expect(() => mark({ messages }, tokenizer)).toThrow(
+        `f, line 1: message 2 has in "tool_calls" "arguments" as text, which the chat template of ${tokenizer.name} puts into quotes once more: write them as an object`,
+      );
+    }
+    // This one writes them as they are.
+    const qwen3 = await official('Qwen-Qwen3-0.6B', []);
+    expect(mark({ messages }, qwen3)).toContain('{"name": "area", "arguments": {"of": "square", "side": 2}}');
+  });
+
   itOfficial('refuses messages and fields that the template does not write', async () => {
     const qwen2 = await official('Qwen-Qwen2.5-7B-Instruct', []);
     const refused = (place: number, more: object, sentence: string) => {
