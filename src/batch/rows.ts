@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import { isRecord } from '../formats/keys.js';
 import type { Message } from '../text/chat-template.js';
 import { unsupervised } from './types.js';
 
@@ -68,8 +69,8 @@ export function parseObject(line: string, where: string, shapes: string): JsonOb
     if (/^\s*[[{]\s*$/.test(line)) throw new InputError(`${where} ${notJsonl}`);
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
   }
-  if (Array.isArray(value) && value.every(isObject)) throw new InputError(`${where} ${notJsonl}`);
-  if (!isObject(value)) throw new InputError(`${where} is not a JSON object: a row is ${shapes}`);
+  if (Array.isArray(value) && value.every(isRecord)) throw new InputError(`${where} ${notJsonl}`);
+  if (!isRecord(value)) throw new InputError(`${where} is not a JSON object: a row is ${shapes}`);
   return value;
 }
 
@@ -157,7 +158,7 @@ export function parseMessages(
     const place = `${where}: message ${i + 1}`;
     for (const key of otherWeights)
       if (!isEmpty(message?.[key])) throw new InputError(`${place} has "${key}": ${weightInstead}`);
-    if (!isObject(message)) throw new InputError(`${place} is not {"role", "content"} with strings`);
+    if (!isRecord(message)) throw new InputError(`${place} is not {"role", "content"} with strings`);
     const { role, content, weight, ...rest } = message;
     const fields = Object.fromEntries(Object.entries(rest).filter(([, value]) => !isEmpty(value)));
     const mayLack = role === 'assistant' && Object.keys(fields).length > 0;
@@ -205,7 +206,7 @@ const masks = ['completion_mask', 'assistant_masks'] as const;
  * The tokens of a row of `input_ids`; without `labels` each is its own. Where a mask of TRL's holds 0 the label is −100.
  * Throws InputError.
  */
-export function parseTokens(row: JsonObject, where: string): { ids: Int32Array; labels: Int32Array } {
+function parseTokens(row: JsonObject, where: string): { ids: Int32Array; labels: Int32Array } {
   refuseFields(row, unreadBesideIds, where);
   const ids = parseIds(row.input_ids, 'input_ids', 0, where);
   const labels = row.labels === undefined ? ids : parseIds(row.labels, 'labels', unsupervised, where);
@@ -252,8 +253,4 @@ function parseIds(value: unknown, key: string, least: number, where: string): In
     }
   }
   return Int32Array.from(value);
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

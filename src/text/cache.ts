@@ -1,8 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { packageRoot } from '../paths.js';
 
 /** A tokenised data set as it lies in the cache; `stats` are the figures printed with it. */
 export interface CachedExamples {
@@ -40,13 +41,8 @@ export function exampleCacheKey(
   return createHash('sha256').update(text).digest('hex');
 }
 
-/** Of the nearest package.json above this file, in src/ as well as in dist/. */
 function packageVersion(): string {
-  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    const file = join(folder, 'package.json');
-    if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')).version;
-    if (folder === dirname(folder)) throw new Error(`no package.json above ${import.meta.url}`);
-  }
+  return JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
 }
 
 /** Reads the entry of `key`; null when there is none or it is not whole, so that the caller makes it anew. */
@@ -69,24 +65,18 @@ export async function readExampleCache(directory: string, key: string): Promise<
 /** Writes an entry whole or not at all. A cache that can't be written is no error: returns false. */
 export async function writeExampleCache(directory: string, key: string, entry: CachedExamples): Promise<boolean> {
   const file = cacheFile(directory, key);
-  const temporary = `${file}.${randomBytes(6).toString('hex')}.tmp`;
   const body = encodeExamples(key, entry);
   try {
-    await mkdir(directory, { recursive: true });
-    const handle = await open(temporary, 'wx');
-    try {
-      await handle.writeFile(body);
-      await handle.writeFile(createHash('sha256').update(body).digest());
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
+    await makeDirectory(directory);
+    await writeFileAtomic(file, inTurn(body, createHash('sha256').update(body).digest()));
     return true;
   } catch {
-    await rm(temporary, { force: true }).catch(() => undefined);
     return false;
   }
+}
+
+async function* inTurn(...parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* parts;
 }
 
 function cacheFile(directory: string, key: string): string {

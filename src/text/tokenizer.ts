@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { InputError } from '../errors.js';
 import { readFileInside } from '../formats/files.js';
+import { isRecord } from '../formats/keys.js';
 import { type ChatTemplate, compileChatTemplate, type Message } from './chat-template.js';
 import { createStreamDecoder, type StreamDecoder } from './stream-decoder.js';
 
@@ -238,7 +239,7 @@ function findBos(hub: HubTokenizer, config: Json, bosToken: number | null): numb
 /** Checks ids, so that a file can't make the library allocate by them; returns one past the highest. */
 function checkVocabulary(definition: Json, file: string): number {
   const model = definition.model;
-  if (!isObject(model)) throw new InputError(`${file} has no "model": not a tokenizer.json`);
+  if (!isRecord(model)) throw new InputError(`${file} has no "model": not a tokenizer.json`);
   const { type = 'BPE' } = model;
   if (typeof type !== 'string' || !['BPE', 'Unigram', 'WordPiece'].includes(type)) {
     throw new InputError(
@@ -255,12 +256,12 @@ function checkVocabulary(definition: Json, file: string): number {
     end = Math.max(end, id + 1);
   };
   if (Array.isArray(model.vocab)) end = model.vocab.length;
-  else if (isObject(model.vocab)) for (const token in model.vocab) check(model.vocab[token], token);
+  else if (isRecord(model.vocab)) for (const token in model.vocab) check(model.vocab[token], token);
   else throw new InputError(`${file}: "model" has no "vocab"`);
   const added = definition.added_tokens ?? [];
   if (!Array.isArray(added)) throw new InputError(`${file}: "added_tokens" is not a list`);
   for (const token of added) {
-    if (!isObject(token) || typeof token.content !== 'string' || token.content === '') {
+    if (!isRecord(token) || typeof token.content !== 'string' || token.content === '') {
       throw new InputError(`${file}: an entry of "added_tokens" has no content`);
     }
     check(token.id, token.content);
@@ -273,7 +274,7 @@ function selectTemplate(value: unknown, where: string): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value === 'string') return value;
   if (Array.isArray(value)) {
-    const named = value.filter((entry) => isObject(entry) && typeof entry.template === 'string');
+    const named = value.filter((entry) => isRecord(entry) && typeof entry.template === 'string');
     const chosen = named.find((entry) => entry.name === 'default') ?? named[0];
     if (chosen !== undefined) return chosen.template;
   }
@@ -283,11 +284,7 @@ function selectTemplate(value: unknown, where: string): string | null {
 /** A special token is written as its text or as `{content}`. */
 function tokenContent(value: unknown): string | null {
   if (typeof value === 'string') return value;
-  return isObject(value) && typeof value.content === 'string' ? value.content : null;
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return isRecord(value) && typeof value.content === 'string' ? value.content : null;
 }
 
 function parseObject(text: string, file: string): Json {
@@ -297,7 +294,7 @@ function parseObject(text: string, file: string): Json {
   } catch (error) {
     throw new InputError(`${file} is not valid JSON: ${(error as Error).message}`);
   }
-  if (!isObject(value)) throw new InputError(`${file} is not a JSON object`);
+  if (!isRecord(value)) throw new InputError(`${file} is not a JSON object`);
   return value;
 }
 
