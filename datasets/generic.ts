@@ -6,6 +6,9 @@ import { type AssociationChoice, type AssociationReader, type AssociationSource,
 /** Names of columns with one of several responses: R1, R2Raw, response_3, asso1, … */
 const numbered = /^(?:r|resp|response|associate|association|asso)[ _.-]?([1-9])(?:[ _.-]?raw)?$/i;
 
+/** Names of columns that may count a response, and are not read: each row would count once without a word. */
+const otherCount = /^(?:freq|frequency|frequencies|counts|n|strength|weight|r\d+\.strength)$/i;
+
 /** Any table of cues and responses. */
 export const generic: AssociationSource = {
   kind: 'associations',
@@ -15,7 +18,7 @@ export const generic: AssociationSource = {
   about: `For norms of your own, and what this project writes; mind the licence of where they come from.
 
 Files (tabs, commas or semicolons, a header line, other columns are ignored): cue, response and count; cue and response,
-each row counting once; or cue and several numbered responses of one participant, such as R1, R2, R3, R1Raw, response_1,
+each row counting once, if no column has another name for a count, such as freq; or cue and several numbered responses of one participant, such as R1, R2, R3, R1Raw, response_1,
 asso1, of which --responses chooses, one column for each, with country and nativeLanguage where you filter by them.
 --language says what language they are in.`,
   open: openGeneric,
@@ -44,6 +47,11 @@ export function openGeneric(header: Header, { filter, positions }: AssociationCh
   const response = header.require('response');
   if (positions) throw new InputError(`${header.name} does not tell first responses from later: leave --responses out`);
   const count = header.find('count');
+  const other = header.columns.find((column) => otherCount.test(column));
+  if (count < 0 && other !== undefined)
+    throw new InputError(
+      `${header.name} has a column "${other}" but none "count", so each row would count once: rename it to count if it counts responses, else leave it out`,
+    );
   const read = ({ line, values }: TableRow) => {
     if (!keeps(values)) return null;
     const times = count < 0 ? 1 : positiveNumber(values[count], `${header.name}, line ${line}: count`);

@@ -71,6 +71,10 @@ test('words that differ in stops, quotes and curls alone are one, spelled as it 
 test.each([
   ['cue,answer,count\na,b,1\n', 'x.csv has no column "response"; it has cue, answer, count'],
   ['cue\tresponse\tcount\na\tb\t1\na\tb\n', 'x.csv, line 3 has 2 values, the header 3'],
+  [
+    'cue,response,Freq\na,b,9\n',
+    'x.csv has a column "Freq" but none "count", so each row would count once: rename it to count if it counts responses, else leave it out',
+  ],
   ['cue,response,count\na,b,many\n', 'x.csv, line 2: count must be a positive number, not "many"'],
   ['cue,response,count\n\na,"b,1\n', 'x.csv: a quoted value that begins by line 3 does not end'],
   ['cue|response|count\na|b|1\n', 'x.csv: its first line, "cue|response|count", is one column'],
