@@ -12,7 +12,8 @@ export function checkTypes(args: Readonly<Record<string, unknown>>, options: Rea
       throw new UsageError(`--${name} must be true or false.`);
     if (type === 'string' && typeof value === 'boolean' && !coerce)
       throw new UsageError(`--${name} needs a value, not ${value}.`);
-    if (type === 'string' && Array.isArray(value)) throw new UsageError(`--${name} was given more than once.`);
+    if (type === 'string' && Array.isArray(value))
+      throw new UsageError(`--${name} was given more than once: give it once.`);
     if (type === 'string' && value === '')
       throw new UsageError(`--${name} is empty: give it a value, or leave it out.`);
   }

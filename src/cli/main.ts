@@ -39,7 +39,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     .strict()
     .demandCommand(1, 'Say which command to run.')
     .recommendCommands()
-    .parserConfiguration({ 'duplicate-arguments-array': false })
     .version(ownVersion())
     .help()
     .wrap(Math.min(120, process.stdout.columns ?? 100))
@@ -60,9 +59,6 @@ export async function main(argv: readonly string[]): Promise<number> {
           args.config(given);
           for (const option of Object.keys(given)) fromFile.add(option);
         }
-        // So that a list's option can be given several times.
-        if (Object.values(command.options).some(({ type }) => type === 'array'))
-          args.parserConfiguration({ 'duplicate-arguments-array': true });
         command.positional?.(args);
         if (command.epilogue) args.epilogue(command.epilogue(argv));
         return args.options(command.options as Record<string, Options>);

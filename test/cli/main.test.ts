@@ -46,6 +46,14 @@ describe('lexalign', () => {
     expectRefusal([name], 2, new RegExp(`lexalign: ${name} needs a <\\w+>: see lexalign ${name} --help\\.$`)),
   );
 
+  it('takes one value of an option that stands for one, and drops none', async () => {
+    const twice = (command: string, option: string) => [command, `--${option}`, 'a', `--${option}`, 'b'];
+    const told = (option: string) => new RegExp(`--${option} was given more than once: give it once`);
+    await expectRefusal([...twice('report', 'input'), '--output', 'c'], 2, told('input'));
+    await expectRefusal([...twice('sft', 'data'), '--output', 'c'], 2, told('data'));
+    await expectRefusal([...twice('generate', 'adapter'), '--prompt', 'c'], 2, told('adapter'));
+  });
+
   it('says that a command is none', () =>
     expectRefusal(['stf'], 2, /^lexalign: There is no such command\. Did you mean sft\?$/));
 
