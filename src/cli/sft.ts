@@ -204,9 +204,14 @@ async function train(
   const settings = settingsOf(args, plan);
   const { total } = countSteps(rows.length, settings);
   const { resume } = run;
+  const warmup = countWarmup(total, settings);
   console.log(
-    `Training: ${resume ? `from step ${resume.state.step} to ` : ''}${total} steps of ${args.batchSize} rows, ${countWarmup(total, settings)} of them warm-up; peak learning rate ${args.learningRate}.`,
+    `Training: ${resume ? `from step ${resume.state.step} to ` : ''}${total} steps of ${args.batchSize} rows, ${warmup} of them warm-up; peak learning rate ${args.learningRate}.`,
   );
+  if (total === 1 && warmup > 0)
+    console.error(
+      'Warning: the only step is warm-up, which begins at a learning rate of 0, so nothing is learnt: make more steps (less --batch-size, more --num-train-epochs), or give --warmup-steps 0.',
+    );
   const loaded = given ?? (await loadModel(open, model, run.maxLength));
   loaded.pool.acquire(plan.bytes.slots); // the largest program's memory first, so that it never grows
   const random = createRandom(args.seed);

@@ -131,8 +131,12 @@ export function countSteps(
   return { perEpoch, total };
 }
 
-/** Warm-up steps: as given, else the ratio's share of all steps rounded up. */
-export function countWarmup(total: number, options: Pick<SftOptions, 'warmupSteps' | 'warmupRatio'>): number {
+/** Warm-up steps: as given, else the ratio's share of all steps rounded up; 'constant' has none. */
+export function countWarmup(
+  total: number,
+  options: Pick<SftOptions, 'schedulerType' | 'warmupSteps' | 'warmupRatio'>,
+): number {
+  if (options.schedulerType === 'constant') return 0;
   return options.warmupSteps ?? Math.ceil(options.warmupRatio * total);
 }
 

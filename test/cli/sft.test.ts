@@ -91,6 +91,16 @@ describe('lexalign sft', () => {
     expect(bytes('other').equals(bytes('run'))).toBe(false);
   });
 
+  it('says where the only step learns nothing, being warm-up; a constant learning rate has none', async () => {
+    const one = (run: string, ...more: string[]) => sft(run, '--data', directory, '--max-steps', '1', ...more);
+    const idle = await one('idle');
+    expect(idle.stdout).toContain('1 of them warm-up');
+    expect(idle.stderr).toMatch(/Warning: the only step is warm-up, .* so nothing is learnt: make more steps/);
+    const constant = await one('constant', '--lr-scheduler-type', 'constant');
+    expect(constant.stdout).toContain('0 of them warm-up');
+    expect(constant.stderr).not.toContain('warm-up');
+  });
+
   it('takes its options from YAML, under the names of TRL too', async () => {
     writeFileSync(
       at('run.yaml'),
