@@ -44,6 +44,10 @@ export async function readPrompts(args: PromptArguments, model: OpenModel): Prom
     throw new UsageError('--system needs the chat: drop --no-chat.');
   if (args.promptIds !== undefined && (args.system !== undefined || args.chat))
     throw new UsageError('--prompt-ids are continued as they are: drop --system and --chat.');
+  if ((args.system !== undefined || args.chat) && model.tokenizer?.hasChatTemplate === false)
+    throw new InputError(
+      `--${args.chat ? 'chat' : 'system'} needs a chat template, which ${model.directory} has not: drop it.`,
+    );
   const prompts: Prompt[] = [];
   const add = (prompt: Prompt, where: string) => {
     if (prompt.ids.length === 0) throw new InputError(`${where} has no tokens: give it some text.`);

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -244,6 +244,23 @@ describe('lexalign generate', () => {
     const row = { messages: [{ role: 'user', content: 'Hi' }], ...more };
     const file = write('refused.jsonl', ['{"prompt": "a"}', JSON.stringify(row)]);
     await expectRefusal(['generate', '--prompts', file], 1, new RegExp(`refused\\.jsonl, line 2${words.source}`));
+  });
+
+  it('has no chat with a model without a template', async () => {
+    const plain = join(directory, 'plain');
+    mkdirSync(plain);
+    for (const file of ['config.json', 'model.safetensors', 'tokenizer.json'])
+      copyFileSync(join(lexiBase, file), join(plain, file));
+    const { chat_template: _, ...config } = JSON.parse(readFileSync(join(lexiBase, 'tokenizer_config.json'), 'utf8'));
+    writeFileSync(join(plain, 'tokenizer_config.json'), JSON.stringify(config));
+    const refused = (option: string, ...more: string[]) =>
+      expectRefusal(
+        ['generate', '--model', plain, '--prompt', 'a', `--${option}`, ...more],
+        1,
+        new RegExp(`--${option} needs a chat template, which .*plain has not: drop it\\.$`),
+      );
+    await refused('chat');
+    await refused('system', 'b');
   });
 
   it('ends its process with the code of a refusal', async () => {
