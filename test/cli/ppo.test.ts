@@ -180,6 +180,7 @@ describe('lexalign ppo', () => {
     const resume = async (from: string, run: string) => {
       cpSync(at(from), at(run), { recursive: true });
       rmSync(at(`${run}/checkpoints/step-000002`), { recursive: true });
+      rmSync(at(`${run}/adapter_model.safetensors`));
       const words = ['--resume', '--output', at(run), '--kv-cache-tokens', '48'];
       const { code, stdout, stderr } = await lexalign('ppo', ...words);
       expect(code, stderr).toBe(0);
@@ -222,6 +223,7 @@ describe('lexalign ppo', () => {
     cpSync(at('run'), at('cut'), { recursive: true });
     rmSync(at('cut/checkpoints/step-000003'), { recursive: true });
     rmSync(at('cut/checkpoints/step-000002'), { recursive: true });
+    rmSync(at('cut/adapter_model.safetensors'));
     // As from before there was this option.
     const { arguments: before, ...record } = json('cut/run.json');
     const { kv_cache_tokens: _, ...known } = before;
