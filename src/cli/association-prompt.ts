@@ -39,7 +39,7 @@ export function rankingPrompt(style: 'instruct' | 'lexi-base', language: string)
   const prompt = prompts[language];
   if (prompt) return prompt;
   throw new UsageError(
-    `There is no ranking prompt in language ${language}, only in ${Object.keys(prompts).join(', ')}.`,
+    `There is no ranking prompt of ours in language ${language}, only in ${Object.keys(prompts).join(', ')}: leave --ranking out.`,
   );
 }
 

@@ -131,6 +131,9 @@ describe('lexalign data', () => {
     const prompt = write('text.yaml', 'form: text\nquestion: "{cue}:"\n');
     const text = ['--language', 'en', '--lists', '--prompt-file', prompt];
     const refused = await lexalign('data', 'generic', '--input', norms, '--output', newOutput(), ...text);
+    const dutch = ['--language', 'nl', '--ranking', '2', '--prompt-file', prompt];
+    const unasked = await lexalign('data', 'generic', '--input', norms, '--output', newOutput(), ...dutch);
+    expect(unasked.stderr).toMatch(/no ranking prompt of ours in language nl, only in en, zh: leave --ranking out\.$/);
     expect(refused.stderr).toMatch(/--lists asks in turns.* give a --prompt-file of the form chat/);
     expect(refused.code).toBe(2);
   });
