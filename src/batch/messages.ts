@@ -64,13 +64,16 @@ export function checkMessages(messages: readonly Message[], tokenizer: Tokenizer
       throw new InputError(
         `${where}: message ${i + 1} of ${JSON.stringify(message.role)} is left out by ${template}: give it a role that it knows`,
       );
-    for (const key of fieldsOf(message)) {
+    const unwritten = fieldsOf(message).filter((key) => {
       const rest: Message = { ...message };
       Reflect.deleteProperty(rest, key);
-      if (!isWritten(rest))
-        throw new InputError(
-          `${where}: message ${i + 1} has "${key}", which ${template} does not write: leave it out, or write it into "content"`,
-        );
+      return !isWritten(rest);
+    });
+    if (unwritten.length > 0) {
+      const them = unwritten.length > 1 ? 'them' : 'it';
+      throw new InputError(
+        `${where}: message ${i + 1} has ${unwritten.map((key) => `"${key}"`).join(', ')}, which ${template} does not write: leave ${them} out, or write ${them} into "content"`,
+      );
     }
     if (textArguments(message).some((text) => texts.some((whole) => whole?.includes(JSON.stringify(text)))))
       throw new InputError(

@@ -1,6 +1,6 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { countPromptPlaces } from '../batch/prompt-places.js';
-import { InputError } from '../errors.js';
+import { InputError, UsageError } from '../errors.js';
 import type { Base } from '../evaluate/result.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { RolloutEngine, type RolloutOptions } from '../model/rollout.js';
@@ -28,7 +28,7 @@ export const generateOptions = {
   },
   'top-k': { type: 'number', default: 0, describe: 'Draw from so many of the most likely tokens; 0: all' },
   'presence-penalty': { type: 'number', default: 0, describe: 'Taken off the logit of tokens already given' },
-  'num-samples': { type: 'number', default: 1, describe: 'Answers to each prompt' },
+  'num-samples': { type: 'number', default: 1, describe: 'Answers to each prompt; more than one want a temperature' },
   seed: { type: 'number', default: 42, describe: 'Of the drawing; each answer draws by itself' },
   'batch-size': { type: 'number', default: 64, describe: 'Answers decoded together' },
   ...cacheOption,
@@ -159,6 +159,10 @@ export function checkGenerateArguments(args: GenerateArguments): void {
   checkWhole('num-samples', args.numSamples, 1);
   checkWhole('kv-cache-tokens', args.kvCacheTokens, 0);
   checkWithin('temperature', args.temperature, 0, Number.POSITIVE_INFINITY);
+  if (args.numSamples > 1 && args.temperature === 0)
+    throw new UsageError(
+      `--num-samples ${args.numSamples}: at --temperature 0 all samples are the same: give --temperature, 1 for instance.`,
+    );
   checkSampling(args);
   checkStop(args.stop);
   checkSeed(args.seed);

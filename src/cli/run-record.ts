@@ -210,7 +210,8 @@ export function checkStepsLeft(
   options: string,
 ): void {
   if (made < total || (made === total && run.record.finished === undefined)) return;
-  throw new InputError(`--resume: the run has made its ${total} ${steps}: raise ${options} to go on.`);
+  const has = made > total ? `${made} ${steps} where ${total} are asked for` : `its ${total} ${steps}`;
+  throw new InputError(`--resume: the run has made ${has}: raise ${options} to go on.`);
 }
 
 /** Warns where results may differ in their last bits from those of a run without interruption. */

@@ -171,6 +171,11 @@ describe('buildExample', () => {
     for (const place of [1, 2, 4]) refused(place, { name: 'Ada' }, unwritten('name'));
     refused(4, { reasoning_content: 'Two by two.' }, unwritten('reasoning_content'));
     refused(1, { tool_calls: [call] }, unwritten('tool_calls'));
+    refused(
+      1,
+      { name: 'Ada', time: '12:00' },
+      `has "name", "time", which the chat template of ${qwen2.name} does not write`,
+    );
     refused(4, { tool_call_id: 'a1' }, unwritten('tool_call_id'));
     const tied = called.map((message, i) => (i === 2 ? { ...message, name: 'area', tool_call_id: 'a1' } : message));
     expect(mark({ messages: tied }, qwen2)).toBe(mark({ messages: called }, qwen2));

@@ -145,6 +145,7 @@ describe('lexalign generate', () => {
 
   it.each<[1 | 2, RegExp, string[]]>([
     [2, /--num-samples must be a whole number/, ['--prompt', 'a', '--num-samples', '0']],
+    [2, /--num-samples 3: at --temperature 0 all/, ['--prompt', 'a', '--num-samples', '3']],
     [2, /--stop needs some text/, ['--prompt', 'a', '--stop', '']],
     [
       1,

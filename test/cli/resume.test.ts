@@ -72,7 +72,8 @@ describe('sft --resume', () => {
     const { finished: _, result, ...record } = json('whole/run.json');
     writeFileSync(at('broken-off/run.json'), JSON.stringify(record));
     const fewer = await lexalign('sft', '--resume', '--output', at('broken-off'), '--max-steps', '5');
-    expect(fewer).toMatchObject({ code: 1, stderr: expect.stringMatching(/has made its 5 steps: raise --max-steps/) });
+    const sentence = /has made 6 steps where 5 are asked for: raise --max-steps/;
+    expect(fewer).toMatchObject({ code: 1, stderr: expect.stringMatching(sentence) });
     const { code, stderr } = await lexalign('sft', '--resume', '--output', at('broken-off'));
     expect(code, stderr).toBe(0);
     const file = 'adapter_model.safetensors';
