@@ -11,8 +11,8 @@ enable subgroup_size_control;
 // queries:    q, do    k, v     dq = Σ ds·k
 // keys:       k, v     q, do    dv = Σ pᵀ·do, dk = Σ dsᵀ·q, over the query heads of its group
 // Forward, a row's weights are exp(s - base). Where a score passes its row's base by more than `slack`, which is rare after
-// the first rows, the bases become the greatest scores so far, and the sums are rescaled, in memory: matrices have no
-// element access.
+// the first rows, the bases become the greatest scores so far, and the sums are rescaled in memory, SCALED of a subgroup at
+// a time: matrices have no element access.
 // Walked rows pass through workgroup memory, and so do tiles of s and dp on their way to p, ds. HELD: own rows stay in
 // matrices; else, where registers are few, in workgroup memory.
 // STRIPS × ACROSS subgroups of SG lanes: each owns MM rows and a share of the columns. E: operands of the matrices (f32:
@@ -236,15 +236,20 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
         }
 #endfor
         workgroupBarrier();
-        let at = subgroup * ${MM * MN / 4}u;
-#for j in 0..D / MN / ACROSS
-        subgroupMatrixStore<row_major>(&tile, at, sumP${j}, ${MN / 4}u);
+        let at = subgroup * ${SCALED * MM * MN / 4}u;
+#for round in 0..D / MN / ACROSS / SCALED
+#for j in 0..SCALED
+        subgroupMatrixStore<row_major>(&tile, at + ${j * MM * MN / 4}u, sumP${round * SCALED + j}, ${MN / 4}u);
+#endfor
         workgroupBarrier();
-        for (var e = lane; e < ${MM * MN / 4}u; e += ${SG}u) {
-          tile[at + e] = bitcast<vec4u>(bitcast<vec4f>(tile[at + e]) * factors[strip + e / ${MN / 4}u]);
+        for (var e = lane; e < ${SCALED * MM * MN / 4}u; e += ${SG}u) {
+          let row = strip + e % ${MM * MN / 4}u / ${MN / 4}u;
+          tile[at + e] = bitcast<vec4u>(bitcast<vec4f>(tile[at + e]) * factors[row]);
         }
         workgroupBarrier();
-        sumP${j} = subgroupMatrixLoad<Result, row_major>(&tile, at, ${MN / 4}u);
+#for j in 0..SCALED
+        sumP${round * SCALED + j} = subgroupMatrixLoad<Result, row_major>(&tile, at + ${j * MM * MN / 4}u, ${MN / 4}u);
+#endfor
         workgroupBarrier();
 #endfor
       }

@@ -207,6 +207,9 @@ function tensorFormOf(matrix: MatrixUnits, headDim: number, { BLOCK, ROWS, HELD 
     const subgroups = STRIPS * ACROSS;
     let EJ = headDim / MN / ACROSS;
     while (EJ > 1 && ((headDim / MN / ACROSS) % EJ || (subgroups * MM * EJ * MN) / 4 > staged)) EJ--;
+    // As many sums as fit where a tile of scores lies.
+    let SCALED = headDim / MN / ACROSS;
+    while ((headDim / MN / ACROSS) % SCALED || ACROSS * MN * SCALED > ROWS + 4 * PAD) SCALED--;
     return {
       INPUT: 'u32',
       D: headDim,
@@ -223,6 +226,7 @@ function tensorFormOf(matrix: MatrixUnits, headDim: number, { BLOCK, ROWS, HELD 
       STRIPS,
       ACROSS,
       EJ,
+      SCALED,
       UNITS: units / (subgroups * SG),
       QUADS: wide / 4,
     };

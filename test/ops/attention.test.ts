@@ -93,7 +93,7 @@ describe.each([
   it('forward and backward', async () => {
     const form: Form = { tier: 'f16', cpu: false, matrix: (own) => own, settings };
     for (const window of [null, 5]) {
-      const shape = { heads: 2, kvHeads: 1, headDim: 24, window };
+      const shape = { heads: 2, kvHeads: 1, headDim: 16, window };
       await checkAttention(gpu, form, tries['long branches off a long chain'], shape);
       await checkAttention(gpu, form, trie([range(150)]), shape);
     }
