@@ -242,9 +242,11 @@ fn keys(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) li: u
         subgroupMatrixStore<row_major>(&tile, at + ${j * MM * MN / 4}u, sumP${round * SCALED + j}, ${MN / 4}u);
 #endfor
         workgroupBarrier();
-        for (var e = lane; e < ${SCALED * MM * MN / 4}u; e += ${SG}u) {
-          let row = strip + e % ${MM * MN / 4}u / ${MN / 4}u;
-          tile[at + e] = bitcast<vec4u>(bitcast<vec4f>(tile[at + e]) * factors[row]);
+        for (var e = lane; e < ${MM * MN / 4}u; e += ${SG}u) {
+          let factor = factors[strip + e / ${MN / 4}u];
+#for j in 0..SCALED
+          tile[at + ${j * MM * MN / 4}u + e] = bitcast<vec4u>(bitcast<vec4f>(tile[at + ${j * MM * MN / 4}u + e]) * factor);
+#endfor
         }
         workgroupBarrier();
 #for j in 0..SCALED
