@@ -8,7 +8,7 @@ import { testTensorMatmul } from './matmul-tensor-check.js';
 import { vendorUnits } from './vendor-units.js';
 
 /** Widths of heads; each is compiled for 5 s to a minute, so every maker has one. */
-const headDims: Readonly<Record<string, number>> = { NVIDIA: 128, AMD: 48, Intel: 64, 'Intel Arc A': 96, Apple: 16 };
+const headDims: Readonly<Record<string, number>> = { NVIDIA: 96, AMD: 32, Intel: 64, 'Intel Arc A': 96, Apple: 16 };
 
 // The software driver's matrices are 8x8x8 in subgroups of 8 lanes. Here kernels compute with the shapes and subgroups of
 // real cards, emulated in plain WGSL: where rows, columns and depth differ, what confuses them comes out wrong.
