@@ -1,6 +1,6 @@
 import { float16ToFloat32 } from '../src/formats/half.js';
 import { BatchUniform } from '../src/gpu/batch.js';
-import { BufferPool, Recorder } from '../src/gpu/program.js';
+import { BufferPool, type Program, Recorder } from '../src/gpu/program.js';
 import type { Tensor } from '../src/gpu/tensor.js';
 import type { BenchDevice } from './measure.js';
 import { median } from './rows.js';
@@ -31,8 +31,9 @@ export async function timeInTurns(
   }
   const batch = new BatchUniform(device);
   const pool = new BufferPool(device);
+  let program: Program | null = null;
   try {
-    const program = await recorder.realise(device, pool, batch.buffer);
+    program = await recorder.realise(device, pool, batch.buffer);
     batch.write({ rows });
     program.run();
     await device.finish();
@@ -48,12 +49,12 @@ export async function timeInTurns(
       }
       // What is far behind after one turn of rounds needs no more of them.
     } while (times[0].length < 24 && performance.now() - started < 500 && median(times[1]) < 2 * median(times[0]));
-    program.destroy();
     return [median(times[0]), median(times[1])];
   } catch (error) {
     if (/does not compile/.test((error as Error).message)) return null;
     throw error;
   } finally {
+    program?.destroy();
     device.destroyBuffer(batch.buffer);
     pool.destroy();
   }

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { buildExample, buildExamples, type ExampleOptions } from '../../src/batch/examples.js';
 import { parseRow, parseRows } from '../../src/batch/rows.js';
@@ -7,9 +6,9 @@ import { unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
 import { exampleVersion } from '../../src/text/cache.js';
 import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
-import { itWith, lexiBase, makeSentencePiece, makeTokenizer, type StartMark, sharedPath } from '../text/shared.js';
+import { lexiBase, makeSentencePiece, makeTokenizer, type StartMark } from '../text/shared.js';
+import { itOfficial, markSupervised, official, turn } from './marked.js';
 
-const turn = (role: string, content: string) => ({ role, content });
 const chat = [turn('system', 'Be brief.'), turn('user', 'red'), turn('assistant', ' danger, blood')];
 const longChat = [...chat, turn('user', 'blue'), turn('assistant', 'sky'), turn('user', 'unanswered')];
 
@@ -18,20 +17,7 @@ beforeAll(async () => {
   lexi = await loadTokenizer(lexiBase);
 });
 
-/** The text of an example with its supervised stretches in « ». */
-function mark(row: unknown, tokenizer = lexi): string {
-  const { ids, labels } = buildExample(parseRow(JSON.stringify(row), 'f, line 1'), tokenizer, 9000);
-  let text = '';
-  for (let start = 0; start < ids.length; ) {
-    let end = start;
-    while (end < ids.length && (labels[end] === unsupervised) === (labels[start] === unsupervised)) end++;
-    const piece = tokenizer.decode(ids.subarray(start, end), { skipSpecials: false });
-    text += labels[start] === unsupervised ? piece : `«${piece}»`;
-    if (labels[start] !== unsupervised) expect(labels.subarray(start, end)).toEqual(ids.subarray(start, end));
-    start = end;
-  }
-  return text;
-}
+const mark = (row: unknown, tokenizer = lexi) => markSupervised(row, tokenizer);
 
 describe('buildExample', () => {
   it('masks prompts and ends completions with EOS, tokenised apart', () => {
@@ -91,12 +77,6 @@ describe('buildExample', () => {
     expect(mark({ messages: chat }, withBos).startsWith('<|im_start|>')).toBe(true);
   });
 
-  const itOfficial = itWith('tokenizers/chat-templates');
-  const official = async (name: string, addedTokens: string[]) => {
-    const template = await readFile(sharedPath(`tokenizers/chat-templates/${name}.jinja`), 'utf8');
-    return loadTokenizer(await makeTokenizer({ addedTokens, files: { 'chat_template.jinja': template } }));
-  };
-
   itOfficial('finds the turns of the official templates', async () => {
     const llamaTokens = ['<|eot_id|>', '<|start_header_id|>', '<|end_header_id|>'];
     for (const name of ['meta-llama-Llama-3.1-8B-Instruct', 'meta-llama-Llama-3.2-3B-Instruct']) {
@@ -116,102 +96,6 @@ describe('buildExample', () => {
     );
     // Qwen3 drops the thoughts of earlier turns, so their text changes once a turn follows.
     expect(() => mark({ messages: longChat }, qwen3)).toThrow(/f, line 1: the chat template .* rewrites earlier turns/);
-  });
-
-  const call = { type: 'function', function: { name: 'area', arguments: { of: 'square', side: 2 } } };
-  const called = [
-    turn('user', 'How large?'),
-    { role: 'assistant', content: null, tool_calls: [call] },
-    turn('tool', '4'),
-    turn('assistant', 'Four.'),
-  ];
-
-  itOfficial('gives the template the fields of messages that it writes: tool calls and their results', async () => {
-    const qwen2 = await official('Qwen-Qwen2.5-7B-Instruct', []);
-    const written = '<tool_call>\n{"name": "area", "arguments": {"of": "square", "side": 2}}\n</tool_call><|im_end|>';
-    const after = '\n<|im_start|>user\n<tool_response>\n4\n</tool_response><|im_end|>\n<|im_start|>assistant\n';
-    expect(mark({ messages: called }, qwen2).endsWith(`assistant\n«${written}»${after}«Four.<|im_end|>»\n`)).toBe(true);
-    const unlearnt = called.map((message, i) => (i === 1 ? { ...message, weight: 0 } : message));
-    expect(mark({ messages: unlearnt }, qwen2).endsWith(`assistant\n${written}${after}«Four.<|im_end|>»\n`)).toBe(true);
-    const llama31 = await official('meta-llama-Llama-3.1-8B-Instruct', ['<|eot_id|>', '<|start_header_id|>']);
-    expect(mark({ messages: called }, llama31).match(/«[^»]*»/g)).toEqual([
-      '«{"name": "area", "parameters": {"of": "square", "side": 2}}<|eot_id|>»',
-      '«Four.<|eot_id|>»',
-    ]);
-    // Its template writes either a call or a text.
-    const both = called.map((message, i) => (i === 1 ? { ...message, content: 'Let me see.' } : message));
-    expect(() => mark({ messages: both }, llama31)).toThrow(
-      `f, line 1: message 2 has "content", which the chat template of ${llama31.name} does not write beside its other fields: leave one of them out`,
-    );
-  });
-
-  itOfficial("refuses arguments of calls as text where the template quotes them (OpenAI's form)", async () => {
-    const text = { ...call.function, arguments: '{"of": "square", "side": 2}' };
-    const messages = [called[0], { ...called[1], content: '', tool_calls: [{ ...call, function: text }] }];
-    for (const name of ['Qwen-Qwen2.5-7B-Instruct', 'meta-llama-Llama-3.1-8B-Instruct']) {
-      const tokenizer = await official(name, []);
-      expect(() => mark({ messages }, tokenizer)).toThrow(
-        `f, line 1: message 2 has in "tool_calls" "arguments" as text, which the chat template of ${tokenizer.name} puts into quotes once more: write them as an object`,
-      );
-    }
-    // This one writes them as they are.
-    const qwen3 = await official('Qwen-Qwen3-0.6B', []);
-    expect(mark({ messages }, qwen3)).toContain('{"name": "area", "arguments": {"of": "square", "side": 2}}');
-  });
-
-  itOfficial('refuses messages and fields that the template does not write', async () => {
-    const qwen2 = await official('Qwen-Qwen2.5-7B-Instruct', []);
-    const refused = (place: number, more: object, sentence: string) => {
-      const messages = called.map((message, i) => (i === place - 1 ? { ...message, ...more } : message));
-      expect(() => mark({ messages }, qwen2)).toThrow(`f, line 1: message ${place} ${sentence}`);
-    };
-    const unwritten = (key: string) =>
-      `has "${key}", which the chat template of ${qwen2.name} does not write: leave it`;
-    // The template does name "name", of a call.
-    for (const place of [1, 2, 4]) refused(place, { name: 'Ada' }, unwritten('name'));
-    refused(4, { reasoning_content: 'Two by two.' }, unwritten('reasoning_content'));
-    refused(1, { tool_calls: [call] }, unwritten('tool_calls'));
-    refused(
-      1,
-      { name: 'Ada', time: '12:00' },
-      `has "name", "time", which the chat template of ${qwen2.name} does not write`,
-    );
-    refused(4, { tool_call_id: 'a1' }, unwritten('tool_call_id'));
-    const tied = called.map((message, i) => (i === 2 ? { ...message, name: 'area', tool_call_id: 'a1' } : message));
-    expect(mark({ messages: tied }, qwen2)).toBe(mark({ messages: called }, qwen2));
-    refused(
-      1,
-      { role: 'human' },
-      `of "human" is left out by the chat template of ${qwen2.name}: give it a role that it knows`,
-    );
-    expect(() => mark({ messages: [{ ...chat[1], name: 'Ada' }, chat[2]] })).toThrow(/message 1 has "name", which the/);
-    expect(() => mark({ messages: called })).toThrow(
-      `f, line 1: message 2 has "tool_calls", which the chat template of ${lexi.name} does not write: leave it out, or write it into "content"`,
-    );
-  });
-
-  itOfficial('learns no thoughts, and leaves those of earlier turns to the template (Qwen3)', async () => {
-    const qwen3 = await official('Qwen-Qwen3-0.6B', []);
-    const thinks = { reasoning_content: 'Hm.' };
-    expect(() =>
-      mark({ messages: [turn('user', 'red'), { ...turn('assistant', 'danger'), ...thinks }] }, qwen3),
-    ).toThrow(
-      /^f, line 1: message 2 brings thoughts of its own, but models are asked with thinking off: leave out .* the field that holds it/,
-    );
-    const [question, answer] = [turn('user', 'red'), { ...turn('assistant', 'danger'), weight: 0 }];
-    const next = [turn('user', 'blue'), turn('assistant', 'sky')];
-    const told = mark({ messages: [question, { ...answer, ...thinks }, ...next] }, qwen3);
-    expect(told).toBe(mark({ messages: [question, answer, ...next] }, qwen3));
-    expect(told.endsWith('blue<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n«sky<|im_end|>»\n')).toBe(true);
-    // Those of a step are kept until the question is answered.
-    const step = { ...called[1], content: '', ...thinks, weight: 0 };
-    expect(mark({ messages: [called[0], step, ...called.slice(2)] }, qwen3)).toMatch(
-      /assistant\n<think>\nHm\.\n<\/think>\n\n<tool_call>[^«]*<tool_response>\n4\n[^«]*«Four\.<\|im_end\|>»\n$/,
-    );
-    expect(() => mark({ messages: [called[0], { ...step, weight: 1 }] }, qwen3)).toThrow(/brings thoughts of its own/);
-    expect(() => mark({ messages: called }, qwen3)).toThrow(
-      `f, line 1: message 2 has no "content", without which the chat template of ${qwen3.name} fails: give it "content": ""`,
-    );
   });
 
   const templated = async (template: string) =>
