@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { blockLists } from '../../src/batch/blocks.js';
 import { buildTrie } from '../../src/batch/trie.js';
 import type { BlockLists, TokenTrie } from '../../src/batch/types.js';
+import { fastest } from '../fastest.js';
 import { example, randomExamples } from './random-tries.js';
 
 type Mask = Pick<TokenTrie, 'positions' | 'subtreeEnd'>;
@@ -72,9 +73,10 @@ describe('blockLists', () => {
 
   it('takes a chain of 4,096 rows in little time', () => {
     const chain = buildTrie([example(Array.from({ length: 4097 }, (_, i) => i))]);
-    const start = performance.now();
-    blockLists(chain, 4096, 32, null);
-    blockLists(chain, 4096, 32, 1024);
-    expect(performance.now() - start).toBeLessThan(500);
+    const time = fastest(() => {
+      blockLists(chain, 4096, 32, null);
+      blockLists(chain, 4096, 32, 1024);
+    });
+    expect(time).toBeLessThan(500);
   });
 });
