@@ -34,7 +34,7 @@ it('finds settings that beat the default, and gives them to products of their cl
     if (path !== 'matmul-tensor.wgsl') return text;
     return text.replace(
       '  let live =',
-      `  for (var turn = 0u; turn < 300u; turn++) { workgroupBarrier(); }\n  let live =`,
+      `  for (var turn = 0u; turn < 10000u; turn++) { workgroupBarrier(); }\n  let live =`,
     );
   });
   const tuned = await tuneMatmul({ ...gpu, kernels: slow }, matrix, shape);
@@ -103,7 +103,7 @@ it('finds settings of attention that beat the default, unless they compute anoth
     const slow = (text: string) =>
       text.replace(
         '  let own0 =',
-        `  for (var turn = 0u; turn < \${BLOCK == 64 ? 300 : 0}u; turn++) { workgroupBarrier(); }\n  let own0 =`,
+        `  for (var turn = 0u; turn < \${BLOCK == 64 ? 1500 : 0}u; turn++) { workgroupBarrier(); }\n  let own0 =`,
       );
     const tuned = await search(slow);
     expect(tuned).toMatchObject({ class: '8x8x8 of f16, attention of 8', settings: candidates[0], tried: 2 });
