@@ -10,6 +10,7 @@ import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { readHeader, readTensor, toFloat32 } from '../formats/safetensors.js';
 import { writeSafetensors } from '../formats/safetensors-file.js';
 import type { Moments } from '../model/adapter.js';
+import { latestCheckpoint } from '../train/checkpoint-schedule.js';
 import { refuseBusy } from './writer-lock.js';
 
 const MOMENTS = 'optimizer.safetensors';
@@ -86,6 +87,11 @@ export async function writeCheckpoint(
   await rm(old, { recursive: true, force: true });
 }
 
+/** Takes away what was there for a run that is killed, once the run has ended and written what it ends with. */
+export async function removeLatest(run: string): Promise<void> {
+  await rm(join(run, 'checkpoints', latestCheckpoint), { recursive: true, force: true });
+}
+
 function ignoreMissing(error: NodeJS.ErrnoException): void {
   if (error.code !== 'ENOENT') throw error;
 }
@@ -131,9 +137,7 @@ export async function findCheckpoint(resume: string | true, output: string | und
     (a, b) => b.step - a.step || Number(a.due) - Number(b.due) || (basename(a.path) < basename(b.path) ? 1 : -1),
   );
   if (found.length === 0)
-    throw new InputError(
-      `--resume: ${run} has no checkpoint to go on from; start anew in another directory, with --save-steps.`,
-    );
+    throw new InputError(`--resume: ${run} has no checkpoint to go on from; start anew in another directory.`);
   const chosen = named ? found.find(({ path }) => path === named)! : found[0];
   if (chosen.step < found[0].step || (chosen.due && !found[0].due))
     throw new InputError(

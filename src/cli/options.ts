@@ -139,7 +139,12 @@ export const sftOptions = {
   'save-steps': {
     type: 'number',
     default: 0,
-    describe: 'Checkpoint every so many steps and at the last; 0: only on Ctrl-C',
+    describe: 'Checkpoint every so many steps and at the last, all of them kept; 0 is off',
+  },
+  'save-minutes': {
+    type: 'number',
+    default: 10,
+    describe: 'Checkpoint where the last one is so many minutes old, kept until the next or the end; 0 is off',
   },
   'early-stopping-patience': {
     type: 'number',

@@ -66,6 +66,7 @@ export function ppoSettings(
     seed: args.seed,
     shuffle: args.shuffle,
     saveSteps: args.saveSteps,
+    saveMinutes: args.saveMinutes,
     weightDecay: args.weightDecay,
     beta1: args.adamBeta1,
     beta2: args.adamBeta2,
@@ -99,7 +100,7 @@ export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>
     'vf-coef',
   ] as const)
     checkPositive(name, args[name] as number);
-  for (const name of ['kl-coef', 'kl-target', 'max-update-kl', 'critic-learning-rate'] as const)
+  for (const name of ['kl-coef', 'kl-target', 'max-update-kl', 'critic-learning-rate', 'save-minutes'] as const)
     checkWithin(name, args[name] as number, 0, Number.POSITIVE_INFINITY);
   checkSampling(args);
   for (const name of ['gamma', 'lam'] as const)

@@ -112,7 +112,8 @@ export const ppoOptions = {
   'save-steps': {
     type: 'number',
     default: 0,
-    describe: 'Checkpoint every so many rollouts and at the last; 0: only on Ctrl-C and where the reward fails',
+    describe: 'Checkpoint every so many rollouts and at the last, all of them kept; 0 is off',
   },
+  'save-minutes': sftOptions['save-minutes'],
   ...jsonOption,
 } as const satisfies Record<string, Options>;

@@ -21,7 +21,7 @@ import {
   trainPpo,
 } from '../train/ppo.js';
 import { countRollouts } from '../train/ppo-prompts.js';
-import { writeCheckpoint } from './checkpoints.js';
+import { removeLatest, writeCheckpoint } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData } from './load-data.js';
 import { loadReward } from './load-reward.js';
@@ -246,6 +246,7 @@ async function train(
       planned_bytes: plan.total,
     };
     await directory.finish(summary);
+    await removeLatest(args.output);
     await writeJson(args.json, summary);
     console.log(
       `${describeOutcome(result, last)} Adapter and metrics: ${args.output} (device memory ${formatBytes(open.device.allocatedBytes)}).`,

@@ -21,7 +21,15 @@ export const resumeOption = {
 } as const satisfies Record<string, Options>;
 
 /** Options that a resumed run may change: how long it runs, what it writes on the way, and how its rollouts use memory. */
-const extending = ['max-steps', 'num-train-epochs', 'total-episodes', 'save-steps', 'eval-steps', 'kv-cache-tokens'];
+const extending = [
+  'max-steps',
+  'num-train-epochs',
+  'total-episodes',
+  'save-steps',
+  'save-minutes',
+  'eval-steps',
+  'kv-cache-tokens',
+];
 /** Options that a resumed run does not take from its run.json. */
 const ofThisCall = ['output', 'resume', 'config', 'json', 'profile', 'device', 'debug-gpu'];
 /** Options that decide nothing of the results (micro-batches: rounding, masks). */

@@ -20,7 +20,7 @@ import {
   trainSft,
 } from '../train/sft.js';
 import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-numbers.js';
-import { readState, readTrained, writeCheckpoint, writeTrained } from './checkpoints.js';
+import { readState, readTrained, removeLatest, writeCheckpoint, writeTrained } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
 import { checkInitAdapter, newAdapterConfig } from './lora.js';
@@ -270,6 +270,7 @@ async function train(
       planned_bytes: plan.bytes.total,
     };
     await directory.finish(summary);
+    await removeLatest(args.output);
     if (args.profile) {
       for (const line of await profileStep(loaded, weights, rows.slice(0, args.batchSize), settings)) console.log(line);
     }
@@ -310,6 +311,7 @@ export function settingsOf(
     shuffle: args.shuffle,
     evalSteps: args.evalSteps,
     saveSteps: args.saveSteps,
+    saveMinutes: args.saveMinutes,
     earlyStoppingPatience: args.earlyStoppingPatience,
   };
 }
@@ -326,6 +328,7 @@ export function checkArguments(args: TrainingArguments, given: ReadonlySet<strin
   checkWhole('save-steps', args.saveSteps, 0);
   checkWhole('early-stopping-patience', args.earlyStoppingPatience, 0);
   checkSeed(args.seed);
+  checkWithin('save-minutes', args.saveMinutes, 0, Number.POSITIVE_INFINITY);
   checkWithin('lora-dropout', args.loraDropout, 0, 1);
   checkWithin('warmup-ratio', args.warmupRatio, 0, 1);
   checkPositive('lora-alpha', args.loraAlpha);

@@ -4,6 +4,7 @@ import type { LanguageModel } from '../model/language-model.js';
 import { type Completion, RolloutEngine, type RolloutHooks } from '../model/rollout.js';
 import type { ValueHead, ValueHeadMoments, ValueHeadNumbers } from '../model/value-head.js';
 import { sequenceSeed } from '../random.js';
+import { type CheckpointOptions, CheckpointSchedule, checkpointName } from './checkpoint-schedule.js';
 import { Learner, type LearnerState } from './learner.js';
 import { LossScale } from './loss-scale.js';
 import type { AdamWOptions } from './optimizer.js';
@@ -14,9 +15,8 @@ import { Scorer } from './ppo-scoring.js';
 import { PpoUpdater, type UpdateMetrics } from './ppo-update.js';
 import { type RunningState, RunningStatistics } from './running-statistics.js';
 import { type SchedulerType, scheduleFactor } from './schedule.js';
-import { checkpointName } from './sft.js';
 
-export interface PpoOptions extends AdamWOptions {
+export interface PpoOptions extends AdamWOptions, CheckpointOptions {
   /** Sampled sequences of the whole run. */
   readonly totalEpisodes: number;
   /** Sampled sequences of one rollout. */
@@ -65,8 +65,6 @@ export interface PpoOptions extends AdamWOptions {
   readonly lengthPenalty: number;
   readonly seed: number;
   readonly shuffle: boolean;
-  /** Checkpoint every so many rollouts and at the last; 0: none but at an interrupt. */
-  readonly saveSteps: number;
 }
 
 /** What learns and what it is held against, over one base model. */
@@ -238,12 +236,14 @@ export async function trainPpo(
   let { step, episodes, klCoef, parseFailures, skippedUpdates } = start;
   let outcome: PpoResult['outcome'] = 'finished';
 
-  const saveCheckpoint = async () => {
+  const checkpoints = new CheckpointSchedule(options, total);
+  const saveCheckpoint = async (name = checkpointName(step)) => {
     const { state: policyState } = learners.policy;
     const { state: criticState } = learners.critic;
     const counts = { step, episodes, parseFailures, skippedUpdates, klCoef, seed: options.seed };
     const state = { ...counts, policy: policyState, critic: criticState, scores: scores.state };
-    await sink.checkpoint(checkpointName(step), state, await takeSnapshot(models));
+    await sink.checkpoint(name, state, await takeSnapshot(models));
+    checkpoints.written();
   };
   const stopIfAsked = () => {
     if (sink.interrupted()) throw new BrokenOff();
@@ -331,7 +331,8 @@ export async function trainPpo(
           episodes: chosen.length,
         });
       await sink.step(metrics);
-      if (options.saveSteps > 0 && (step % options.saveSteps === 0 || step === total)) await saveCheckpoint();
+      const due = checkpoints.due(step);
+      if (due) await saveCheckpoint(due);
     }
   } catch (error) {
     if (!(error instanceof BrokenOff)) throw error;

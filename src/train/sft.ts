@@ -8,11 +8,12 @@ import type { AdapterWeights, Moments } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { LossPrograms } from '../model/loss-program.js';
 import { createRandom, shuffle } from '../random.js';
+import { type CheckpointOptions, CheckpointSchedule, checkpointName } from './checkpoint-schedule.js';
 import { LossScale, type LossScaleState } from './loss-scale.js';
 import { type AdamWOptions, Optimizer } from './optimizer.js';
 import { type SchedulerType, scheduleFactor } from './schedule.js';
 
-export interface SftOptions extends AdamWOptions {
+export interface SftOptions extends AdamWOptions, CheckpointOptions {
   /** Rows of one optimiser step. */
   readonly batchSize: number;
   /** Trie nodes of one micro-batch at most. */
@@ -30,8 +31,6 @@ export interface SftOptions extends AdamWOptions {
   readonly shuffle: boolean;
   /** Evaluate every so many steps; 0: only at the end. */
   readonly evalSteps: number;
-  /** Checkpoint every so many steps and at the last; 0: none but at an interrupt. */
-  readonly saveSteps: number;
   /** Stop after so many evaluations without a better loss; 0: never. */
   readonly earlyStoppingPatience: number;
   /** Layers whose activations the backward pass computes again instead of keeping them: less memory, the same result. */
@@ -204,6 +203,7 @@ export async function trainSft(
   // Where --eval-steps or the number of steps were given anew, it may be due no longer.
   let evaluationDue = start.evaluationDue === true && asksEvaluation();
 
+  const checkpoints = new CheckpointSchedule(options, total);
   const saveCheckpoint = async (name: string) => {
     const state = {
       step,
@@ -219,6 +219,7 @@ export async function trainSft(
       ...(evaluationDue && { evaluationDue }),
     };
     await sink.checkpoint(name, await weights.download(), state, await weights.downloadMoments());
+    checkpoints.written();
   };
 
   /** The evaluation and the checkpoint that are due after a step; other than 'finished' ends the run. */
@@ -241,8 +242,8 @@ export async function trainSft(
         await saveCheckpoint('best');
       } else if (++worse === options.earlyStoppingPatience && step < total) return 'stopped early';
     }
-    if (options.saveSteps > 0 && (step % options.saveSteps === 0 || step === total))
-      await saveCheckpoint(checkpointName(step));
+    const due = checkpoints.due(step);
+    if (due) await saveCheckpoint(due);
     return 'finished';
   };
 
@@ -365,11 +366,6 @@ async function evaluateLoss(
   }
   const seconds = (performance.now() - started) / 1000;
   return { loss: meanLoss(tries, logprobs, supervisedWeight), tokens, seconds };
-}
-
-/** Of the checkpoint after so many steps. */
-export function checkpointName(step: number): string {
-  return `step-${String(step).padStart(6, '0')}`;
 }
 
 function meanLoss(tries: readonly TokenTrie[], logprobs: readonly Float32Array[], totalWeight: number): number {

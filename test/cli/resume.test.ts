@@ -132,6 +132,32 @@ describe('sft --resume', () => {
     expect(metricsOf(at('smaller')).filter((line) => 'loss' in line)).toHaveLength(6);
   });
 
+  it('goes on from the latest checkpoint after a kill, to the same bytes, and leaves none behind', async () => {
+    // As a power cut leaves it: the process ends within the step after the fourth.
+    const append = RunDirectory.prototype.append;
+    const spy = vi.spyOn(RunDirectory.prototype, 'append').mockImplementation(async function (
+      this: RunDirectory,
+      step,
+      metrics,
+    ) {
+      if (step === 5) throw new Error('power cut');
+      await append.call(this, step, metrics);
+    });
+    const minutes = ['--save-minutes', '1e-9'];
+    const died = await lexalign(...common('killed'), '--max-steps', '6', '--batch-size', '5', ...minutes);
+    spy.mockRestore();
+    expect(died).toMatchObject({ code: 1, stderr: expect.stringContaining('power cut') });
+    expect(readdirSync(at('killed/checkpoints'))).toEqual(['latest']);
+    expect(json('killed/checkpoints/latest/trainer_state.json').step).toBe(4);
+    const { code, stdout, stderr } = await lexalign('sft', '--resume', '--output', at('killed'), '--save-minutes', '0');
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain('Training: from step 4 to 6 steps');
+    expect(bytes('killed/adapter_model.safetensors').equals(bytes('whole/adapter_model.safetensors'))).toBe(true);
+    expect(timeless('killed')).toEqual(timeless('whole'));
+    expect(readdirSync(at('killed/checkpoints'))).toEqual(['best']);
+    expect(json('killed/run.json').arguments.save_minutes).toBe(0);
+  });
+
   it('goes on after Ctrl-C as if nothing had been', async ({ skip }) => {
     const launcher = join(import.meta.dirname, '../../bin/lexalign.mjs');
     if (!existsSync(join(import.meta.dirname, '../../dist/src/cli/main.js'))) skip('not built: run npm test');

@@ -117,6 +117,7 @@ it.skipIf(!parent).each(['llama-3.1-8b', 'qwen2.5-7b'])(
         shuffle: false,
         evalSteps: 0,
         saveSteps: 0,
+        saveMinutes: 0,
         earlyStoppingPatience: 0,
         recompute: 0,
       },

@@ -52,6 +52,7 @@ describe.each(goldenCases)('golden %s', (name) => {
       shuffle: false,
       evalSteps: 0,
       saveSteps: 0,
+      saveMinutes: 0,
       earlyStoppingPatience: 0,
       recompute: 1,
     };

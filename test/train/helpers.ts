@@ -116,6 +116,7 @@ export const sftDefaults: SftOptions = {
   shuffle: true,
   evalSteps: 0,
   saveSteps: 0,
+  saveMinutes: 0,
   earlyStoppingPatience: 0,
   recompute: 0,
 };

@@ -148,6 +148,17 @@ describe('the loop', () => {
     expect(run.checkpoints[2].state).toMatchObject({ step: 5, updates: 5, epoch: 5 / 3, seed: 42 });
     expect(flatten(run.checkpoints[2].adapter)).toEqual(flatten(run.result.adapter));
   });
+
+  it('checkpoints under one name where the last is --save-minutes old', async () => {
+    const opened = await openGolden(gpu, 'llama', 'f32');
+    const run = await train(opened, { train: rows }, { maxSteps: 4, saveSteps: 3, saveMinutes: 1e-9 });
+    expect(run.checkpoints.map(({ name, state }) => [name, state.step])).toEqual([
+      ['latest', 1],
+      ['latest', 2],
+      ['step-000003', 3],
+      ['step-000004', 4],
+    ]);
+  });
 });
 
 describe('a gradient that overflows f16', () => {

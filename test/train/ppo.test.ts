@@ -73,6 +73,7 @@ const defaults: PpoOptions = {
   seed: 3,
   shuffle: true,
   saveSteps: 0,
+  saveMinutes: 0,
   weightDecay: 0,
   maxGradNorm: 1,
   loraPlusRatio: 1,
@@ -245,11 +246,11 @@ describe('a run', () => {
       if (step === 2) throw new Error('no idea');
       return even(answer);
     };
-    const failed = await run(opened, {}, { judge }).catch((error) => error);
+    const failed = await run(opened, { saveMinutes: 1e-9 }, { judge }).catch((error) => error);
     expect(failed.message).toBe('no idea');
     const { checkpoints } = failed.kept as Run;
-    expect(checkpoints.map(({ name }) => name)).toEqual(['step-000002']);
-    const [resumed, whole] = [await run(opened, {}, { from: checkpoints[0] }), await run(opened)];
+    expect(checkpoints.map(({ name }) => name)).toEqual(['latest', 'latest', 'step-000002']);
+    const [resumed, whole] = [await run(opened, {}, { from: checkpoints[2] }), await run(opened)];
     expect(flatten(resumed.result.adapter)).toEqual(flatten(whole.result.adapter));
   });
 
