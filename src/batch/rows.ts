@@ -44,7 +44,7 @@ export async function* parseRows(
  * that others put into the prompt. Throws InputError that begins with `where`.
  */
 export function parseRow(line: string, where: string): Row {
-  const row = parseObject(line, where, shapes);
+  const row = joinConversation(parseObject(line, where, shapes), where);
   const shape = shapeOf(row, where, shapes);
   const origin = { where, weight: parseWeight(row.weight, where) };
   if (shape === 'messages') return { ...origin, kind: 'messages', ...parseMessages(row, where) };
@@ -74,6 +74,22 @@ export function parseObject(line: string, where: string, shapes: string): JsonOb
   return value;
 }
 
+/**
+ * TRL's conversation in two lists of messages, "prompt" and "completion", as a row of "messages" of which the prompt's
+ * part is not learnt; other rows as they are. Throws InputError where the completion would go on with an answer.
+ */
+export function joinConversation(row: JsonObject, where: string): JsonObject {
+  const { prompt, completion, ...rest } = row;
+  if (!Array.isArray(prompt) || !(Array.isArray(completion) || isEmpty(completion)) || !isEmpty(row.messages))
+    return row;
+  if (prompt.at(-1)?.role === 'assistant')
+    throw new InputError(
+      `${where}: "prompt" ends with an assistant's message, which a completion would go on with: move it into "completion"`,
+    );
+  const read = prompt.map((message) => (message?.role === 'assistant' ? { ...message, weight: 0 } : message));
+  return { ...rest, messages: [...read, ...(Array.isArray(completion) ? completion : [])] };
+}
+
 /** The one of the four shapes that a row has; null counts as absent. Throws InputError for none and for several. */
 export function shapeOf(row: JsonObject, where: string, shapes: string): 'prompt' | 'messages' | 'text' | 'input_ids' {
   const has = (key: string) => row[key] !== undefined && row[key] !== null;
@@ -81,7 +97,11 @@ export function shapeOf(row: JsonObject, where: string, shapes: string): 'prompt
     (key) => has(key) || (key === 'prompt' && has('completion')),
   );
   if (present.length === 1) return present[0];
-  if (present.length === 0) throw new InputError(`${where} has none of the known shapes: a row is ${shapes}`);
+  if (present.length === 0) {
+    const other = ['conversations', 'instruction'].find(has);
+    const mend = other ? `; docs/data.md has the command that makes one of "${other}"` : '';
+    throw new InputError(`${where} has none of the known shapes: a row is ${shapes}${mend}`);
+  }
   const keys = present.map((key) => `"${has(key) ? key : 'completion'}"`).join(' and ');
   throw new InputError(
     `${where} has more than one of the known shapes: a row is ${shapes}; leave out all but one of ${keys}`,

@@ -1,6 +1,14 @@
 import type { Options } from 'yargs';
 import { encodeQuestion } from '../batch/messages.js';
-import { parseMessages, parseObject, parsePrompt, parsePromptTokens, parseWeight, shapeOf } from '../batch/rows.js';
+import {
+  joinConversation,
+  parseMessages,
+  parseObject,
+  parsePrompt,
+  parsePromptTokens,
+  parseWeight,
+  shapeOf,
+} from '../batch/rows.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Message } from '../text/chat-template.js';
 import { readLines } from '../text/lines.js';
@@ -119,7 +127,8 @@ function isRow(line: string): boolean {
  * last assistant turn or tokens from the first learnt one on, is left out, and weights say nothing where nothing is learnt.
  */
 function rowPrompt(line: string, where: string, args: PromptArguments, model: OpenModel): Prompt {
-  const row = parseObject(line, where, shapes);
+  const written = parseObject(line, where, shapes);
+  const row = joinConversation(Array.isArray(written.prompt) ? { ...written, completion: null } : written, where);
   const shape = shapeOf(row, where, shapes);
   parseWeight(row.weight, where);
   const { chat, system } = args;

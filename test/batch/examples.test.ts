@@ -69,6 +69,15 @@ describe('buildExample', () => {
     expect(mark({ messages: [...longChat.slice(0, 4), { ...sky, weight: 0 }] })).toBe(mark({ messages: chat }));
   });
 
+  it('learns of a conversation in prompt and completion the completion alone', () => {
+    const [prompt, completion] = [longChat.slice(0, 4), longChat.slice(4)];
+    const head = '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n';
+    expect(mark({ prompt, completion })).toBe(
+      `${head} danger, blood<|im_end|>\n<|im_start|>user\nblue<|im_end|>\n<|im_start|>assistant\n«sky<|im_end|>»\n`,
+    );
+    expect(() => mark({ prompt })).toThrow(/no supervised tokens: it needs an assistant turn to learn/);
+  });
+
   it('puts BOS first where the tokenizer wants one, but not before a chat template', async () => {
     const config = { add_bos_token: true, bos_token: '<|endoftext|>' };
     const withBos = await loadTokenizer(await makeTokenizer({ config }));

@@ -79,6 +79,10 @@ describe('parseRow', () => {
   it.each([
     ['{"prompt": ', /^f, line 2 is not valid JSON/],
     ['3', /^f, line 2 is not a JSON object/],
+    [
+      '{"conversations": [{"from": "human", "value": "a"}]}',
+      /none of the known shapes: .*; docs\/data\.md has the command that makes one of "conversations"$/,
+    ],
     ['{"question": "a"}', /^f, line 2 has none of the known shapes: a row is \{"prompt"/],
     [
       '{"text": "a", "messages": []}',
@@ -96,9 +100,20 @@ describe('parseRow', () => {
     ['{"prompt": "a", "completion": null}', /"completion" is missing/],
     ['{"prompt": {"a": 1}, "completion": "b"}', /"prompt" is not a string$/],
     [
-      '{"prompt": [{"role": "user", "content": "a"}], "completion": []}',
+      '{"prompt": [{"role": "user", "content": "a"}], "completion": "b"}',
       /^f, line 2: "prompt" is a list, not a string: write a conversation as "messages"$/,
     ],
+    [
+      '{"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}',
+      /^f, line 2: "completion" is a list, not a string: write a conversation as "messages"$/,
+    ],
+    [
+      '{"prompt": [{"role": "assistant", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}',
+      /^f, line 2: "prompt" ends with an assistant's message, .*: move it into "completion"$/,
+    ],
+    ['{"prompt": [{"role": "user", "content": "a"}, null], "completion": [{}]}', /message 2 is not/],
+    ['{"prompt": [{"role": "user", "content": "a"}], "messages": [{}]}', /leave out all but one of "prompt" and/],
+    ['{"prompt": [{"role": "user", "content": "a"}], "completion": [], "tools": [{}]}', /^f, line 2 has "tools"/],
     ['{"prompt": "a", "completion": "b", "system": "c"}', /^f, line 2 has "system", .* write it into "prompt"$/],
     ['{"prompt": "a", "completion": "b", "images": ["c"]}', /^f, line 2 has "images", but models here read text alone/],
     ['{"text": "a", "image": "c"}', /^f, line 2 has "image", but models here read text alone: leave such rows out$/],

@@ -93,6 +93,7 @@ describe('lexalign generate', () => {
       '{"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, -100]}',
       '{"input_ids": [5, 6, 7, 8], "completion_mask": [0, 0, 0, 1], "messages": null}',
       '{"input_ids": [5, 6], "assistant_masks": [0, 0]}',
+      '{"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello"}]}',
     ]);
     const sampling = ['--temperature', '0.8', '--top-p', '0.9', '--top-k', '40', '--seed', '7'];
     const args = ['generate', '--prompts', file, '--max-new-tokens', '4', ...sampling, '--json', '-'];
@@ -107,6 +108,7 @@ describe('lexalign generate', () => {
       [5, 6],
       [5, 6, 7],
       [5, 6],
+      Array.from(tokenizer.encode(chat, { specials: false })),
     ]);
     expect(again.stdout).toBe(run.stdout);
   });
@@ -225,7 +227,8 @@ describe('lexalign generate', () => {
     [{ text: 'a' }, / has more than one of the known shapes/],
     [{ messages: undefined }, / has none of the known shapes: a row is/],
     [{ messages: undefined, text: 'a' }, / has "text", all of it learnt, so no prompt: a row is/],
-    [{ messages: undefined, prompt: [{ role: 'user', content: 'a' }] }, /: "prompt" is a list, .* as "messages"/],
+    [{ messages: undefined, prompt: [{ role: 'user' }] }, /: message 1 is not \{"role", "content"\} with strings/],
+    [{ prompt: [{ role: 'user', content: 'a' }] }, / has more than one of the known shapes/],
     [{ messages: undefined, completion: 'a' }, /: "prompt" is missing/],
     [{ messages: undefined, prompt: 'a', system: 'b' }, / has "system", .* write it into "prompt"/],
     [{ messages: undefined, input_ids: [1, 2], seq_lengths: [1, 1] }, / has "seq_lengths", as packed rows do/],
