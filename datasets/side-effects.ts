@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseObject } from '../src/batch/rows.js';
 import { InputError } from '../src/errors.js';
 import type { Instruction } from '../src/evaluate/side-effects.js';
-import { isRecord } from '../src/formats/keys.js';
 import { packageRoot } from '../src/paths.js';
-import { readLines } from '../src/text/lines.js';
+import { readLines, readRows } from '../src/text/lines.js';
 
 /** A text to take perplexity on. */
 export interface GeneralText {
@@ -38,33 +38,25 @@ function load<T extends { readonly language: string }>(name: string, language: s
 export async function readTexts(file: string): Promise<GeneralText[]> {
   const texts: GeneralText[] = [];
   let paragraph: string[] = [];
-  let number = 0;
   const add = (text: string) => {
     if (text.trim() !== '') texts.push({ id: String(texts.length + 1), text: text.trim() });
   };
-  for await (const line of readLines(file)) {
-    number++;
-    if (file.endsWith('.jsonl')) {
-      if (line.trim() !== '') add(textOf(line, `${file}, line ${number}`));
-    } else if (line.trim() !== '') paragraph.push(line);
-    else {
-      add(paragraph.join('\n'));
-      paragraph = [];
+  if (file.endsWith('.jsonl')) for await (const { text, where } of readRows(file)) add(textOf(text, where));
+  else
+    for await (const line of readLines(file)) {
+      if (line.trim() !== '') paragraph.push(line);
+      else {
+        add(paragraph.join('\n'));
+        paragraph = [];
+      }
     }
-  }
   add(paragraph.join('\n'));
   if (texts.length === 0) throw new InputError(`${file} has no text`);
   return texts;
 }
 
 function textOf(line: string, where: string): string {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    throw new InputError(`${where} is not JSON: write {"text": "…"}`);
-  }
-  const text = isRecord(value) ? value.text : undefined;
+  const { text } = parseObject(line, where, '{"text": "…"}');
   if (typeof text !== 'string') throw new InputError(`${where} has no "text" that is a string: write {"text": "…"}`);
   return text;
 }

@@ -1,7 +1,7 @@
 import { InputError } from '../src/errors.js';
 import type { SurveyOption, SurveyQuestion } from '../src/evaluate/survey.js';
 import { isRecord } from '../src/formats/keys.js';
-import { readLines } from '../src/text/lines.js';
+import { readRows } from '../src/text/lines.js';
 
 /** A question as it is asked, without what people answered. */
 export type Wording = Omit<SurveyQuestion, 'countries'>;
@@ -37,11 +37,7 @@ export function countQuestions(survey: readonly SurveyQuestion[]): Record<string
 async function readJsonl<T extends Wording>(file: string, check: (value: unknown, where: string) => T): Promise<T[]> {
   const entries: T[] = [];
   const keys = new Set<string>();
-  let line = 0;
-  for await (const text of readLines(file)) {
-    line++;
-    if (text.trim() === '') continue;
-    const where = `${file}, line ${line}`;
+  for await (const { text, where } of readRows(file)) {
     let value: unknown;
     try {
       value = JSON.parse(text);

@@ -1,6 +1,7 @@
 import { InputError } from '../errors.js';
 import { isRecord } from '../formats/keys.js';
 import type { Message } from '../text/chat-template.js';
+import type { PlacedLine } from '../text/lines.js';
 import { unsupervised } from './types.js';
 
 interface RowOrigin {
@@ -27,16 +28,9 @@ export type Row = RowOrigin &
 const shapes =
   '{"prompt", "completion"}, {"messages"}, {"text"} or {"input_ids", "labels"}, each with an optional "weight"';
 
-/** Parses the lines of a JSONL file; blank lines are skipped. `name` is the file's name in errors. */
-export async function* parseRows(
-  lines: AsyncIterable<string> | Iterable<string>,
-  name: string,
-): AsyncGenerator<Row, void, undefined> {
-  let number = 0;
-  for await (const line of lines) {
-    number++;
-    if (line.trim() !== '') yield parseRow(line, `${name}, line ${number}`);
-  }
+/** Parses the lines of a JSONL file. */
+export async function* parseRows(lines: AsyncIterable<PlacedLine>): AsyncGenerator<Row, void, undefined> {
+  for await (const { text, where } of lines) yield parseRow(text, where);
 }
 
 /**

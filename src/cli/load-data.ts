@@ -6,7 +6,7 @@ import { parseRows } from '../batch/rows.js';
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { exampleCacheKey, readExampleCache, writeExampleCache } from '../text/cache.js';
-import { digestFile, readLines } from '../text/lines.js';
+import { digestFile, readRows } from '../text/lines.js';
 import type { OpenModel } from './session.js';
 import { cacheDirectory } from './software-driver.js';
 
@@ -57,7 +57,7 @@ export async function loadData(
   });
   const cached = await readExampleCache(cache, key);
   if (cached) return { file, digest, examples: cached.examples, stats: cached.stats as unknown as ExampleStats };
-  const made = await buildExamples(parseRows(readLines(file), file), {
+  const made = await buildExamples(parseRows(readRows(file)), {
     tokenizer,
     vocabSize: config.vocabSize,
     ...options,

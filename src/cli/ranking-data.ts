@@ -4,7 +4,7 @@ import { InputError } from '../errors.js';
 import { normalizeWord, wordKey } from '../evaluate/association.js';
 import type { HumanRanking, RankingLanguage } from '../evaluate/ranking.js';
 import type { Message } from '../text/chat-template.js';
-import { digestFile, readLines } from '../text/lines.js';
+import { digestFile, readRows } from '../text/lines.js';
 import { isNamedReward } from './load-reward.js';
 import { type OpenModel, requireTokenizer } from './session.js';
 
@@ -35,11 +35,7 @@ export async function loadRankingData(
 ): Promise<RankingData> {
   const tokenizer = requireTokenizer(model);
   const questions: RankingQuestion[] = [];
-  let line = 0;
-  for await (const text of readLines(file)) {
-    line++;
-    if (text.trim() === '') continue;
-    const where = `${file}, line ${line}`;
+  for await (const { text, where } of readRows(file)) {
     const row = parseRankingRow(text, where);
     questions.push({ ...row, ids: encodeQuestion(row.messages, tokenizer, where) });
   }

@@ -11,7 +11,7 @@ import {
 } from '../batch/rows.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Message } from '../text/chat-template.js';
-import { readLines } from '../text/lines.js';
+import { readRows } from '../text/lines.js';
 import { type OpenModel, requireTokenizer } from './session.js';
 
 /** Options that say what to continue. */
@@ -73,17 +73,11 @@ export async function readPrompts(args: PromptArguments, model: OpenModel): Prom
     add(plainPrompt(text, where, args, model), where);
   }
   if (args.prompts !== undefined) {
-    let line = 0;
-    for await (const text of readLines(args.prompts)) {
-      line++;
-      if (text.trim() === '') continue;
-      const where = `${args.prompts}, line ${line}`;
-      if (!rowsFile.test(args.prompts) && isRow(text))
+    const rows = rowsFile.test(args.prompts);
+    for await (const { text, where } of readRows(args.prompts)) {
+      if (!rows && isRow(text))
         throw new InputError(`${where} is a JSON row, but rows are read from files named .jsonl: name it so.`);
-      add(
-        rowsFile.test(args.prompts) ? rowPrompt(text, where, args, model) : plainPrompt(text, where, args, model),
-        where,
-      );
+      add(rows ? rowPrompt(text, where, args, model) : plainPrompt(text, where, args, model), where);
     }
   }
   if (prompts.length === 0) throw new InputError(`${args.prompts ?? '--prompt'} has no prompts.`);

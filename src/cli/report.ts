@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
+import { parseObject } from '../batch/rows.js';
 import { InputError, UsageError } from '../errors.js';
 import { type Metrics, trainingSection } from '../evaluate/report-curves.js';
 import { type ReportBlock, type ReportDocument, type ReportSection, toMarkdown } from '../evaluate/report-document.js';
@@ -18,7 +19,7 @@ import { surveySection } from '../evaluate/report-survey.js';
 import type { EvaluationResult } from '../evaluate/result.js';
 import { makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';
 import { isRecord } from '../formats/keys.js';
-import { digestFile, readLines } from '../text/lines.js';
+import { digestFile, readRows } from '../text/lines.js';
 import { readEvaluationResult } from './evaluation-result.js';
 import type { Command } from './main.js';
 import { configOption } from './options.js';
@@ -125,19 +126,15 @@ function sectionsOf(result: EvaluationResult): ReportSection[] {
 
 /** Largest run.json and card.json that is read. */
 const maxJson = 16e6;
+const metricsShape = "a step's metrics by name";
 
 async function readRun(directory: string): Promise<Part> {
   const { value } = await readJsonInside(directory, 'run.json', maxJson);
   const run = isRecord(value) ? value : {};
   const metrics: Record<string, unknown>[] = [];
   const file = join(directory, 'metrics.jsonl');
-  if (await isFile(file)) {
-    let number = 0;
-    for await (const line of readLines(file)) {
-      number++;
-      if (line.trim() !== '') metrics.push(parseLine(line, `${file}, line ${number}`));
-    }
-  }
+  if (await isFile(file))
+    for await (const { text, where } of readRows(file)) metrics.push(parseObject(text, where, metricsShape));
   const data = Array.isArray(run.data) ? run.data.filter(isRecord) : [];
   const files = data.flatMap(({ file: name, sha256 }) =>
     typeof name === 'string' && typeof sha256 === 'string' ? [{ file: name, sha256 }] : [],
@@ -169,16 +166,6 @@ async function readRun(directory: string): Promise<Part> {
       metrics,
     },
   };
-}
-
-function parseLine(line: string, where: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (isRecord(value)) return value;
-  } catch {
-    // Told below, as for what is no object.
-  }
-  throw new InputError(`${where} is not a JSON object`);
 }
 
 async function readCard(directory: string): Promise<Part> {

@@ -7,7 +7,7 @@ import { InputError } from '../errors.js';
 import { writeFileAtomic } from '../formats/files.js';
 import { LossPrograms } from '../model/loss-program.js';
 import { scoreExamples } from '../model/score-examples.js';
-import { readLines } from '../text/lines.js';
+import { readRows } from '../text/lines.js';
 import { checkWhole } from './check-numbers.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
 import type { Command } from './main.js';
@@ -93,7 +93,7 @@ async function runScore(args: Arguments): Promise<void> {
 async function checkRows(file: string, model: OpenModel): Promise<{ rows: number; longest: number }> {
   let rows = 0;
   let longest = 1;
-  for await (const row of parseRows(readLines(file), file)) {
+  for await (const row of parseRows(readRows(file))) {
     const { length } = tokenise(row, model).ids;
     if (length > model.config.maxPositions) {
       throw new InputError(
@@ -110,7 +110,7 @@ async function checkRows(file: string, model: OpenModel): Promise<{ rows: number
 async function* readWindows(file: string, model: OpenModel): AsyncGenerator<Example[]> {
   let examples: Example[] = [];
   let tokens = 0;
-  for await (const row of parseRows(readLines(file), file)) {
+  for await (const row of parseRows(readRows(file))) {
     const example = tokenise(row, model);
     examples.push(example);
     tokens += example.ids.length;

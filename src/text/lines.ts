@@ -47,6 +47,27 @@ export async function* readLines(
   if (length > 0) yield end();
 }
 
+/** A line that is not blank, and its place for error messages: "train.jsonl, line 3". */
+export interface PlacedLine {
+  readonly text: string;
+  readonly where: string;
+}
+
+/** The lines of a file of rows, JSONL mostly, that are not blank. `name` is the file's name in errors. */
+export async function* placeLines(
+  lines: AsyncIterable<string> | Iterable<string>,
+  name: string,
+): AsyncGenerator<PlacedLine, void, undefined> {
+  let number = 0;
+  for await (const text of lines) {
+    number++;
+    if (text.trim() !== '') yield { text, where: `${name}, line ${number}` };
+  }
+}
+
+/** `placeLines` of a file. Throws as `readLines`. */
+export const readRows = (file: string) => placeLines(readLines(file), file);
+
 /** SHA-256 of a file's bytes, hex. */
 export async function digestFile(file: string): Promise<string> {
   const hash = createHash('sha256');

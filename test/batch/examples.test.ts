@@ -5,6 +5,7 @@ import { parseRow, parseRows } from '../../src/batch/rows.js';
 import { unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
 import { exampleVersion } from '../../src/text/cache.js';
+import { placeLines } from '../../src/text/lines.js';
 import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
 import { lexiBase, makeSentencePiece, makeTokenizer, type StartMark } from '../text/shared.js';
 import { itOfficial, markSupervised, official, turn } from './marked.js';
@@ -267,7 +268,7 @@ describe('buildExamples', () => {
   const rows = ['[1,2,3]', '[1,2,3,4,5]', '[1,2,3,4,5,6]'].map((ids) => `{"input_ids": ${ids}}`);
   rows.push('{"input_ids": [1,2,3,4,5,6,7], "labels": [-100,-100,-100,-100,-100,6,7]}');
   const build = (options: Partial<ExampleOptions>, lines = rows) =>
-    buildExamples(parseRows(lines, 'f'), {
+    buildExamples(parseRows(placeLines(lines, 'f')), {
       tokenizer: null,
       vocabSize: 10,
       maxLength: 4,

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseRow, parseRows, type Row } from '../../src/batch/rows.js';
 import { InputError } from '../../src/errors.js';
+import { placeLines } from '../../src/text/lines.js';
 
 describe('parseRow', () => {
   it.each([
@@ -205,9 +206,10 @@ describe('parseRow', () => {
 describe('parseRows', () => {
   it('skips blank lines and counts them', async () => {
     const rows: Row[] = [];
-    for await (const row of parseRows(['{"text": "a"}', '', '{"text": "b"}'], 'train.jsonl')) rows.push(row);
+    for await (const row of parseRows(placeLines(['{"text": "a"}', '', '{"text": "b"}'], 'train.jsonl')))
+      rows.push(row);
     expect(rows.map((row) => row.where)).toEqual(['train.jsonl, line 1', 'train.jsonl, line 3']);
-    const bad = parseRows(['', '', 'x'], 'train.jsonl');
+    const bad = parseRows(placeLines(['', '', 'x'], 'train.jsonl'));
     await expect(bad.next()).rejects.toThrow(/^train\.jsonl, line 3 is not valid JSON/);
   });
 });

@@ -7,6 +7,7 @@ import { openModel, requireTokenizer } from '../../src/cli/session.js';
 import { initialAdapter } from '../../src/model/adapter.js';
 import { LanguageModel, type Tier } from '../../src/model/language-model.js';
 import { offeredTiers } from '../../src/model/self-test.js';
+import { placeLines } from '../../src/text/lines.js';
 import { LEXI_BASE_PROMPTS } from '../../src/text/prompts.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 import { randomSource } from '../reference/random.js';
@@ -29,8 +30,10 @@ async function losses(tier: Tier): Promise<number[]> {
   );
   const { examples } = await buildExamples(
     parseRows(
-      rows.map((row) => JSON.stringify(row)),
-      'mini-norms',
+      placeLines(
+        rows.map((row) => JSON.stringify(row)),
+        'mini-norms',
+      ),
     ),
     {
       tokenizer: requireTokenizer(opened),
