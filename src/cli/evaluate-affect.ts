@@ -2,11 +2,11 @@ import { type LexiconImport, readLexicon } from '../../datasets/lexicon.js';
 import type { LexiconSource } from '../../datasets/source.js';
 import { wordNorms } from '../../datasets/word-norms.js';
 import { InputError, UsageError } from '../errors.js';
-import { type AffectSummary, firstWords, type Lexicon, leastCoverage, summarizeAffect } from '../evaluate/affect.js';
+import { firstWords, type Lexicon, leastCoverage, summarizeAffect } from '../evaluate/affect.js';
 import { parseAssociates } from '../evaluate/association.js';
+import { affectTable } from '../evaluate/measure-tables.js';
 import type { Base } from '../evaluate/result.js';
-import type { Estimate } from '../evaluate/statistics.js';
-import { alignColumns, pValue } from '../evaluate/table-text.js';
+import { alignTable } from '../evaluate/table-text.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { askForLists } from './evaluate-association.js';
 import { provenance, type Run } from './evaluate-runs.js';
@@ -41,11 +41,8 @@ export async function evaluateAffect(args: EvaluateArguments, given: ReadonlySet
   }
   if (args.json !== '-') {
     console.log(`${about.cues.length} cues, the first ${firstWords} associates of each:`);
-    for (const line of formatAffect(
-      dimensions,
-      runs.map(({ name }) => name),
-    ))
-      console.log(line);
+    const names = runs.map(({ name }) => name);
+    for (const line of alignTable(affectTable(dimensions, names))) console.log(line);
   }
   await writeJson(args.json, {
     measure: 'affect',
@@ -123,23 +120,4 @@ async function collectLists(args: EvaluateArguments, given: ReadonlySet<string>)
       return { name, directory: adapter, lists };
     }),
   };
-}
-
-function formatAffect(dimensions: readonly AffectSummary[], names: readonly string[]): string[] {
-  const rows: string[][] = [['', '', 'coverage', 'mean', '95 % interval', 'to people', 'p', 'n']];
-  const two = (value: number) => value.toFixed(2);
-  /** Mean and interval; nothing where no cue has a median. */
-  const told = ({ mean, low, high, n }: Estimate) => (n > 0 ? [two(mean), `[${two(low)}, ${two(high)}]`] : ['–', '–']);
-  const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-  for (const { dimension, human, runs } of dimensions) {
-    rows.push([dimension, 'people', percent(human.coverage), ...told(human.mean), '', '', String(human.mean.n)]);
-    runs.forEach(({ coverage, mean, distance, test, change }, i) => {
-      const cells = [percent(coverage), ...told(mean), told(distance)[0], mean.n > 0 ? pValue(test) : '–'];
-      rows.push(['', names[i], ...cells, String(mean.n)]);
-      if (!change) return;
-      const { nearer } = change;
-      rows.push(['', 'nearer by', '', ...told(nearer), '', nearer.n > 0 ? pValue(nearer.test) : '–', String(nearer.n)]);
-    });
-  }
-  return alignColumns(rows, 2);
 }

@@ -1,7 +1,8 @@
 import { UsageError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
-import { type RankingSummary, rankingGain, scoreRankings, summarizeRankings } from '../evaluate/ranking-summary.js';
-import { alignColumns, estimateRow, percent, signedThree, three } from '../evaluate/table-text.js';
+import { rankingTable } from '../evaluate/measure-tables.js';
+import { rankingGain, scoreRankings, summarizeRankings } from '../evaluate/ranking-summary.js';
+import { alignTable } from '../evaluate/table-text.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
@@ -46,13 +47,8 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
     const gain = scores.length < 2 ? null : rankingGain(scores[0], scores[scores.length - 1], args.seed, cues);
     if (args.json !== '-') {
       console.log(`${questions.length} questions of ${args.questions}, about ${new Set(cues).size} cues:`);
-      const rows = [['', '', 'mean', '95 % interval', 'p', 'cues']];
-      summaries.forEach((summary, i) => {
-        rows.push(...describe(runs[i].name, summary));
-      });
-      if (gain?.spearman) rows.push(estimateRow('gain', 'Spearman', gain.spearman, signedThree));
-      if (gain) rows.push(estimateRow('gain', 'reward', gain.reward, signedThree));
-      for (const line of alignColumns(rows, 2)) console.log(line);
+      const named = summaries.map((summary, i) => ({ ...summary, name: runs[i].name }));
+      for (const line of alignTable(rankingTable(named, gain))) console.log(line);
     }
     await writeJson(args.json, {
       measure: 'ranking',
@@ -73,16 +69,4 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
   } finally {
     await model.checkpoint.close();
   }
-}
-
-function describe(name: string, { parsed, whole, spearman, attainable, reward }: RankingSummary): string[][] {
-  return [
-    estimateRow(name, 'read, %', parsed, percent),
-    estimateRow('', 'whole, %', whole, percent),
-    spearman ? estimateRow('', 'Spearman', spearman, three) : ['', 'Spearman', 'no whole ranking', '', '', '0'],
-    ...(spearman && attainable !== null
-      ? [['', 'Spearman of people’s order', three(attainable), '', '', String(spearman.n)]]
-      : []),
-    estimateRow('', 'reward', reward, three),
-  ];
 }

@@ -2,6 +2,7 @@ import { type GeneralText, loadInstructions, loadTexts, readTexts } from '../../
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
+import { sideEffectsTable } from '../evaluate/measure-tables.js';
 import {
   follows,
   type Instruction,
@@ -9,7 +10,7 @@ import {
   summarizeSideEffects,
   type TextScore,
 } from '../evaluate/side-effects.js';
-import { alignColumns, estimateRow, percent, points, three } from '../evaluate/table-text.js';
+import { alignTable } from '../evaluate/table-text.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { LossPrograms } from '../model/loss-program.js';
@@ -44,16 +45,8 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
     const summaries = measured.map((own) => summarizeSideEffects(own.texts, own.followed, args.seed));
     const change = measured.length < 2 ? null : sideEffectChange(measured[0], measured[measured.length - 1], args.seed);
     if (args.json !== '-') {
-      const rows: string[][] = [['', '', 'value', '95 % interval', 'p', 'n']];
-      summaries.forEach(({ perplexity, followed }, i) => {
-        rows.push(estimateRow(runs[i].name, 'perplexity', perplexity, (value) => value.toFixed(2)));
-        rows.push(estimateRow('', 'instructions followed, %', followed, percent));
-      });
-      if (change) {
-        rows.push(estimateRow('change', 'perplexity, times', change.perplexityFactor, three));
-        rows.push(estimateRow('', 'instructions followed, points', change.followed, points));
-      }
-      for (const line of alignColumns(rows, 2)) console.log(line);
+      const named = summaries.map((summary, i) => ({ ...summary, name: runs[i].name }));
+      for (const line of alignTable(sideEffectsTable(named, change))) console.log(line);
     }
     await writeJson(args.json, {
       measure: 'side-effects',

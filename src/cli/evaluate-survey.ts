@@ -2,20 +2,23 @@ import { fold, requireKnown } from '../../datasets/participants.js';
 import { readSurvey } from '../../datasets/survey-file.js';
 import { InputError, UsageError } from '../errors.js';
 import { type ScoredSurvey, scoreSurvey, surveyExamples, surveyTries } from '../evaluate/score-survey.js';
-import type { Estimate } from '../evaluate/statistics.js';
 import {
   type CountryPair,
   compareSurveys,
   massPercent,
   type SurveyAnswer,
-  type SurveyChange,
   type SurveyQuestion,
-  type SurveySubset,
   type SurveySummary,
   surveyDistance,
 } from '../evaluate/survey.js';
-import { describeAsking, otherDistances, surveyMovements } from '../evaluate/survey-tables.js';
-import { alignColumns, pValue } from '../evaluate/table-text.js';
+import {
+  describeAsking,
+  earthMoverDistances,
+  otherDistances,
+  surveyLines,
+  surveyMovements,
+} from '../evaluate/survey-tables.js';
+import { alignTable, percent } from '../evaluate/table-text.js';
 import { LossPrograms } from '../model/loss-program.js';
 import type { OptionFormat } from '../text/survey-prompts.js';
 import type { EvaluateArguments } from './evaluate.js';
@@ -24,12 +27,6 @@ import { writeJson } from './output-file.js';
 import { createProgress } from './progress.js';
 import { openModel, requireTokenizer } from './session.js';
 import { chooseSurveyPrompts } from './survey-prompt.js';
-
-const subsetNames: Readonly<Record<SurveySubset, string>> = {
-  all: 'all questions',
-  emd: 'high tension',
-  sorted: 'high tension, sorted shares',
-};
 
 export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet<string>): Promise<void> {
   const runs = chooseRuns(args);
@@ -70,13 +67,15 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
     const { cost } = scored[0];
     if (args.json !== '-') {
       console.log(describeCost(questions.length, describeAsking(questions, prompts.length, formats), cost));
-      for (const line of formatSurvey(
-        runs.map(({ name }) => name),
-        summaries,
-        change,
-        pair,
-      ))
-        console.log(line);
+      const named = runs.map(({ name }, i) => ({ name, summaries: summaries[i] }));
+      const lines = surveyLines(named);
+      const tables = [
+        earthMoverDistances(lines, pair),
+        ...(change ? [surveyMovements(change, named)] : []),
+        otherDistances(lines, pair),
+      ];
+      for (const table of tables) console.log(`${alignTable(table).join('\n')}\n`);
+      for (const { name, summaries: own } of named) console.log(`${name}: ${describeEffects(own.all)}`);
     }
     await writeJson(args.json, {
       measure: 'survey',
@@ -165,54 +164,7 @@ export function choosePair(questions: readonly SurveyQuestion[], wish: string | 
   return pair;
 }
 
-function formatSurvey(
-  names: readonly string[],
-  summaries: readonly Readonly<Record<SurveySubset, SurveySummary>>[],
-  change: Readonly<Record<SurveySubset, SurveyChange>> | null,
-  pair: CountryPair,
-): string[] {
-  const rows: string[][] = [
-    [
-      '',
-      '',
-      ...pair.map((country) => `EMD to ${country}`),
-      'difference',
-      '95 % interval',
-      `closer to ${pair.join(' / ')}`,
-      'n',
-    ],
-  ];
-  const show = (value: number) => value.toFixed(3);
-  const interval = ({ low, high }: Estimate) => `[${show(low)}, ${show(high)}]`;
-  for (const subset of Object.keys(subsetNames) as SurveySubset[]) {
-    summaries.forEach((own, i) => {
-      const { countries, difference, closer, n } = own[subset];
-      rows.push([
-        i === 0 ? subsetNames[subset] : '',
-        names[i],
-        ...countries.map(({ emd }) => show(emd.mean)),
-        show(difference.emd.mean),
-        interval(difference.emd),
-        `${closer.emd.first} / ${closer.emd.second}`,
-        String(n),
-      ]);
-    });
-    for (const { what, emd } of surveyMovements(change?.[subset])) {
-      rows.push(['', `toward ${what}`, '', '', show(emd.mean), interval(emd), `p ${pValue(emd.test)}`, String(emd.n)]);
-    }
-  }
-  const lines = (Object.keys(subsetNames) as SurveySubset[]).flatMap((subset) =>
-    summaries.map((own, i) => ({ questions: subsetNames[subset], model: names[i], summary: own[subset] })),
-  );
-  const others = otherDistances(lines, pair);
-  return [
-    ...alignColumns(rows, 2),
-    '',
-    ...alignColumns([others.head, ...others.rows], 2),
-    '',
-    ...summaries.map(
-      ({ all }, i) =>
-        `${names[i]}: the options hold ${massPercent(all)} % of the model's probability; order and labels move ${(100 * all.order_effect.mean).toFixed(1)} % of the shares, the wording ${(100 * all.wording_effect.mean).toFixed(1)} %.`,
-    ),
-  ];
+function describeEffects(summary: SurveySummary): string {
+  const [order, wording] = [summary.order_effect, summary.wording_effect].map(({ mean }) => percent(mean));
+  return `the options hold ${massPercent(summary)} % of the model's probability; order and labels move ${order} % of the shares, the wording ${wording} %.`;
 }

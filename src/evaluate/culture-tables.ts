@@ -1,6 +1,6 @@
 import type { StudyResult } from './study.js';
-import { cells, gainCells, type StudyTable } from './study-cells.js';
-import { none, points, signedThree, three } from './table-text.js';
+import type { StudyTable } from './study-tables.js';
+import { cells, gainCells, none, points, signedThree, three } from './table-text.js';
 
 /** A study's results, as far as its tables tell of them. */
 export type StudyFigures = Pick<StudyResult, 'ks' | 'cultures' | 'matrix' | 'surveyMatrix' | 'distances'>;

@@ -1,25 +1,23 @@
 import { wordKey } from './association.js';
-import type { AssociationSummary } from './association-summary.js';
-import { describeBase, interval, lastOverFirst, table } from './report-cells.js';
+import { affectTable, rankingTable, sideEffectsTable, spearmanRows } from './measure-tables.js';
+import { describeBase, table } from './report-cells.js';
 import { histogram } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
 import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult } from './result.js';
-import type { Gain } from './statistics.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
 import {
+  cells,
   describeCounts,
   describeDropped,
-  fixed,
+  gainCells,
+  lastOverFirst,
   percent,
   points,
-  pValue,
-  signed,
-  signedThree,
   testNote,
-  three,
 } from './table-text.js';
 
+const failures = 'refusals; answers without a word; words given again';
 /** Cues that are shown side by side, and words of each. */
 const shown = { cues: 12, words: 8 };
 
@@ -34,34 +32,22 @@ export function associationSection({
   ...base
 }: AssociationResult): ReportSection {
   const rows = runs.flatMap(({ name, precision, spearman, attainable, refused, empty, repeated, n }) => [
-    ...precision.flatMap(({ k, own, other }) => [
-      [name, `P@${k}, %`, percent(own.mean), interval(own, percent), percent(other.mean), String(own.n)],
+    ...precision.map(({ k, own, other }) => [
+      name,
+      `P@${k}, %`,
+      ...cells(own, percent),
+      percent(other.mean),
+      String(own.n),
     ]),
-    spearman
-      ? [name, 'Spearman', three(spearman.mean), interval(spearman, three), '', String(spearman.n)]
-      : [name, 'Spearman', 'no cue with three shared words of unequal counts', '', '', '0'],
-    ...attainableRow(name, { spearman, attainable }),
+    ...spearmanRows(name, { spearman, attainable }, 'no cue with three shared words of unequal counts'),
     ...(refused + empty + repeated > 0
-      ? [
-          [
-            name,
-            'refusals; answers without a word; words given again',
-            `${refused}; ${empty}; ${repeated}`,
-            '',
-            '',
-            String(n),
-          ],
-        ]
+      ? [[name, failures, `${refused}; ${empty}; ${repeated}`, '', '', String(n)]]
       : []),
   ]);
   const change = (gains ?? []).map(({ k, own, aboveOther }) => [
     `P@${k}, points`,
-    points(own.mean),
-    interval(own, points),
-    pValue(own.test),
-    points(aboveOther.mean),
-    interval(aboveOther, points),
-    pValue(aboveOther.test),
+    ...gainCells(own, points),
+    ...gainCells(aboveOther, points),
     String(own.n),
   ]);
   const curves: Chart = {
@@ -99,13 +85,7 @@ export function associationSection({
             table(
               [
                 `gain of ${lastOverFirst(runs)}`,
-                'own list',
-                '95 % interval',
-                'p',
-                'own − other',
-                '95 % interval',
-                'p',
-                'n',
+                ...['own list', '95 % interval', 'p', 'own − other', '95 % interval', 'p', 'n'],
               ],
               change,
             ),
@@ -118,56 +98,9 @@ export function associationSection({
   };
 }
 
-/** What people's own order scores; results of before it was told lack it. */
-function attainableRow(
-  name: string,
-  { spearman, attainable }: Pick<AssociationSummary, 'spearman' | 'attainable'>,
-): string[][] {
-  if (spearman === null || typeof attainable !== 'number') return [];
-  return [[name, 'Spearman of people’s order', three(attainable), '', '', String(spearman.n)]];
-}
-
 /** Ratings of associates: means, distances, tests, and how the medians are spread. */
 export function affectSection({ language, dimensions, run_names, cues }: AffectResult): ReportSection {
-  const two = (value: number) => fixed(value, 2);
-  const rows = dimensions.flatMap(({ dimension, human, runs }) => [
-    [
-      dimension,
-      'people',
-      percent(human.coverage),
-      two(human.mean.mean),
-      interval(human.mean, two),
-      '',
-      '',
-      String(human.mean.n),
-    ],
-    ...runs.map(({ coverage, mean, distance, test }, i) => [
-      dimension,
-      run_names[i].name,
-      percent(coverage),
-      two(mean.mean),
-      interval(mean, two),
-      two(distance.mean),
-      mean.n > 0 ? pValue(test) : '–',
-      String(mean.n),
-    ]),
-    ...runs.flatMap(({ change }, i) =>
-      change
-        ? [
-            [
-              dimension,
-              `nearer to people by, ${run_names[i].name} over ${run_names[0].name}`,
-              '',
-              signed(change.nearer.mean, 2),
-              interval(change.nearer, (v) => signed(v, 2)),
-              '',
-              change.nearer.n > 0 ? pValue(change.nearer.test) : '–',
-              String(change.nearer.n),
-            ],
-          ]
-        : [],
-    ),
-  ]);
+  const names = run_names.map(({ name }) => name);
   return {
     title: `Affect and concreteness (${language})`,
     blocks: [
@@ -175,11 +108,11 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
         kind: 'text',
         text: `Median rating of the first associates of each of ${cues.length} cues; p of runs against people. ${testNote}`,
       },
-      table(['dimension', 'who', 'coverage, %', 'mean', '95 % interval', 'distance', 'p', 'n'], rows),
+      { kind: 'table', ...affectTable(dimensions, names) },
       ...dimensions.map(({ dimension, human, runs }): ReportBlock => {
         const series = [
           { name: 'people', people: true, medians: human.medians },
-          ...runs.map(({ medians }, i) => ({ name: run_names[i].name, medians })),
+          ...runs.map(({ medians }, i) => ({ name: names[i], medians })),
         ];
         if (series.every(({ medians }) => medians.every((median) => median === null)))
           return { kind: 'text', text: `Medians of the cues: ${dimension}: no rated words.` };
@@ -191,59 +124,19 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
 
 /** Form and order of rankings, and the gain of the last model over the first. */
 export function rankingSection({ language, questions, runs, gain, ...base }: RankingResult): ReportSection {
-  const rows = runs.flatMap(({ name, parsed, whole, spearman, attainable, reward }) => [
-    [name, 'read, %', percent(parsed.mean), interval(parsed, percent), '', String(parsed.n)],
-    [name, 'whole, %', percent(whole.mean), interval(whole, percent), '', String(whole.n)],
-    spearman
-      ? [name, 'Spearman', three(spearman.mean), interval(spearman, three), '', String(spearman.n)]
-      : [name, 'Spearman', 'no whole ranking', '', '', '0'],
-    ...attainableRow(name, { spearman, attainable }),
-    [name, 'reward', three(reward.mean), interval(reward, three), '', String(reward.n)],
-  ]);
-  if (gain) {
-    const row = (what: string, own: Gain) =>
-      rows.push([
-        `gain of ${lastOverFirst(runs)}`,
-        what,
-        signedThree(own.mean),
-        interval(own, signedThree),
-        pValue(own.test),
-        String(own.n),
-      ]);
-    if (gain.spearman) row('Spearman', gain.spearman);
-    row('reward', gain.reward);
-  }
   return {
     title: `Rankings (${language})`,
     blocks: [
       {
         kind: 'text',
-        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; of people’s order: the most that these can score, as words of one count share a rank; reward: that, −1 for what is not whole. n: cues.${gain ? ` ${testNote}` : ''}`,
+        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; of people’s order: the most that these can score, as words of one count share a rank; reward: that, −1 for what is not whole.${gain ? ` ${testNote}` : ''}`,
       },
-      table(['model', 'measure', 'mean', '95 % interval', 'p', 'n'], rows),
+      { kind: 'table', ...rankingTable(runs, gain) },
     ],
   };
 }
 
 export function sideEffectsSection({ language, runs, change, ...base }: SideEffectsResult): ReportSection {
-  const two = (value: number) => value.toFixed(2);
-  const rows = runs.flatMap(({ name, perplexity, followed }) => [
-    [name, 'perplexity', two(perplexity.mean), interval(perplexity, two), '', String(perplexity.n)],
-    [name, 'instructions followed, %', percent(followed.mean), interval(followed, percent), '', String(followed.n)],
-  ]);
-  if (change) {
-    const row = (what: string, own: Gain, show: (value: number) => string) =>
-      rows.push([
-        `change, ${lastOverFirst(runs)}`,
-        what,
-        show(own.mean),
-        interval(own, show),
-        pValue(own.test),
-        String(own.n),
-      ]);
-    row('perplexity, times', change.perplexityFactor, three);
-    row('instructions, points', change.followed, points);
-  }
   return {
     title: `Side effects (${language})`,
     blocks: [
@@ -251,7 +144,7 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
         kind: 'text',
         text: `General text and simple instructions, ${describeBase(base)}.${change ? ` ${testNote}` : ''}`,
       },
-      table(['model', 'measure', 'value', '95 % interval', 'p', 'n'], rows),
+      { kind: 'table', ...sideEffectsTable(runs, change) },
     ],
   };
 }

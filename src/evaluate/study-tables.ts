@@ -1,10 +1,26 @@
 import { cultureTables, type StudyFigures } from './culture-tables.js';
 import { type StudyCultureResult, type StudyStep, titleOf } from './study.js';
-import { cells, gainCells, type StudyTable } from './study-cells.js';
 import type { SeedsMeasureName } from './study-seeds.js';
 import type { CountryPair } from './survey.js';
-import { answerEffects, distancesNote, effectsNote, otherDistances } from './survey-tables.js';
-import { none, percent, points, pValue, signed, signedThree, three } from './table-text.js';
+import { answerEffects, distancesNote, earthMoverDistances, effectsNote, otherDistances } from './survey-tables.js';
+import {
+  cells,
+  gainCells,
+  none,
+  percent,
+  points,
+  pValue,
+  signed,
+  signedThree,
+  type Table,
+  three,
+} from './table-text.js';
+
+/** A table with a title, and what a reader must know of its columns. */
+export interface StudyTable extends Table {
+  readonly title: string;
+  readonly note: string;
+}
 
 /** Which questions of a survey a study's tables tell of. */
 const surveySubsets = [
@@ -171,15 +187,7 @@ function surveyTables(culture: StudyCultureResult): StudyTable[] {
     {
       title: `${name} (${language}): survey, distance to ${own} and ${other}`,
       note: `Ordinal earth mover's distance over N − 1, total variation where options have no order; closer: questions on which a model is closer to either.`,
-      head: ['questions', 'model', `to ${own}`, `to ${other}`, 'to own − other', '95 % interval', 'closer', 'n'],
-      rows: lines.map(({ questions, model, summary: { countries: distances, difference, closer, n } }) => [
-        questions,
-        model,
-        ...distances.map(({ emd }) => three(emd.mean)),
-        ...cells(difference.emd, signedThree),
-        `${closer.emd.first} / ${closer.emd.second}`,
-        String(n),
-      ]),
+      ...earthMoverDistances(lines, countries),
     },
     ...movementTable(culture, countries),
     {

@@ -1,7 +1,21 @@
 import { clearFormats, type OptionFormat } from '../text/survey-prompts.js';
 import type { Estimate } from './statistics.js';
-import { massPercent, type SurveyChange, type SurveyQuestion, type SurveySummary } from './survey.js';
-import { percent } from './table-text.js';
+import {
+  type CountryPair,
+  massPercent,
+  type SurveyChange,
+  type SurveyQuestion,
+  type SurveySubset,
+  type SurveySummary,
+} from './survey.js';
+import { cells, gainCells, lastOverFirst, percent, signedThree, type Table } from './table-text.js';
+
+const subsetNames: Readonly<Record<SurveySubset, string>> = {
+  all: 'all questions',
+  emd: 'high tension',
+  sorted: "high tension by the paper's code",
+};
+const subsets = Object.keys(subsetNames) as SurveySubset[];
 
 /** One model's answers to some questions. */
 export interface SurveyLine {
@@ -11,14 +25,59 @@ export interface SurveyLine {
   readonly summary: SurveySummary;
 }
 
-/** What stands beside a survey's earth mover's distances, for the terminal and reports alike. */
-export interface SurveyTable {
-  readonly head: readonly string[];
-  readonly rows: readonly (readonly string[])[];
+/** A line a set of questions and run. */
+export function surveyLines(
+  runs: readonly { readonly name: string; readonly summaries: Readonly<Record<SurveySubset, SurveySummary>> }[],
+): SurveyLine[] {
+  return subsets.flatMap((subset) =>
+    runs.map(({ name, summaries }) => ({ questions: subsetNames[subset], model: name, summary: summaries[subset] })),
+  );
+}
+
+/** Earth mover's distance to each country, the first less the second, and questions on which a model is closer to either. */
+export function earthMoverDistances(lines: readonly SurveyLine[], countries: CountryPair): Table {
+  return {
+    head: [
+      ...['questions', 'model', ...countries.map((country) => `EMD to ${country}`)],
+      ...['difference', '95 % interval', `closer to ${countries.join(' / ')}`, 'n'],
+    ],
+    rows: lines.map(({ questions, model, summary: { countries: distances, difference, closer, n } }) => [
+      questions,
+      model,
+      ...distances.map(({ emd }) => emd.mean.toFixed(3)),
+      ...cells(difference.emd, signedThree),
+      `${closer.emd.first} / ${closer.emd.second}`,
+      String(n),
+    ]),
+  };
+}
+
+/** How the last run moved from the first: toward each country, then toward the first less toward the second. */
+export function surveyMovements(
+  change: Readonly<Record<SurveySubset, SurveyChange>>,
+  runs: readonly { readonly name: string }[],
+): Table {
+  return {
+    head: [
+      ...['questions', `moved toward, ${lastOverFirst(runs)}`],
+      ...['EMD', '95 % interval', 'p', 'JS', '95 % interval', 'p', 'n'],
+    ],
+    rows: subsets.flatMap((subset) => {
+      const { toward, specific } = change[subset];
+      const both = { country: toward.map(({ country }) => country).join(' − '), ...specific };
+      return [...toward, both].map(({ country, emd, js }) => [
+        subsetNames[subset],
+        country,
+        ...gainCells(emd, signedThree),
+        ...gainCells(js, signedThree),
+        String(emd.n),
+      ]);
+    }),
+  };
 }
 
 /** Jensen-Shannon distance, Kullback-Leibler divergence and questions of one mode; a line a model and set of questions. */
-export function otherDistances(lines: readonly SurveyLine[], countries: readonly [string, string]): SurveyTable {
+export function otherDistances(lines: readonly SurveyLine[], countries: CountryPair): Table {
   return {
     head: [
       ...['questions', 'model', ...countries.map((country) => `JS to ${country}`)],
@@ -38,7 +97,7 @@ export function otherDistances(lines: readonly SurveyLine[], countries: readonly
 }
 
 /** How much of a model's probability the options hold, and what moves their shares. */
-export function answerEffects(lines: readonly SurveyLine[]): SurveyTable {
+export function answerEffects(lines: readonly SurveyLine[]): Table {
   return {
     head: ['questions', 'model', 'options, %', 'order, %', 'wording, %', 'n'],
     rows: lines.map(({ questions, model, summary }) => [
@@ -67,16 +126,6 @@ export function describeAsking(
   const unclear = clear.filter((own) => own.length < formats.length).length;
   const without = unclear === 0 ? '' : ` (${unclear} without number: an option of theirs begins with one)`;
   return `${wordings} ${wordings === 1 ? 'wording' : 'wordings'}; every rotation; ${formats.join(', ')}${without}`;
-}
-
-/** Movements toward each country, then toward the first less toward the second; none without a change. */
-export function surveyMovements(change: SurveyChange | undefined) {
-  if (!change) return [];
-  const [first, second] = change.toward;
-  return [
-    ...change.toward.map(({ country, emd, js }) => ({ what: country, emd, js })),
-    { what: `${first.country} − ${second.country}`, ...change.specific },
-  ];
 }
 
 /** What the columns of `otherDistances` mean. */

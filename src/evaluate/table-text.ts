@@ -1,6 +1,12 @@
 // Numbers, tests and counts as the tables of the terminal and of reports show them.
 
-import type { Estimate, Gain, SignedRankTest } from './statistics.js';
+import type { Estimate, SignedRankTest } from './statistics.js';
+
+/** A table, for the terminal and reports alike. */
+export interface Table {
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
 
 /** In the place of what is not known. */
 export const none = '–';
@@ -23,14 +29,34 @@ export const three = (value: number) => fixed(value, 3);
 /** Of a difference of these, with its sign. */
 export const signedThree = (value: number) => signed(value, 3);
 
+/** Mean, and interval where there is one to show. */
+export function cells(estimate: Estimate | null | undefined, show: (value: number) => string): [string, string] {
+  if (!estimate || estimate.n === 0) return [none, none];
+  return [show(estimate.mean), `[${show(estimate.low)}, ${show(estimate.high)}]`];
+}
+
+/** The same with p; of means over several seeds, and of nothing, there is none. */
+export function gainCells(
+  gain: (Estimate & { readonly test: SignedRankTest | null }) | null | undefined,
+  show: (value: number) => string,
+): [string, string, string] {
+  return [...cells(gain, show), gain && gain.n > 0 && gain.test ? pValue(gain.test) : none];
+}
+
 /** Mean, interval, p where there is a test, and n, under two names. */
 export function estimateRow(
   name: string,
   what: string,
-  { mean, low, high, n, test }: Estimate & Partial<Gain>,
+  estimate: Estimate & { readonly test?: SignedRankTest },
   show: (value: number) => string,
 ): string[] {
-  return [name, what, show(mean), `[${show(low)}, ${show(high)}]`, test ? pValue(test) : '', String(n)];
+  const { n, test } = estimate;
+  return [name, what, ...cells(estimate, show), test ? pValue(test) : '', String(n)];
+}
+
+/** What a gain or change is of: the last model against the first. */
+export function lastOverFirst(runs: readonly { readonly name: string }[]): string {
+  return `${runs[runs.length - 1].name} over ${runs[0].name}`;
 }
 
 /** What a reader must know of every p. */
@@ -57,6 +83,12 @@ export function describeCounts(counts: Readonly<Record<string, number>>): string
 /** What an import left out and why, in words. */
 export function describeDropped(dropped: Readonly<Record<string, number>>): string {
   return describeCounts(Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0))) || 'nothing';
+}
+
+/** A table's lines; its first column says nothing again that it says in the line above. */
+export function alignTable({ head, rows }: Table): string[] {
+  const once = rows.map((row, i) => (row[0] === rows[i - 1]?.[0] ? ['', ...row.slice(1)] : row));
+  return alignColumns([head, ...once], 2);
 }
 
 /** Lines of equally wide columns, the first `left` of them flush left, the others right. */

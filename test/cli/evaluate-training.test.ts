@@ -167,9 +167,10 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
       /8 questions, 96 answers \(3 wordings; .*: \d+ tokens computed in 1 batch, in place of \d+ \(\d\.\dx\)/,
     );
     expect(stdout).toMatch(/JS to Aland +JS to Bland +KL from Aland +KL from Bland +same mode as Aland, %/);
-    expect(stdout).toMatch(/toward Aland .*\[0\.\d+, 0\.\d+\]/);
-    expect(stdout).toMatch(/toward Bland .*\[-0\.\d+, -0\.\d+\]/);
-    expect(stdout).toMatch(/toward Aland − Bland .*\[0\.\d+, [01]\.\d+\]/);
+    expect(stdout).toMatch(/^questions +moved toward, after over before +EMD .* JS /m);
+    expect(stdout).toMatch(/^all questions +Aland +\+0\.\d+ +\[\+0\.\d+, \+0\.\d+\]/m);
+    expect(stdout).toMatch(/^ +Bland +-0\.\d+ +\[-0\.\d+, -0\.\d+\]/m);
+    expect(stdout).toMatch(/^ +Aland − Bland +\+[01]\.\d+ +\[\+0\.\d+, \+[01]\.\d+\]/m);
   });
 
   it('without training stands still', async () => {
@@ -205,7 +206,7 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(runs[0].perplexity.mean).toBeGreaterThan(1);
     expect(change.perplexityFactor.mean).toBeCloseTo(runs[1].perplexity.mean / runs[0].perplexity.mean, 6);
     expect(runs[0].instructions).toHaveLength(8);
-    expect(side.stdout).toMatch(/change +perplexity, times/);
+    expect(side.stdout).toMatch(/change, after over before +perplexity, times/);
     // One of 8 instructions is 12.5 points, and no share of what was followed before.
     const points = (100 * change.followed.mean).toFixed(1).replace(/^(?=[1-9])/, '\\+');
     expect(side.stdout).toMatch(new RegExp(`^ +instructions followed, points +${points} +\\[`, 'm'));
@@ -244,8 +245,8 @@ describe.skipIf(!hasAdapter)('a model that was taught to answer as country A', (
     expect(affect.code, affect.stderr).toBe(0);
     expect(affect.stderr).toMatch(/Warning: the lexicon has rare for 0\.0 % of the words of people/);
     expect(affect.stderr).not.toMatch(/has valence for/);
-    expect(affect.stdout).toMatch(/^rare +people +0 % +– +– +0$/m);
-    expect(affect.stdout).toMatch(/^ +after +0 % +– +– +– +– +0$/m);
+    expect(affect.stdout).toMatch(/^rare +people +0\.0 +– +– +0$/m);
+    expect(affect.stdout).toMatch(/^ +after +0\.0 +– +– +– +– +0$/m);
     const { quantize, tier } = result(lists);
     expect(result(affectFile)).toMatchObject({ quantize, tier: expect.stringMatching(`^${tier}$`) });
     const [valence] = result(affectFile).dimensions;

@@ -304,8 +304,9 @@ test('answers that grow flatter move toward both countries; which more is told',
   expect(change.toward.map(({ emd }) => emd.mean.toFixed(6))).toEqual(['0.073333', '0.206667']);
   expect(change.specific.emd.mean).toBeCloseTo(0.24 - 1.12 / 3, 12);
   expect(change.specific.emd.test).toMatchObject({ p: 2 / 256, effect: -1 });
-  expect(surveyMovements(change).map(({ what, emd }) => `${what} ${emd.mean.toFixed(3)}`)).toEqual([
-    ...['Here 0.073', 'There 0.207', 'Here − There -0.133'],
+  const { rows } = surveyMovements({ all: change, emd: change, sorted: change }, [{ name: 'a' }, { name: 'b' }]);
+  expect(rows.slice(0, 3).map(([subset, toward, emd]) => `${subset}: ${toward} ${emd}`)).toEqual([
+    ...['all questions: Here +0.073', 'all questions: There +0.207', 'all questions: Here − There -0.133'],
   ]);
   // Equally far from both before, (.4 + .2 + .1) / 3 = .2333, and after: nearer to both by as much, to neither more.
   const middle = surveyChange(questions, all(0, 0.5, 0.5, 0), all(0.25, 0.25, 0.25, 0.25), pair);
