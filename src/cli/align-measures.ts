@@ -2,13 +2,12 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadInstructions, loadTexts, readTexts } from '../../datasets/side-effects.js';
 import { linearShapes } from '../../models/tensors.js';
-import type { Example } from '../batch/types.js';
 import { affectMedians } from '../evaluate/affect.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
 import {
   type ScoredSurvey,
-  type SurveyTry,
+  type SurveyProbes,
   scoreSurvey,
   surveyExamples,
   surveyTries,
@@ -17,7 +16,6 @@ import { titleOf } from '../evaluate/study.js';
 import { hasFile, writeFileAtomic } from '../formats/files.js';
 import { readAdapter } from '../formats/peft.js';
 import type { AdapterWeights } from '../model/adapter.js';
-import { LossPrograms } from '../model/loss-program.js';
 import { withPreamble } from '../text/preamble.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { type StudyCulture, testQuestions } from './align-data.js';
@@ -127,7 +125,7 @@ export interface CultureProbes {
   readonly words: number;
   readonly listTokens: number;
   readonly ranking: (preamble: string | null) => Int32Array[];
-  readonly survey: (preamble: string | null) => { readonly tries: SurveyTry[]; readonly examples: Example[] } | null;
+  readonly survey: (preamble: string | null) => SurveyProbes | null;
   readonly sideEffects: SideEffectProbes | null;
   /** Longest sequence that a variant takes. */
   readonly positions: number;
@@ -159,8 +157,9 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
   const survey = (preamble: string | null) => {
     if (!surveyed) return null;
     const prompts = surveyed.prompts.map((prompt) => withPreamble(prompt, preamble));
-    const tries = surveyTries(surveyed.questions, prompts, surveyed.formats);
-    return { tries, examples: surveyExamples(tries, tokenizer, model.config.vocabSize) };
+    const { questions, formats } = surveyed;
+    const tries = surveyTries(questions, prompts, formats);
+    return { questions, tries, examples: surveyExamples(tries, tokenizer, model.config.vocabSize) };
   };
   const sideEffects = measures.has('side-effects') ? await probeSideEffects(culture, recipe, model) : null;
   let positions = sideEffects?.positions ?? 0;
@@ -261,10 +260,10 @@ export async function askVariant(
               onProgress,
             }),
           );
-    const tries = probes.survey(preamble);
+    const asked = probes.survey(preamble);
     const survey =
-      tries &&
-      (await part('survey', (onProgress) => askSurvey(weights, tries, culture, base, microBatchTokens, onProgress)));
+      asked &&
+      (await part('survey', (onProgress) => scoreSurvey(base.loaded, weights, asked, microBatchTokens, onProgress)));
     const { sideEffects: effects } = probes;
     const measured = !foreign && preamble === null && effects && measures.has('side-effects');
     const sideEffects = measured
@@ -284,20 +283,3 @@ export async function askVariant(
 }
 
 class BrokenOff extends Error {}
-
-async function askSurvey(
-  adapter: AdapterWeights | null,
-  { tries, examples }: { readonly tries: SurveyTry[]; readonly examples: Example[] },
-  { surveyed }: StudyCulture,
-  { loaded }: LoadedBase,
-  microBatchTokens: number,
-  onProgress: (share: number) => void,
-): Promise<ScoredSurvey> {
-  const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), microBatchTokens);
-  const programs = new LossPrograms(loaded, { adapter, backward: false });
-  try {
-    return await scoreSurvey(programs, surveyed?.questions ?? [], tries, examples, longest, onProgress);
-  } finally {
-    programs.destroy();
-  }
-}

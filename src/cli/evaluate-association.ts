@@ -19,7 +19,6 @@ import { chooseAssociationPrompt } from './association-prompt.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance, type Run } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
-import { createProgress } from './progress.js';
 import { isLexiBase, type OpenModel, openModel, requireTokenizer } from './session.js';
 
 /** Lists of associates as each run gives them. */
@@ -101,22 +100,13 @@ export async function askForLists(args: EvaluateArguments): Promise<AskedLists> 
       `The longest prompt's ${longest} tokens and ${maxNewTokens} new ones`,
       'lower --max-new-tokens',
     );
-    const { measured, base } = await measureRuns(args, model, runs, positions, async (loaded, weights, run) => {
-      const progress = createProgress();
-      const texts = await decodeAssociations(loaded, weights, tokenizer, prompt, cues, {
-        words: most,
-        maxNewTokens,
-        presencePenalty: args.presencePenalty,
-        batchSize: args.batchSize,
-        deterministic: args.deterministic,
-        stop: args.stop,
-        onProgress: (share) =>
-          progress.update(share, `${run.name}: decoding lists for ${cues.length} cues: ${Math.round(100 * share)} %`),
-      });
-      progress.end();
-      return { ...run, texts };
+    const what = `decoding lists for ${cues.length} cues`;
+    const { measured, base } = await measureRuns(args, model, runs, positions, what, (loaded, weights, onProgress) => {
+      const { presencePenalty, batchSize, deterministic, stop } = args;
+      const options = { words: most, maxNewTokens, presencePenalty, batchSize, deterministic, stop, onProgress };
+      return decodeAssociations(loaded, weights, tokenizer, prompt, cues, options);
     });
-    return { norms, base, prompt, maxNewTokens, ks, runs: measured };
+    return { norms, base, prompt, maxNewTokens, ks, runs: runs.map((run, i) => ({ ...run, texts: measured[i] })) };
   } finally {
     await model.checkpoint.close();
   }

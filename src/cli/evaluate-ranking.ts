@@ -7,7 +7,6 @@ import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
 import { ppoOptions } from './ppo-options.js';
-import { createProgress } from './progress.js';
 import { loadRankingData } from './ranking-data.js';
 import { openModel, requireTokenizer } from './session.js';
 
@@ -28,16 +27,11 @@ export async function evaluateRanking(args: EvaluateArguments, given: ReadonlySe
       model,
       runs,
       longest + maxNewTokens,
-      (loaded, weights, run) => {
-        const progress = createProgress();
-        return decodeAnswers(loaded, weights, tokenizer, prompts, {
-          maxNewTokens,
-          batchSize: args.batchSize,
-          deterministic: args.deterministic,
-          stop: args.stop,
-          onProgress: (share) =>
-            progress.update(share, `${run.name}: ranking ${questions.length} questions: ${Math.round(100 * share)} %`),
-        }).finally(progress.end);
+      `ranking ${questions.length} questions`,
+      (loaded, weights, onProgress) => {
+        const { batchSize, deterministic, stop } = args;
+        const options = { maxNewTokens, batchSize, deterministic, stop, onProgress };
+        return decodeAnswers(loaded, weights, tokenizer, prompts, options);
       },
     );
     const scores = answers.map((own) => scoreRankings(questions, own));

@@ -8,6 +8,7 @@ import type { LanguageModel } from '../model/language-model.js';
 import { digestFile } from '../text/lines.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { openAdapterDirectory, withLoadedModel } from './inference.js';
+import { createProgress } from './progress.js';
 import type { OpenModel } from './session.js';
 import { commandLine } from './usage.js';
 
@@ -29,13 +30,17 @@ export function chooseRuns({ adapter, before, after }: EvaluateArguments): Run[]
   return [run('before', before), run('after', after)];
 }
 
-/** Checks every adapter, then opens the device once and measures each run in turn; gives also what they ran on. */
+/**
+ * Checks every adapter, then opens the device once and measures each run in turn, telling how far it is with `what` is
+ * asked; gives also what they ran on.
+ */
 export async function measureRuns<T>(
   args: EvaluateArguments,
   model: OpenModel,
   runs: readonly Run[],
   maxPositions: number,
-  measure: (loaded: LanguageModel, adapter: AdapterWeights | null, run: Run) => Promise<T>,
+  what: string,
+  measure: (loaded: LanguageModel, adapter: AdapterWeights | null, onProgress: (share: number) => void) => Promise<T>,
 ): Promise<{ readonly measured: T[]; readonly base: Base }> {
   const adapters: (Adapter | null)[] = [];
   for (const { directory } of runs) adapters.push(await openAdapterDirectory(directory ?? undefined, model));
@@ -44,7 +49,10 @@ export async function measureRuns<T>(
     for (const [i, run] of runs.entries()) {
       const adapter = adapters[i];
       const weights = adapter && (await loaded.addAdapter(adapter, { trainable: false }));
-      measured.push(await measure(loaded, weights, run));
+      const progress = createProgress();
+      const onProgress = (share: number) =>
+        progress.update(share, `${run.name}: ${what}: ${Math.round(100 * share)} %`);
+      measured.push(await measure(loaded, weights, onProgress).finally(progress.end));
       weights?.destroy();
     }
     return { measured, base: { model: model.directory, quantize: args.quantize, tier: loaded.tier } };

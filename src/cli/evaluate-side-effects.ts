@@ -13,13 +13,11 @@ import {
 import { alignTable } from '../evaluate/table-text.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
-import { LossPrograms } from '../model/loss-program.js';
-import { scoreExamples } from '../model/score-examples.js';
+import { scoreWhole } from '../model/score-examples.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
-import { createProgress } from './progress.js';
 import { type OpenModel, openModel, requireTokenizer } from './session.js';
 
 /** Tokens of a text that count; longer ones are cut. */
@@ -36,12 +34,15 @@ export async function evaluateSideEffects(args: EvaluateArguments, given: Readon
     const tokenizer = requireTokenizer(model);
     const probes = prepareSideEffects(texts, instructions, model);
     checkPositions(model, probes.positions, 'An instruction and its answer', 'take a model with more');
-    const { measured, base } = await measureRuns(args, model, runs, probes.positions, (loaded, weights, run) => {
-      const progress = createProgress();
-      const onProgress = (share: number) =>
-        progress.update(share, `${run.name}: ${instructions.length} instructions: ${Math.round(100 * share)} %`);
-      return measureSideEffects(loaded, weights, tokenizer, probes, { ...args, onProgress }).finally(progress.end);
-    });
+    const what = `${instructions.length} instructions`;
+    const { measured, base } = await measureRuns(
+      args,
+      model,
+      runs,
+      probes.positions,
+      what,
+      (loaded, weights, onProgress) => measureSideEffects(loaded, weights, tokenizer, probes, { ...args, onProgress }),
+    );
     const summaries = measured.map((own) => summarizeSideEffects(own.texts, own.followed, args.seed));
     const change = measured.length < 2 ? null : sideEffectChange(measured[0], measured[measured.length - 1], args.seed);
     if (args.json !== '-') {
@@ -118,10 +119,7 @@ export async function measureSideEffects(
   },
 ): Promise<MeasuredSideEffects> {
   const { batchSize, deterministic, onProgress } = options;
-  const longest = examples.reduce((length, { ids }) => Math.max(length, ids.length), options.microBatchTokens);
-  const programs = new LossPrograms(loaded, { adapter, backward: false });
-  const { logprobs } = await scoreExamples(programs, examples, longest);
-  programs.destroy();
+  const { logprobs } = await scoreWhole(loaded, adapter, examples, options.microBatchTokens);
   const answers = await decodeAnswers(loaded, adapter, tokenizer, prompts, {
     maxNewTokens: answerTokens,
     batchSize,

@@ -19,12 +19,10 @@ import {
   surveyMovements,
 } from '../evaluate/survey-tables.js';
 import { alignTable, percent } from '../evaluate/table-text.js';
-import { LossPrograms } from '../model/loss-program.js';
 import type { OptionFormat } from '../text/survey-prompts.js';
 import type { EvaluateArguments } from './evaluate.js';
 import { checkPositions, chooseRuns, measureRuns, provenance } from './evaluate-runs.js';
 import { writeJson } from './output-file.js';
-import { createProgress } from './progress.js';
 import { openModel, requireTokenizer } from './session.js';
 import { chooseSurveyPrompts } from './survey-prompt.js';
 
@@ -41,23 +39,16 @@ export async function evaluateSurvey(args: EvaluateArguments, given: ReadonlySet
     const examples = surveyExamples(tries, requireTokenizer(model), model.config.vocabSize);
     const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
     checkPositions(model, longest, 'The longest question and its options', 'leave that question out');
-    const { measured: scored, base } = await measureRuns(args, model, runs, longest, async (loaded, weights, run) => {
-      const programs = new LossPrograms(loaded, { adapter: weights, backward: false });
-      const progress = createProgress();
-      try {
-        return await scoreSurvey(
-          programs,
-          questions,
-          tries,
-          examples,
-          Math.max(args.microBatchTokens, longest),
-          (share) => progress.update(share, `${run.name}: ${tries.length} answers: ${Math.round(100 * share)} %`),
-        );
-      } finally {
-        progress.end();
-        programs.destroy();
-      }
-    });
+    const what = `${tries.length} answers`;
+    const { measured: scored, base } = await measureRuns(
+      args,
+      model,
+      runs,
+      longest,
+      what,
+      (loaded, weights, onProgress) =>
+        scoreSurvey(loaded, weights, { questions, tries, examples }, args.microBatchTokens, onProgress),
+    );
     const { subsets, summaries, change } = compareSurveys(
       questions,
       scored.map(({ answers }) => answers),

@@ -1,8 +1,9 @@
 import { buildExample } from '../batch/examples.js';
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
-import type { LossPrograms } from '../model/loss-program.js';
-import { type ScoredExamples, scoreExamples } from '../model/score-examples.js';
+import type { AdapterWeights } from '../model/adapter.js';
+import type { LanguageModel } from '../model/language-model.js';
+import { type ScoredExamples, scoreWhole } from '../model/score-examples.js';
 import type { Message } from '../text/prompts.js';
 import { askSurvey, clearFormats, type OptionFormat, type SurveyPrompt, surveyAnswer } from '../text/survey-prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
@@ -73,6 +74,13 @@ export function surveyExamples(tries: readonly SurveyTry[], tokenizer: Tokenizer
   );
 }
 
+/** A survey as it is asked: its tries, and each as tokens. */
+export interface SurveyProbes {
+  readonly questions: readonly SurveyQuestion[];
+  readonly tries: readonly SurveyTry[];
+  readonly examples: readonly Example[];
+}
+
 /** What scoring a survey gave. */
 export interface ScoredSurvey {
   /** By question. */
@@ -85,14 +93,13 @@ export interface ScoredSurvey {
  * turn: so "1" doesn't take the share of "10". Options are compared within a try, then averaged over the tries.
  */
 export async function scoreSurvey(
-  programs: LossPrograms,
-  questions: readonly SurveyQuestion[],
-  tries: readonly SurveyTry[],
-  examples: readonly Example[],
+  model: LanguageModel,
+  adapter: AdapterWeights | null,
+  { questions, tries, examples }: SurveyProbes,
   microBatchTokens: number,
   onProgress?: (share: number) => void,
 ): Promise<ScoredSurvey> {
-  const { logprobs, ...cost } = await scoreExamples(programs, examples, microBatchTokens, onProgress);
+  const { logprobs, ...cost } = await scoreWhole(model, adapter, examples, microBatchTokens, onProgress);
   /** By question and wording. */
   const tried = questions.map((): Map<string, number[]>[] => []);
   tries.forEach(({ question, wording, format, rotation, option }, i) => {

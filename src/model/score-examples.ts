@@ -1,7 +1,9 @@
 import { packMicroBatches } from '../batch/pack.js';
 import { buildTrie } from '../batch/trie.js';
 import type { Example } from '../batch/types.js';
-import type { LossPrograms } from './loss-program.js';
+import type { AdapterWeights } from './adapter.js';
+import type { LanguageModel } from './language-model.js';
+import { LossPrograms } from './loss-program.js';
 
 /** Log-probabilities of examples, and what they cost. */
 export interface ScoredExamples {
@@ -14,6 +16,23 @@ export interface ScoredExamples {
   /** Examples times the longest: what padded rows would have computed. */
   readonly paddedTokens: number;
   readonly microBatches: number;
+}
+
+/** `scoreExamples` of a model by itself, in tries as large as the longest example at least. */
+export async function scoreWhole(
+  model: LanguageModel,
+  adapter: AdapterWeights | null,
+  examples: readonly Example[],
+  microBatchTokens: number,
+  onProgress?: (share: number) => void,
+): Promise<ScoredExamples> {
+  const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), microBatchTokens);
+  const programs = new LossPrograms(model, { adapter, backward: false });
+  try {
+    return await scoreExamples(programs, examples, longest, onProgress);
+  } finally {
+    programs.destroy();
+  }
 }
 
 /**
