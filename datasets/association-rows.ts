@@ -1,11 +1,6 @@
 import { createRandom, type Random } from '../src/random.js';
-import {
-  type AssociationPrompt,
-  askMessages,
-  fillQuestion,
-  joinAssociates,
-  type Message,
-} from '../src/text/prompts.js';
+import type { Message } from '../src/text/chat-template.js';
+import { type AssociationPrompt, askMessages, fillQuestion, joinAssociates } from '../src/text/prompts.js';
 import type { Norms } from './norms.js';
 
 /** A supervised example as `lexalign sft` reads it. */

@@ -1,6 +1,7 @@
 import { wordKey } from '../src/evaluate/association.js';
 import { createRandom } from '../src/random.js';
-import { type AssociationPrompt, askMessages, type Message } from '../src/text/prompts.js';
+import type { Message } from '../src/text/chat-template.js';
+import { type AssociationPrompt, askMessages } from '../src/text/prompts.js';
 import { drawWanted } from './association-rows.js';
 import type { Language, Norms } from './norms.js';
 

@@ -1,6 +1,7 @@
 import { wordKey } from '../src/evaluate/association.js';
 import { createRandom, type Random, shuffle } from '../src/random.js';
-import { askRanking, type Message, type RankingPrompt } from '../src/text/prompts.js';
+import type { Message } from '../src/text/chat-template.js';
+import { askRanking, type RankingPrompt } from '../src/text/prompts.js';
 import { drawSublist } from './association-rows.js';
 import type { Associate, Language, Norms } from './norms.js';
 

@@ -4,7 +4,7 @@ import { InputError } from '../errors.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { type ScoredExamples, scoreWhole } from '../model/score-examples.js';
-import type { Message } from '../text/prompts.js';
+import type { Message } from '../text/chat-template.js';
 import { askSurvey, clearFormats, type OptionFormat, type SurveyPrompt, surveyAnswer } from '../text/survey-prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { averageTries, type SurveyAnswer, type SurveyQuestion } from './survey.js';

@@ -1,3 +1,5 @@
+import type { Message } from './chat-template.js';
+
 /**
  * How a model is asked for the associates of a cue. `{n}` and `{cue}` in `question` are replaced; they stand last so
  * that the questions of a data set share the longest prefix. A recipe may bring its own.
@@ -12,12 +14,6 @@ export interface AssociationPrompt {
   readonly separator: string;
   /** Stands before the first associate, in training and when generating. */
   readonly lead: string;
-}
-
-/** One turn of a conversation. */
-export interface Message {
-  readonly role: 'system' | 'user' | 'assistant';
-  readonly content: string;
 }
 
 /** For instruct models, by language. */

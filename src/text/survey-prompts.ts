@@ -1,4 +1,4 @@
-import type { Message } from './prompts.js';
+import type { Message } from './chat-template.js';
 
 /** How the options of a question are labelled, and so answered. */
 export type OptionFormat = 'number' | 'letter' | 'text';

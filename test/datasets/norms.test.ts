@@ -119,14 +119,14 @@ test('rows ask about the cue and answer by falling count', () => {
   rows.forEach((row, i) => {
     if (!('messages' in row)) throw new Error('an instruct prompt makes messages');
     const { cue, responses } = norms.cues[Math.floor(i / 3)];
-    const answer = row.messages.at(-1)!.content.split('，');
+    const answer = row.messages.at(-1)!.content!.split('，');
     const positions = answer.map((word) => responses.findIndex((response) => response.word === word));
     expect(row.messages.map(({ role }) => role)).toEqual(['system', 'user', 'assistant']);
-    expect(row.messages[1].content.endsWith(`提示词：${cue}`)).toBe(true);
+    expect(row.messages[1].content!.endsWith(`提示词：${cue}`)).toBe(true);
     expect(answer.length).toBe(i % 3 === 0 ? responses.length : Math.round(responses.length * 0.7));
     expect(positions).toEqual(positions.toSorted((a, b) => a - b));
     expect(positions).not.toContain(-1);
-    const n = Number(/词语数量：(\d+)/.exec(row.messages[1].content)![1]);
+    const n = Number(/词语数量：(\d+)/.exec(row.messages[1].content!)![1]);
     expect(Math.abs(n / answer.length - 1)).toBeLessThanOrEqual(0.15);
     asked.add(n - answer.length);
   });

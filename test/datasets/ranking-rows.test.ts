@@ -21,7 +21,7 @@ it.each(['en', 'zh'] as const)(
       expect(places).toEqual([...new Set(places)].sort((a, b) => a - b));
       const shown = messages
         .at(-1)!
-        .content.split(/Words: |词语：/)
+        .content!.split(/Words: |词语：/)
         .at(-1)!
         .split(separator);
       expect([...shown].sort()).toEqual([...ranking].sort());

@@ -182,7 +182,7 @@ test('options of which one begins with a number get none before them, which woul
   const asked = (texts: string[], formats: OptionFormat[] = ['number', 'letter']) => {
     const options = texts.map((text, code) => ({ code: String(code), text }));
     const tries = surveyTries([{ ...written[0], options }], SURVEY_PROMPTS.en.slice(0, 1), formats);
-    return [...new Set(tries.map(({ format, messages }) => `${format} ${messages[1].content.split('\n')[2]}`))];
+    return [...new Set(tries.map(({ format, messages }) => `${format} ${messages[1].content!.split('\n')[2]}`))];
   };
   expect(asked(['never', 'always'])).toEqual([
     ...['number 1. never', 'number 1. always', 'letter A. never', 'letter A. always'],
