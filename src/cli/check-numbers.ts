@@ -29,25 +29,3 @@ export function checkSampling(args: { readonly topK: number; readonly topP: numb
   checkUint32('top-k', args.topK);
   if (!(args.topP > 0 && args.topP <= 1)) throw new UsageError('--top-p must be above 0 and at most 1.');
 }
-
-/** The options of AdamW and of its schedule, which every command that trains has. */
-export function checkOptimizer(args: {
-  readonly adamBeta1: number;
-  readonly adamBeta2: number;
-  readonly adamEpsilon: number;
-  readonly loraplusLrRatio: number;
-  readonly learningRate: number;
-  readonly weightDecay: number;
-  readonly maxGradNorm: number;
-  readonly warmupSteps?: number;
-}): void {
-  const infinity = Number.POSITIVE_INFINITY;
-  if (args.warmupSteps !== undefined) checkWhole('warmup-steps', args.warmupSteps, 0);
-  checkWithin('adam-beta1', args.adamBeta1, 0, 1);
-  checkWithin('adam-beta2', args.adamBeta2, 0, 1);
-  checkPositive('loraplus-lr-ratio', args.loraplusLrRatio);
-  checkPositive('adam-epsilon', args.adamEpsilon);
-  checkWithin('learning-rate', args.learningRate, 0, infinity);
-  checkWithin('weight-decay', args.weightDecay, 0, infinity);
-  checkWithin('max-grad-norm', args.maxGradNorm, 0, infinity);
-}

@@ -2,13 +2,14 @@ import type { ArgumentsCamelCase, InferredOptionTypes } from 'yargs';
 import { UsageError } from '../errors.js';
 import { stopIdsOf } from '../text/stop-ids.js';
 import type { PpoOptions } from '../train/ppo.js';
-import { checkOptimizer, checkPositive, checkSampling, checkWhole, checkWithin } from './check-numbers.js';
-import { checkInitAdapter, loraOptions } from './lora.js';
-import { checkSeed, checkStop, configOption, modelOptions } from './options.js';
+import { checkPositive, checkSampling, checkWhole, checkWithin } from './check-numbers.js';
+import { loraOptions } from './lora.js';
+import { checkStop, configOption, modelOptions } from './options.js';
 import { ppoOptions } from './ppo-options.js';
 import type { RankingData } from './ranking-data.js';
 import { resumeOption } from './run-record.js';
 import type { OpenModel } from './session.js';
+import { checkTraining, trainingSettings } from './training-arguments.js';
 
 /** Every option of `lexalign ppo`. */
 export const ppoTable = { ...modelOptions, ...ppoOptions, ...resumeOption, ...configOption };
@@ -31,8 +32,8 @@ export function ppoSettings(
 ): PpoOptions {
   const episodes = Math.ceil(run.data.questions.length * args.numGenerations * args.numTrainEpochs);
   return {
+    ...trainingSettings(args),
     totalEpisodes: args.totalEpisodes || episodes,
-    batchSize: args.batchSize,
     numGenerations: args.numGenerations,
     numPpoEpochs: args.numPpoEpochs,
     numMiniBatches: args.numMiniBatches,
@@ -45,9 +46,7 @@ export function ppoSettings(
     topK: args.topK,
     deterministic: args.deterministic,
     stopIds: stopIdsOf(run.model.config, run.model.tokenizer),
-    learningRate: args.learningRate,
     criticLearningRate: args.criticLearningRate,
-    schedulerType: args.lrSchedulerType as PpoOptions['schedulerType'],
     warmupSteps: args.warmupSteps,
     klCoef: args.klCoef,
     klEstimator: args.klEstimator as PpoOptions['klEstimator'],
@@ -63,44 +62,19 @@ export function ppoSettings(
     normalizeReward: args.normalizeReward,
     missingEosPenalty: args.missingEosPenalty,
     lengthPenalty: args.lengthPenalty,
-    seed: args.seed,
-    shuffle: args.shuffle,
-    saveSteps: args.saveSteps,
-    saveMinutes: args.saveMinutes,
-    weightDecay: args.weightDecay,
-    beta1: args.adamBeta1,
-    beta2: args.adamBeta2,
-    epsilon: args.adamEpsilon,
-    maxGradNorm: args.maxGradNorm,
-    loraPlusRatio: args.loraplusLrRatio,
   };
 }
 
 /** Numbers and combinations that make no sense. */
 export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>): void {
-  checkInitAdapter(args.initAdapter, given);
-  for (const name of ['total-episodes', 'micro-batch-tokens', 'kv-cache-tokens', 'save-steps', 'coverage-k'] as const)
+  checkTraining(args, given);
+  for (const name of ['total-episodes', 'kv-cache-tokens', 'coverage-k'] as const)
     checkWhole(name, args[name] as number, 0);
-  for (const name of [
-    'lora-r',
-    'batch-size',
-    'num-generations',
-    'num-mini-batches',
-    'num-ppo-epochs',
-    'response-length',
-  ] as const)
+  for (const name of ['num-generations', 'num-mini-batches', 'num-ppo-epochs', 'response-length'] as const)
     checkWhole(name, args[name] as number, 1);
-  for (const name of [
-    'lora-alpha',
-    'num-train-epochs',
-    'temperature',
-    'kl-horizon',
-    'cliprange',
-    'cliprange-value',
-    'vf-coef',
-  ] as const)
+  for (const name of ['temperature', 'kl-horizon', 'cliprange', 'cliprange-value', 'vf-coef'] as const)
     checkPositive(name, args[name] as number);
-  for (const name of ['kl-coef', 'kl-target', 'max-update-kl', 'critic-learning-rate', 'save-minutes'] as const)
+  for (const name of ['kl-coef', 'kl-target', 'max-update-kl', 'critic-learning-rate'] as const)
     checkWithin(name, args[name] as number, 0, Number.POSITIVE_INFINITY);
   checkSampling(args);
   for (const name of ['gamma', 'lam'] as const)
@@ -119,6 +93,4 @@ export function checkPpoArguments(args: PpoArguments, given: ReadonlySet<string>
   if (args.numMiniBatches > args.batchSize)
     throw new UsageError(`--num-mini-batches ${args.numMiniBatches} is more than --batch-size ${args.batchSize}.`);
   checkStop(args.stop);
-  checkSeed(args.seed);
-  checkOptimizer(args);
 }

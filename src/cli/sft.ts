@@ -19,14 +19,14 @@ import {
   type StepMetrics,
   trainSft,
 } from '../train/sft.js';
-import { checkOptimizer, checkPositive, checkWhole, checkWithin } from './check-numbers.js';
+import { checkWhole, checkWithin } from './check-numbers.js';
 import { readState, readTrained, removeLatest, writeCheckpoint, writeTrained } from './checkpoints.js';
 import { onInterrupt } from './interrupt.js';
 import { findData, type LoadedData, loadData } from './load-data.js';
-import { checkInitAdapter, newAdapterConfig } from './lora.js';
+import { newAdapterConfig } from './lora.js';
 import type { Command } from './main.js';
 import { type Checkpointing, chooseMicroBatch, formatBytes, type PlannedRun, parseBytes } from './memory.js';
-import { checkSeed, configOption, modelOptions, sftOptions } from './options.js';
+import { configOption, modelOptions, sftOptions } from './options.js';
 import { checkJson, writeJson } from './output-file.js';
 import { previewData } from './preview.js';
 import { checkOutput, RunDirectory } from './run-directory.js';
@@ -48,6 +48,7 @@ import {
   versions,
 } from './run-record.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel } from './session.js';
+import { checkTraining, trainingSettings } from './training-arguments.js';
 
 const trainingOptions = { ...modelOptions, ...sftOptions, ...configOption };
 /** What `plan` takes too. */
@@ -292,48 +293,27 @@ export function settingsOf(
   run: Pick<PlannedRun, 'microBatchTokens' | 'recompute'>,
 ): SftOptions {
   return {
-    batchSize: args.batchSize,
+    ...trainingSettings(args),
     microBatchTokens: run.microBatchTokens,
     recompute: run.recompute,
     epochs: args.numTrainEpochs,
     maxSteps: Math.max(0, args.maxSteps),
-    learningRate: args.learningRate,
-    schedulerType: args.lrSchedulerType as SftOptions['schedulerType'],
     warmupSteps: args.warmupSteps ?? null,
     warmupRatio: args.warmupRatio,
-    weightDecay: args.weightDecay,
-    beta1: args.adamBeta1,
-    beta2: args.adamBeta2,
-    epsilon: args.adamEpsilon,
-    maxGradNorm: args.maxGradNorm,
-    loraPlusRatio: args.loraplusLrRatio,
-    seed: args.seed,
-    shuffle: args.shuffle,
     evalSteps: args.evalSteps,
-    saveSteps: args.saveSteps,
-    saveMinutes: args.saveMinutes,
     earlyStoppingPatience: args.earlyStoppingPatience,
   };
 }
 
 /** Numbers and combinations that make no sense, in the words of their option. */
 export function checkArguments(args: TrainingArguments, given: ReadonlySet<string>): void {
-  checkInitAdapter(args.initAdapter, given);
-  checkWhole('lora-r', args.loraR, 1);
-  checkWhole('batch-size', args.batchSize, 1);
-  checkWhole('micro-batch-tokens', args.microBatchTokens, 0);
+  checkTraining(args, given);
   checkWhole('max-length', args.maxLength, 2);
   checkWhole('max-steps', args.maxSteps, -1); // -1 is TRL's way to say that it is off
   checkWhole('eval-steps', args.evalSteps, 0);
-  checkWhole('save-steps', args.saveSteps, 0);
   checkWhole('early-stopping-patience', args.earlyStoppingPatience, 0);
-  checkSeed(args.seed);
-  checkWithin('save-minutes', args.saveMinutes, 0, Number.POSITIVE_INFINITY);
   checkWithin('lora-dropout', args.loraDropout, 0, 1);
   checkWithin('warmup-ratio', args.warmupRatio, 0, 1);
-  checkPositive('lora-alpha', args.loraAlpha);
-  checkPositive('num-train-epochs', args.numTrainEpochs);
-  checkOptimizer(args);
 }
 
 /** Every option as it was used: what was left to be chosen, or was settled by another option, is resolved. */
