@@ -1,10 +1,18 @@
 // What lies in a run's checkpoints/: adapters with the moments of their optimiser, and the trainer's state.
 
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
 import { type Adapter, type LoraPair, peftTensorName, peftTensors } from '../formats/adapter.js';
-import { hasFile, makeDirectory, openFile, readJsonInside, resolveInside, writeFileAtomic } from '../formats/files.js';
+import {
+  hasFile,
+  makeDirectory,
+  move,
+  openFile,
+  readJsonInside,
+  resolveInside,
+  writeFileAtomic,
+} from '../formats/files.js';
 import { isRecord } from '../formats/keys.js';
 import { readAdapter, writeAdapter } from '../formats/peft.js';
 import { readHeader, readTensor, toFloat32 } from '../formats/safetensors.js';
@@ -82,8 +90,8 @@ export async function writeCheckpoint(
   await write(fresh);
   await writeFileAtomic(join(fresh, STATE), `${JSON.stringify(state, null, 2)}\n`);
   await rm(old, { recursive: true, force: true });
-  await rename(path, old).catch(ignoreMissing);
-  await rename(fresh, path);
+  await move(path, old).catch(ignoreMissing);
+  await move(fresh, path);
   await rm(old, { recursive: true, force: true });
 }
 
@@ -126,7 +134,7 @@ export async function findCheckpoint(resume: string | true, output: string | und
     // Interrupted while one replaced another: the old one is whole.
     const replaced = /^\.(.+)\.old$/.exec(name)?.[1];
     if (replaced && !(await stat(join(checkpoints, replaced)).catch(() => null)))
-      await rename(join(checkpoints, name), join(checkpoints, replaced));
+      await move(join(checkpoints, name), join(checkpoints, replaced));
     const path = join(checkpoints, replaced ?? name);
     if ((!replaced && name.startsWith('.')) || !(await hasFile(path, STATE))) continue;
     const state = await readState(path);

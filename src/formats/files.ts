@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
 
@@ -64,7 +65,7 @@ export async function writeFileAtomic(
     } finally {
       await handle.close();
     }
-    await rename(temporary, path).catch((error) => explainFileError(path, error));
+    await move(temporary, path).catch((error) => explainFileError(path, error));
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -89,12 +90,28 @@ export async function writeDirectoryAtomic(path: string, fill: (temporary: strin
     await rmdir(target).catch((error) => {
       if (error.code !== 'ENOENT') throw new InputError(`${path} exists already: name a new directory, or remove it`);
     });
-    await rename(temporary, target).catch((error) => explainFileError(path, error));
+    await move(temporary, target).catch((error) => explainFileError(path, error));
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     throw error;
   }
   await syncDirectory(parent);
+}
+
+/**
+ * Renames. Windows refuses that while another program, a virus scanner or a reader of the old file, has one of the two or
+ * a file in them open, mostly for a moment: there it is tried again for 10 s.
+ */
+export async function move(from: string, to: string): Promise<void> {
+  for (let wait = 10; ; wait *= 2) {
+    try {
+      return await rename(from, to);
+    } catch (error) {
+      const held = ['EPERM', 'EACCES', 'EBUSY'].includes((error as NodeJS.ErrnoException).code ?? '');
+      if (process.platform !== 'win32' || !held || wait > 5120) throw error;
+    }
+    await setTimeout(wait);
+  }
 }
 
 /** Makes a directory and those above it; none of it need be new. Throws InputError. */
@@ -194,6 +211,7 @@ const REASONS: Record<string, string> = {
   EISDIR: 'is a directory',
   EACCES: 'may not be accessed: no permission',
   EPERM: 'may not be accessed: no permission',
+  EBUSY: 'is in use by another program',
   EROFS: 'cannot be written: the file system is read-only',
   ENOSPC: 'cannot be written: the disk is full',
   EDQUOT: 'cannot be written: the disk quota is used up',
