@@ -3,12 +3,12 @@
 
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readFile, rename, rm, stat, statfs, symlink } from 'node:fs/promises';
+import { open, readFile, rm, stat, statfs, symlink, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../errors.js';
 import { weightFiles } from '../formats/checkpoint.js';
 import { isCompanion } from '../formats/companions.js';
-import { explainFileError, hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { explainFileError, hasFile, makeDirectory, move, writeFileAtomic } from '../formats/files.js';
 import { COMMIT, cachedSnapshot, type HubModel, hubHome, hubRepository, parseHubModel } from '../formats/hub-cache.js';
 import { GPTQ_SETTINGS } from '../formats/quantised.js';
 import { formatBytes } from './memory.js';
@@ -224,7 +224,7 @@ async function fetchBlob(
     let hash = newHash(digest, size);
     for await (const chunk of have > 0 ? createReadStream(partial) : []) hash.update(chunk as Buffer);
     const startAgain = async () => {
-      await handle.truncate(0).catch(fail);
+      await truncate(partial).catch(fail); // not by the handle: Windows refuses that of one that appends
       told(-have);
       have = 0;
       hash = newHash(digest, size);
@@ -243,6 +243,7 @@ async function fetchBlob(
         for await (const chunk of response.body ?? []) {
           clearTimeout(timer);
           await handle.appendFile(chunk).catch(fail);
+          stop.throwIfAborted(); // a body that is aborted meanwhile may never give its next chunk
           hash.update(chunk);
           have += chunk.length;
           told(chunk.length);
@@ -273,7 +274,7 @@ async function fetchBlob(
   } finally {
     await handle.close();
   }
-  await rename(partial, blob).catch(fail);
+  await move(partial, blob).catch(fail);
 }
 
 /** SHA-256 of the content, or git's SHA-1 of it as a blob. */
@@ -281,10 +282,10 @@ function newHash(digest: string, size: number): Hash {
   return digest.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
 }
 
-/** Puts a blob into a snapshot: by a relative link, or the file itself where links are not allowed (Windows). */
+/** Puts a blob into a snapshot: by a relative link, or the file itself where links are not allowed (Windows) or not known (exFAT). */
 async function link(blob: string, file: string): Promise<void> {
   await rm(file, { force: true });
-  await symlink(join('..', '..', 'blobs', basename(blob)), file).catch((error) =>
-    error.code === 'EPERM' ? rename(blob, file) : explainFileError(file, error),
+  await symlink(join('..', '..', 'blobs', basename(blob)), file).catch(() =>
+    move(blob, file).catch((error) => explainFileError(file, error)),
   );
 }

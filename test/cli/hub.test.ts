@@ -1,5 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,6 +18,23 @@ import { modelDirectory } from '../../src/cli/hub.js';
 import { cachedSnapshot, hubIdOf, parseHubModel } from '../../src/formats/hub-cache.js';
 import { loadGolden } from '../golden.js';
 import { lexalign } from './sft-helpers.js';
+
+/** What Windows refuses: to shorten a file by a handle that appends, and on an exFAT disk links. */
+const windows = vi.hoisted(() => ({ refuses: false }));
+vi.mock(import('node:fs/promises'), async (importOriginal) => {
+  const original = await importOriginal();
+  const refuse = (code: string) => Promise.reject(Object.assign(new Error(code), { code }));
+  return {
+    ...original,
+    open: async (...args: Parameters<typeof original.open>) => {
+      const handle = await original.open(...args);
+      if (windows.refuses && args[1] === 'a+') handle.truncate = () => refuse('EPERM');
+      return handle;
+    },
+    symlink: (...args: Parameters<typeof original.symlink>) =>
+      windows.refuses ? refuse('EISDIR') : original.symlink(...args),
+  };
+});
 
 // A hub of our own: the two addresses of Hugging Face's that are asked, over HTTP.
 const commit = 'c'.repeat(40);
@@ -74,6 +100,7 @@ beforeEach(() => {
   for (const name of ['HF_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE']) vi.stubEnv(name, '');
   asked.length = 0;
   meddle = () => false;
+  windows.refuses = false;
 });
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -160,6 +187,23 @@ describe('a model of the hub', () => {
     expect(existsSync(join(snapshot(), shards[0]))).toBe(false);
     meddle = () => false;
     await modelDirectory('tiny/sharded', fast);
+  });
+
+  it('is fetched where files of a snapshot can be no links, as on Windows, and again after damage', async () => {
+    windows.refuses = true;
+    meddle = (_, response, file) => {
+      if (file !== shards[0]) return false;
+      response.end(randomBytes(sharded[file].length));
+      return true;
+    };
+    await expect(modelDirectory('tiny/sharded', fast)).rejects.toThrow(/00001-of-00002\.safetensors came damaged/);
+    meddle = () => false;
+    const path = await modelDirectory('tiny/sharded', fast);
+    for (const name of shards) {
+      expect(lstatSync(join(path, name)).isFile(), name).toBe(true);
+      expect(readFileSync(join(path, name)).equals(sharded[name]), name).toBe(true);
+    }
+    expect(await cachedSnapshot(parseHubModel('tiny/sharded')!)).toBe(path);
   });
 
   it('is asked for with a token, and what is hidden is refused with the mend', async () => {
