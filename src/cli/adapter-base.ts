@@ -17,21 +17,30 @@ export interface AdapterBase {
 }
 
 /**
- * The base model of an adapter directory: `model` where it is given, fetched from the hub if need be; else the one that
- * adapter_config.json names, where that is the embedded lexi-base, a directory here or in the hub's cache; else null.
- * Throws InputError where `model` is not to be had or a config.json is not read.
+ * The base model of an adapter directory: `model` where it is given, fetched from the hub if need be, its weights where
+ * they are `wanted`; else the one that adapter_config.json names, where that is the embedded lexi-base, a directory here or
+ * in the hub's cache; else null. Throws InputError where `model` is not to be had or a config.json is not read.
  */
-export async function findAdapterBase(adapter: string, model: string | undefined): Promise<AdapterBase | null> {
+export async function findAdapterBase(
+  adapter: string,
+  model: string | undefined,
+  wanted: { readonly weights: boolean },
+): Promise<AdapterBase | null> {
   const name = await readBaseName(adapter);
-  const directory = model !== undefined ? await modelDirectory(model) : name === null ? null : await directoryOf(name);
+  const given = model === undefined ? null : await modelDirectory(model, wanted);
+  const directory = given ?? (name === null ? null : await directoryOf(name));
   if (directory === null) return null;
   const config = readModelConfig(await readJsonInside(directory, 'config.json'));
   return { directory, config, name };
 }
 
 /** As findAdapterBase; throws InputError where it is not here. */
-export async function requireAdapterBase(adapter: string, model: string | undefined): Promise<AdapterBase> {
-  const base = await findAdapterBase(adapter, model);
+export async function requireAdapterBase(
+  adapter: string,
+  model: string | undefined,
+  wanted: { readonly weights: boolean },
+): Promise<AdapterBase> {
+  const base = await findAdapterBase(adapter, model, wanted);
   if (base) return base;
   const name = await readBaseName(adapter);
   const said =

@@ -13,7 +13,6 @@ import { answerOptions, checkSeed, checkStop, configOption, modelOptions, sftOpt
 import { jsonOption } from './output-file.js';
 import { checkPpoArguments, type PpoRunArguments, ppoLoraOptions, ppoTable } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
-import { resumeOption } from './run-record.js';
 import { checkArguments, type SftArguments, sftTable } from './sft.js';
 import { parseOptions } from './usage.js';
 
@@ -26,7 +25,10 @@ export type Measure = (typeof measures)[number];
 
 export const alignOptions = {
   ...modelOptions,
-  output: { type: 'string', describe: 'Directory for data, adapters and results; must be new or empty; required' },
+  output: {
+    type: 'string',
+    describe: 'Directory for data, adapters and results; must be new or empty, but with --resume; required',
+  },
   stages: {
     type: 'string',
     default: 'sft,sft-ppo',
@@ -72,7 +74,11 @@ export const alignOptions = {
       'Of training; with several, such as 1,2,3, every stage is trained with each; the split has its own, in the section data',
   },
   ...jsonOption,
-  ...resumeOption,
+  resume: {
+    type: 'boolean',
+    default: false,
+    describe: 'Go on with the study in --output; the recipe is to be the same',
+  },
   ...configOption,
 } as const satisfies Record<string, Options>;
 export type AlignArguments = ArgumentsCamelCase<InferredOptionTypes<typeof alignOptions>>;

@@ -1,7 +1,7 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Options } from 'yargs';
-import { InputError, UsageError } from '../errors.js';
+import { InputError } from '../errors.js';
 import type { Common } from '../evaluate/result.js';
 import { type StudyAnswers, type StudyCultureAnswers, type StudyResult, summarizeStudy } from '../evaluate/study.js';
 import { cultureResults } from '../evaluate/study-results.js';
@@ -81,8 +81,6 @@ export async function runStudy(
   beside: Beside = async () => {},
 ): Promise<StudyResult | null> {
   const { output, resume, json } = recipe.args;
-  if (resume !== undefined && resume !== true && resume !== false)
-    throw new UsageError('--resume of align takes no value: it goes on with the study in --output.');
   await checkJson(json, output);
   await loadReward(recipe.ppo({}).reward, recipe.ppo({}));
   const model = await openModel(recipe.args);
@@ -95,7 +93,7 @@ export async function runStudy(
     const files = cultures.flatMap((culture) => culture.files);
     if (text !== undefined) files.push({ file: text, sha256: await digestFile(text) });
     const study = { recipe, command, model, cultures, probes, files };
-    const began = await claimOutput(study, resume === true);
+    const began = await claimOutput(study, resume);
     const unlock = await lockDirectory(output);
     try {
       return await importAndConduct(study, began, beside);

@@ -9,7 +9,10 @@ import type { Command } from './main.js';
 import { checkJson, jsonOption, writeJson } from './output-file.js';
 
 const options = {
-  model: { type: 'string', describe: 'Directory of the base model; by default the one that adapter_config.json names' },
+  model: {
+    type: 'string',
+    describe: 'Its base model: a directory, or a name on the hub; by default the one that adapter_config.json names',
+  },
   ...jsonOption,
 } as const satisfies Record<string, Options>;
 type Arguments = ArgumentsCamelCase<InferredOptionTypes<typeof options>> & { readonly directory: string };
@@ -38,7 +41,7 @@ const SHOWN = 10;
 /** Prints what there is to say; whether lexalign can use the adapter. */
 async function runCheck(args: Arguments): Promise<boolean> {
   await checkJson(args.json);
-  const base = await findAdapterBase(args.directory, args.model);
+  const base = await findAdapterBase(args.directory, args.model, { weights: false });
   const inspection = await inspectAdapter(args.directory, base && linearShapes(base.config));
   const { errors, warnings, foreign } = inspection;
   // What readAdapter refuses beyond what PEFT and vLLM mind, such as adapters on some layers only.

@@ -25,7 +25,10 @@ import { checkOutput } from './run-directory.js';
 
 const options = {
   adapter: { type: 'string', demandOption: true, describe: 'PEFT directory of a LoRA adapter' },
-  model: { type: 'string', describe: 'Directory of its base model; by default the one that adapter_config.json names' },
+  model: {
+    type: 'string',
+    describe: 'Its base model: a directory, or a name on the hub; by default the one that adapter_config.json names',
+  },
   format: {
     type: 'string',
     demandOption: true,
@@ -100,7 +103,7 @@ async function runExport(args: Arguments): Promise<void> {
     throw new UsageError('--dequantize is for --format merged: leave it out.');
   if (format.directory) await checkOutput(args.output);
   else await checkNewFile(args.output);
-  const base = await requireAdapterBase(args.adapter, args.model);
+  const base = await requireAdapterBase(args.adapter, args.model, { weights: args.format === 'merged' });
   const adapter = await readAdapter(args.adapter, linearShapes(base.config));
   const { adapter: adapterDirectory, output, dequantize } = args;
   const use = await format.write({ adapter, adapterDirectory, base, output, dtype, dequantize });

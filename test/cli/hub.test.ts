@@ -17,6 +17,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { modelDirectory } from '../../src/cli/hub.js';
 import { cachedSnapshot, hubIdOf, parseHubModel } from '../../src/formats/hub-cache.js';
 import { loadGolden } from '../golden.js';
+import { runCli } from './run.js';
 import { lexalign } from './sft-helpers.js';
 
 /** What Windows refuses: to shorten a file by a handle that appends, and on an exFAT disk links. */
@@ -259,5 +260,19 @@ describe('a model of the hub', () => {
     expect(asked).toEqual([]);
     const plan = await lexalign('plan', '--model', 'tiny/sharded', '--max-length', '8');
     expect([plan.code, asked.some((line) => line.startsWith(shards[0]))]).toEqual([1, false]); // its config.json is {}
+  });
+
+  it('is an adapter’s base: its weights are fetched for a merge alone', async () => {
+    const adapter = join(golden, 'adapter');
+    const weights = () => asked.some((line) => line.startsWith(shards[0]));
+    const checked = await lexalign('check-adapter', adapter, '--model', 'tiny/llama');
+    expect([checked.code, weights()], checked.stderr).toEqual([0, false]);
+    expect(checked.stdout).toContain('every tensor fits');
+    const base = ['--adapter', adapter, '--model', 'tiny/llama'];
+    const [file, merged] = [join(directory, 'a.gguf'), join(directory, 'merged')];
+    const exported = await lexalign('export', ...base, '--format', 'gguf', '--output', file);
+    expect([exported.code, weights()], exported.stderr).toEqual([0, false]);
+    const model = await runCli('export', ...base, '--format', 'merged', '--output', merged);
+    expect([model.code, weights()], model.stderr).toEqual([0, true]);
   });
 });
