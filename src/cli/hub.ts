@@ -3,16 +3,18 @@
 
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readFile, rm, stat, statfs, symlink, truncate } from 'node:fs/promises';
+import { copyFile, open, readFile, rm, stat, statfs, symlink, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../errors.js';
 import { weightFiles } from '../formats/checkpoint.js';
 import { isCompanion } from '../formats/companions.js';
 import { explainFileError, hasFile, makeDirectory, move, writeFileAtomic } from '../formats/files.js';
 import { COMMIT, cachedSnapshot, type HubModel, hubHome, hubRepository, parseHubModel } from '../formats/hub-cache.js';
+import { isRecord } from '../formats/keys.js';
 import { GPTQ_SETTINGS } from '../formats/quantised.js';
 import { formatBytes } from './memory.js';
 import { createProgress } from './progress.js';
+import { lockDirectory } from './writer-lock.js';
 
 /** What is fetched beside the weights and their companions; README.md says the licence. */
 const SMALL_FILES = ['config.json', 'model.safetensors.index.json', 'README.md', GPTQ_SETTINGS];
@@ -20,7 +22,7 @@ const SMALL_FILES = ['config.json', 'model.safetensors.index.json', 'README.md',
 const STREAMS = 4;
 /** A connection that gives nothing for so long is given up and opened anew, ms. */
 const SILENCE = 60_000;
-/** Connections in a row that may fail without a byte. */
+/** Connections in a row that may fail without getting further. */
 const TRIES = 5;
 
 /** A file of a repository, as the hub lists it. */
@@ -110,11 +112,12 @@ class Hub {
     if (typeof sha !== 'string' || !COMMIT.test(sha) || !Array.isArray(siblings))
       throw new InputError(`${url} gave no list of files: is $HF_ENDPOINT a hub?`);
     const files = new Map<string, HubFile>();
-    for (const { rfilename: name, size, blobId, lfs } of siblings) {
-      const digest = lfs?.sha256 ?? blobId;
+    for (const { rfilename: name, size, blobId, lfs } of siblings.filter(isRecord)) {
+      const digest = isRecord(lfs) ? lfs.sha256 : blobId;
       // Names and digests become paths: nothing that leads elsewhere, no folders.
-      if (!/^[\w-][\w.-]*$/.test(name) || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(digest)) continue;
-      if (Number.isSafeInteger(size) && size >= 0) files.set(name, { name, size, digest });
+      if (typeof name !== 'string' || !/^[\w-][\w.-]*$/.test(name)) continue;
+      if (typeof digest !== 'string' || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(digest)) continue;
+      if (typeof size === 'number' && Number.isSafeInteger(size) && size >= 0) files.set(name, { name, size, digest });
     }
     return { commit: sha, files };
   }
@@ -153,8 +156,28 @@ function reasonOf({ cause, message }: Error): string {
   return code ?? inner ?? message;
 }
 
-/** Fetches files into the cache's blobs, several at a time, and links them into the snapshot. */
+/**
+ * Fetches files into the cache's blobs, several at a time, and links them into the snapshot. Throws InputError where another
+ * process is at it: both would append to the same blobs.
+ */
 async function fetchFiles(
+  hub: Hub,
+  commit: string,
+  files: readonly HubFile[],
+  repository: string,
+  pause: number,
+): Promise<void> {
+  if (files.length === 0) return;
+  await makeDirectory(repository);
+  const unlock = await lockDirectory(repository);
+  try {
+    await fetchLocked(hub, commit, files, repository, pause);
+  } finally {
+    await unlock();
+  }
+}
+
+async function fetchLocked(
   hub: Hub,
   commit: string,
   files: readonly HubFile[],
@@ -163,9 +186,11 @@ async function fetchFiles(
 ): Promise<void> {
   const snapshot = join(repository, 'snapshots', commit);
   for (const directory of [join(repository, 'blobs'), snapshot]) await makeDirectory(directory);
-  const total = files.reduce((sum, { size }) => sum + size, 0);
+  // Files of the same content are one blob.
+  const blobs = new Map(files.map((file) => [file.digest, file]));
+  const total = [...blobs.values()].reduce((sum, { size }) => sum + size, 0);
   let done = 0;
-  for (const { digest } of files) done += await sizeOf(join(repository, 'blobs', `${digest}.incomplete`));
+  for (const digest of blobs.keys()) done += await sizeOf(join(repository, 'blobs', `${digest}.incomplete`));
   const { bavail, bsize } = await statfs(repository);
   if (total - done > bavail * bsize)
     throw new InputError(
@@ -180,14 +205,15 @@ async function fetchFiles(
     const rate = came / ((performance.now() - start) / 1000);
     bar.update(done / total, `fetching ${formatBytes(total)}: ${formatBytes(done)}, ${formatBytes(rate)}/s`);
   };
-  const queue = [...files];
+  const queue = [...blobs.values()];
   const failure = new AbortController();
   const fetching: Fetching = { hub, commit, pause, stop: failure.signal, told: total > 1e6 ? told : () => {} };
   const take = async () => {
     for (let file = queue.shift(); file && !failure.signal.aborted; file = queue.shift()) {
       const blob = join(repository, 'blobs', file.digest);
       if ((await sizeOf(blob)) !== file.size) await fetchBlob(fetching, file, blob);
-      await link(blob, join(snapshot, file.name));
+      const names = files.filter(({ digest }) => digest === file.digest).map(({ name }) => name);
+      for (const name of names) await link(blob, join(snapshot, name), name === names.at(-1));
     }
   };
   const stop = (error: Error) => {
@@ -230,6 +256,7 @@ async function fetchBlob(
       hash = newHash(digest, size);
     };
     if (have > size) await startAgain();
+    let farthest = have;
     for (let failed = 0; have < size; ) {
       const connection = new AbortController();
       const listen = () => setTimeout(() => connection.abort(new Error('it fell silent')), SILENCE);
@@ -247,7 +274,8 @@ async function fetchBlob(
           hash.update(chunk);
           have += chunk.length;
           told(chunk.length);
-          failed = 0;
+          if (have > farthest) failed = 0;
+          farthest = Math.max(farthest, have);
           if (have > size) break;
           timer = listen();
         }
@@ -283,9 +311,9 @@ function newHash(digest: string, size: number): Hash {
 }
 
 /** Puts a blob into a snapshot: by a relative link, or the file itself where links are not allowed (Windows) or not known (exFAT). */
-async function link(blob: string, file: string): Promise<void> {
+async function link(blob: string, file: string, last: boolean): Promise<void> {
   await rm(file, { force: true });
   await symlink(join('..', '..', 'blobs', basename(blob)), file).catch(() =>
-    move(blob, file).catch((error) => explainFileError(file, error)),
+    (last ? move : copyFile)(blob, file).catch((error) => explainFileError(file, error)),
   );
 }

@@ -58,7 +58,15 @@ const golden = loadGolden('llama').directory;
 const whole = Object.fromEntries(
   readdirSync(join(golden, 'model')).map((name) => [name, readFileSync(join(golden, 'model', name))]),
 );
-const repositories: Record<string, Record<string, Buffer>> = { 'tiny/sharded': sharded, 'tiny/llama': whole };
+const twins = {
+  ...Object.fromEntries(['config.json', ...companions].map((name) => [name, Buffer.from('{}')])),
+  'model.safetensors': randomBytes(100),
+};
+const repositories: Record<string, Record<string, Buffer>> = {
+  'tiny/sharded': sharded,
+  'tiny/llama': whole,
+  'tiny/twins': twins,
+};
 
 /** What was asked, as "path range". */
 const asked: string[] = [];
@@ -79,7 +87,7 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
       return { rfilename, size: bytes.length, blobId: git, ...large };
     });
     response.end(
-      JSON.stringify({ sha: commit, siblings: [...siblings, { rfilename: '../out', size: 1, blobId: 'x' }] }),
+      JSON.stringify({ sha: commit, siblings: [...siblings, null, { rfilename: '../out', size: 1, blobId: 'x' }] }),
     );
   } else if (repositories[id]?.[file]) {
     const bytes = repositories[id][file];
@@ -204,7 +212,34 @@ describe('a model of the hub', () => {
       expect(lstatSync(join(path, name)).isFile(), name).toBe(true);
       expect(readFileSync(join(path, name)).equals(sharded[name]), name).toBe(true);
     }
+    const held = await modelDirectory('tiny/twins', fast);
+    for (const name of companions) expect(readFileSync(join(held, name), 'utf8'), name).toBe('{}');
     expect(await cachedSnapshot(parseHubModel('tiny/sharded')!)).toBe(path);
+  });
+
+  it('is given up where no connection gets further than those before', async () => {
+    meddle = (_, response, file) => {
+      if (file !== shards[1]) return false; // always from the beginning, and never to the end
+      response.writeHead(200, { 'content-length': sharded[file].length });
+      response.write(sharded[file].subarray(0, 100_000), () => response.destroy());
+      return true;
+    };
+    await expect(modelDirectory('tiny/sharded', fast)).rejects.toThrow(/00002\.safetensors could not be fetched/);
+    expect(asked.filter((line) => line.startsWith(shards[1])).length).toBeLessThan(15);
+  });
+
+  it('may hold the same content under several names', async () => {
+    const path = await modelDirectory('tiny/twins', fast);
+    for (const name of companions) expect(readFileSync(join(path, name), 'utf8'), name).toBe('{}');
+    expect(readdirSync(join(repository('twins'), 'blobs'))).toHaveLength(2);
+  });
+
+  it('is fetched by one process at a time', async () => {
+    const both = await Promise.allSettled([0, 1].map(() => modelDirectory('tiny/sharded', fast)));
+    const refused = both.flatMap((one) => (one.status === 'rejected' ? [String(one.reason)] : []));
+    expect(refused).toEqual([expect.stringMatching(/Process \d+ is writing into .*models--tiny--sharded: let it end/)]);
+    expect(readFileSync(join(snapshot(), shards[1])).equals(sharded[shards[1]])).toBe(true);
+    expect(readdirSync(repository()).sort()).toEqual(['blobs', 'refs', 'snapshots']);
   });
 
   it('is asked for with a token, and what is hidden is refused with the mend', async () => {
