@@ -93,6 +93,15 @@ const evaluateNames = [
 /** What align decides in the sections of training. */
 const decided = ['data', 'eval-data', 'output', 'init-adapter', 'ref-adapter', 'resume', 'config', 'json', 'profile'];
 
+/** What a resumed study may change in these sections: how its trainings use memory, and what they write on the way. */
+export const changeable: readonly string[] = [
+  'micro-batch-tokens',
+  'gradient-checkpointing',
+  'kv-cache-tokens',
+  'save-steps',
+  'save-minutes',
+];
+
 type DataArguments = ArgumentsCamelCase<InferredOptionTypes<typeof dataOptions>>;
 type Values = Readonly<Record<string, unknown>>;
 
@@ -110,7 +119,7 @@ export interface Recipe {
   sft(given: Values): SftArguments;
   /** Of `lexalign ppo`. LoRA settings that its section lacks are those of sft; none with an adapter to start from. */
   ppo(given: Values): PpoRunArguments;
-  /** What a resumed study must have in common with this one, by section. */
+  /** What a resumed study must have in common with this one, by section, but for `changeable`. */
   readonly identity: Values;
 }
 

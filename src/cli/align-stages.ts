@@ -4,7 +4,7 @@ import type { Overlong } from '../batch/examples.js';
 import { hasFile } from '../formats/files.js';
 import { dataPaths, type StudyCulture } from './align-data.js';
 import { adapterPath, type Training } from './align-measures.js';
-import type { Recipe } from './align-recipe.js';
+import { changeable, type Recipe } from './align-recipe.js';
 import { findData, loadData } from './load-data.js';
 import { runPpo } from './ppo.js';
 import { checkAnswerRoom } from './ppo-memory.js';
@@ -35,7 +35,11 @@ export async function checkTraining(culture: StudyCulture, recipe: Recipe, model
 }
 
 /** What a resumed run takes from here rather than from its run.json. */
-const given = new Set(['data', 'output', 'model']);
+function givenAnew({ args, identity }: Recipe, section: 'sft' | 'ppo'): ReadonlySet<string> {
+  const said = changeable.filter((name) => name in (identity[section] as object));
+  const limit = args.memoryLimit === undefined ? [] : ['memory-limit'];
+  return new Set(['data', 'output', 'model', ...said, ...limit]);
+}
 
 /**
  * Trains one stage of a culture with one seed on the loaded base: skips it where its adapter is complete, goes on from a checkpoint where
@@ -60,13 +64,13 @@ export async function trainStage(
   const common = { output, ...(recipe.seeds.length > 1 ? { seed } : {}), ...(resume ? { resume: true } : {}) };
   if (stage === 'sft' || stage === 'sft-lists') {
     const args = recipe.sft({ ...common, data: stage === 'sft' ? data.sft : data.lists });
-    const result = await runSft(args, resume ? given : new Set(), base);
+    const result = await runSft(args, resume ? givenAnew(recipe, 'sft') : new Set(), base);
     return result.outcome !== 'interrupted';
   }
   const start = stage === 'sft-ppo' ? { 'init-adapter': adapterPath(recipe, culture, { stage: 'sft', seed }) } : {};
   const result = await runPpo(
     recipe.ppo({ ...common, ...start, data: data.ranking }),
-    resume ? given : new Set(),
+    resume ? givenAnew(recipe, 'ppo') : new Set(),
     base,
   );
   return result.outcome !== 'interrupted';

@@ -29,7 +29,7 @@ import {
   type Variant,
   variantsOf,
 } from './align-measures.js';
-import { type AlignArguments, alignOptions, type Recipe, readRecipe } from './align-recipe.js';
+import { type AlignArguments, alignOptions, changeable, type Recipe, readRecipe } from './align-recipe.js';
 import { checkTraining, trainStage } from './align-stages.js';
 import { chooseKs } from './evaluate-association.js';
 import { type Interrupt, onInterrupt } from './interrupt.js';
@@ -163,12 +163,13 @@ async function claimOutput({ recipe, model, cultures, files: read }: Study, resu
   return true;
 }
 
-/** Where two JSON values differ first; null where they don't. */
+/** Where two studies differ first in what they must have in common; null where they don't. */
 function difference(a: unknown, b: unknown, path: string): string | null {
   const keys = (value: unknown) => (typeof value === 'object' && value !== null ? Object.keys(value) : []);
   const both = [...new Set([...keys(a), ...keys(b)])];
   if (both.length === 0) return JSON.stringify(a) === JSON.stringify(b) ? null : path;
   for (const key of both) {
+    if (['sft', 'ppo'].includes(path) && changeable.includes(key)) continue;
     const at = (value: unknown) => (value as Record<string, unknown> | null | undefined)?.[key];
     const found = difference(at(a), at(b), path === '' ? key : `${path}.${key}`);
     if (found !== null) return found;

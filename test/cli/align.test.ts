@@ -81,7 +81,14 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     writeRows(at('survey.jsonl'), [question('en', 'Tea?'), question('zh', '茶？')]);
     (globalThis as { interruptStudy?: boolean }).interruptStudy = true;
     interrupted = await lexalign('align', '--config', at('recipe.yaml'));
+    // As after a device that ran out of memory.
+    const changed = { ppo: 'micro_batch_tokens: 64, save_steps: 1', sft: 'gradient_checkpointing: on' };
+    writeFileSync(
+      at('recipe.yaml'),
+      recipe.replace(/^(sft|ppo): \{/gm, (start, name: 'sft' | 'ppo') => `${start}${changed[name]}, `),
+    );
     finished = await lexalign('align', '--config', at('recipe.yaml'), '--resume');
+    writeFileSync(at('recipe.yaml'), recipe);
   });
 
   it('ends with a checkpoint and 130 when it is interrupted, and goes on from there', () => {
@@ -94,6 +101,13 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
     expect(finished.stdout).toContain('── us: sft-ppo, from its newest checkpoint');
     expect(metricsOf(out('adapters', 'us.sft-ppo')).map(({ step }) => step)).toEqual([1, 2]);
     expect(metricsOf(out('adapters', 'cn.sft')).map(({ step }) => step)).toEqual([1, 2]);
+  });
+
+  it('takes from the recipe of a resumed study how its trainings use memory, and what they write', () => {
+    expect(readdirSync(out('adapters', 'us.sft-ppo', 'checkpoints'))).toContain('step-000002');
+    expect(json(out('adapters', 'us.sft-ppo', 'run.json')).options.micro_batch_tokens).toBe(64);
+    const checkpointing = ['us.sft', 'cn.sft'].map((id) => json(out('adapters', id, 'run.json')).options);
+    expect(checkpointing.map((options) => options.gradient_checkpointing)).toEqual(['off', 'on']);
   });
 
   it('teaches and asks of no cue that it tests, in lists as in rankings', () => {
