@@ -1,5 +1,6 @@
 import { InputError } from '../src/errors.js';
 import type { SurveyOption, SurveyQuestion } from '../src/evaluate/survey.js';
+import { parseJson } from '../src/formats/json.js';
 import { isRecord } from '../src/formats/keys.js';
 import { readRows } from '../src/text/lines.js';
 
@@ -40,9 +41,9 @@ async function readJsonl<T extends Wording>(file: string, check: (value: unknown
   for await (const { text, where } of readRows(file)) {
     let value: unknown;
     try {
-      value = JSON.parse(text);
-    } catch {
-      throw new InputError(`${where} is not JSON: write one object a line`);
+      value = parseJson(text);
+    } catch (error) {
+      throw new InputError(`${where} is not JSON: write one object a line (${(error as Error).message})`);
     }
     const entry = check(value, where);
     const key = `${entry.id} ${entry.language}`;

@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import { parseJson } from '../formats/json.js';
 import { isRecord } from '../formats/keys.js';
 import type { Message } from '../text/chat-template.js';
 import type { PlacedLine } from '../text/lines.js';
@@ -58,7 +59,7 @@ type JsonObject = Readonly<Record<string, unknown>>;
 export function parseObject(line: string, where: string, shapes: string): JsonObject {
   let value: unknown;
   try {
-    value = JSON.parse(line);
+    value = parseJson(line);
   } catch (error) {
     if (/^\s*[[{]\s*$/.test(line)) throw new InputError(`${where} ${notJsonl}`);
     throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);

@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Options } from 'yargs';
 import { InputError } from '../errors.js';
@@ -7,7 +7,7 @@ import { type StudyAnswers, type StudyCultureAnswers, type StudyResult, summariz
 import { cultureResults } from '../evaluate/study-results.js';
 import { studyTables } from '../evaluate/study-tables.js';
 import { alignColumns, testNote } from '../evaluate/table-text.js';
-import { hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { hasFile, makeDirectory, readJsonInside, writeFileAtomic } from '../formats/files.js';
 import { digestFile } from '../text/lines.js';
 import {
   dataPaths,
@@ -37,7 +37,7 @@ import { isNamedReward, loadReward } from './load-reward.js';
 import type { Command } from './main.js';
 import { checkJson, writeJson } from './output-file.js';
 import { writeReport } from './report.js';
-import { checkOutput } from './run-directory.js';
+import { checkOutput, maxRecordBytes } from './run-directory.js';
 import { checkBase, recordBase } from './run-record.js';
 import { loadModel, type OpenDevice, type OpenModel, openDevice, openModel, requireTokenizer } from './session.js';
 import type { LoadedBase } from './sft.js';
@@ -151,7 +151,7 @@ async function claimOutput({ recipe, model, cultures, files: read }: Study, resu
     const refuse = (what: string, mend: string): never => {
       throw new InputError(`--resume: ${what} since the study in ${output} began: ${mend}, or name another --output.`);
     };
-    const known = JSON.parse(await readFile(join(output, 'study.json'), 'utf8')) as Record<string, unknown>;
+    const known = (await readJsonInside(output, 'study.json', maxRecordBytes)).value as Record<string, unknown>;
     await checkBase(known.base, model, refuse);
     const changed = difference(known, identity, '');
     if (changed !== null) refuse(`${changed} has changed`, 'restore it');

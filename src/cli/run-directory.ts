@@ -1,11 +1,15 @@
 import { appendFile, mkdir, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
-import { hasFile, makeDirectory, writeFileAtomic } from '../formats/files.js';
+import { hasFile, makeDirectory, readJsonInside, writeFileAtomic } from '../formats/files.js';
+import { isRecord } from '../formats/keys.js';
 import { EventWriter } from '../formats/tensorboard.js';
 import { adapterCard } from './model-card.js';
 import { createProgress, type Progress } from './progress.js';
 import { lockDirectory } from './writer-lock.js';
+
+/** Largest run.json that is read. */
+export const maxRecordBytes = 16e6;
 
 /** Of a trainer's state: how far its run had come. */
 export interface Reached {
@@ -122,19 +126,17 @@ export class RunDirectory {
 
 /** run.json of a run, as it stands. Throws InputError. */
 export async function readRun(path: string): Promise<Record<string, unknown>> {
-  const file = join(path, 'run.json');
-  try {
-    const value = JSON.parse(await readFile(file, 'utf8'));
-    if (typeof value === 'object' && value !== null) return value;
-  } catch (error) {
-    throw new InputError(`${file} cannot be read: ${(error as Error).message}`);
-  }
-  throw new InputError(`${file} is not a JSON object`);
+  const { path: file, value } = await readJsonInside(path, 'run.json', maxRecordBytes);
+  if (!isRecord(value)) throw new InputError(`${file} is not a JSON object`);
+  return value;
 }
 
 /** Keeps the lines up to a state, and gives the last of them; a line that an interrupt cut off goes too. */
 async function dropLater(file: string, { step, evaluationDue }: Reached): Promise<object | null> {
-  const text = await readFile(file, 'utf8').catch(() => '');
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw new InputError(`${file} cannot be read, of which a resumed run keeps the beginning: ${error.message}`);
+  });
   const kept = text.split('\n').filter((line) => {
     try {
       const metrics = JSON.parse(line);

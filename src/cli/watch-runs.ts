@@ -4,6 +4,7 @@ import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { readJsonInside, resolveInside } from '../formats/files.js';
 import { isRecord } from '../formats/keys.js';
+import { maxRecordBytes } from './run-directory.js';
 
 /** Folders below the directory in which runs are looked for; `align` puts its runs into the second. */
 const mostLevels = 4;
@@ -83,7 +84,7 @@ export class WatchedRun {
     const info = await stat(join(this.#directory, 'run.json')).catch(() => null);
     if (info?.mtimeMs === this.#recordWritten) return;
     this.#recordWritten = info?.mtimeMs ?? 0;
-    const { value } = await readJsonInside(this.#directory, 'run.json', 16e6).catch(() => ({ value: null }));
+    const { value } = await readJsonInside(this.#directory, 'run.json', maxRecordBytes).catch(() => ({ value: null }));
     this.record = isRecord(value) ? value : {};
   }
 

@@ -1,6 +1,7 @@
 // bitsandbytes NF4: https://huggingface.co/docs/bitsandbytes, QLoRA (Dettmers et al. 2023). Beside a weight of packed
 // bytes lie `weight.absmax`, `weight.quant_map` and a JSON blob, `weight.quant_state.bitsandbytes__nf4`.
 
+import { parseJson } from './json.js';
 import { Keys } from './keys.js';
 import { NF4_LEVELS, STATE } from './nf4-writer.js';
 import { readTensor } from './safetensors.js';
@@ -52,7 +53,7 @@ async function readState(weights: StoredTensors, name: string, shape: readonly n
     throw weights.error(name, `is ${length} bytes of ${blob.dtype}, no quant_state`);
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder().decode(await readTensor(blob.source, blob)));
+    json = parseJson(new TextDecoder().decode(await readTensor(blob.source, blob)));
   } catch {
     throw weights.error(name, 'is not JSON');
   }

@@ -4,6 +4,7 @@ import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
+import { parseJson } from './json.js';
 
 /** The most that one read or write system call takes. */
 const MAX_TRANSFER = 2 ** 31 - 1;
@@ -197,7 +198,7 @@ export async function readJsonInside(directory: string, name: string, limit = 4_
   const path = join(directory, name);
   const bytes = await readFileInside(directory, name, limit);
   try {
-    return { path, value: JSON.parse(bytes.toString('utf8')) };
+    return { path, value: parseJson(bytes.toString('utf8')) };
   } catch (error) {
     throw new InputError(`${path} is not JSON: ${(error as Error).message}`);
   }

@@ -4,6 +4,7 @@
 import { InputError } from '../errors.js';
 import type { ByteSource } from './bytes.js';
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './half.js';
+import { parseJson } from './json.js';
 import { isRecord } from './keys.js';
 
 /** Bytes of an element. */
@@ -91,9 +92,9 @@ function parseHeader(file: string, bytes: Uint8Array): Record<string, unknown> {
   let header: unknown;
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    header = JSON.parse(text);
-  } catch {
-    throw new InputError(`${file} is not a safetensors file: its header is not JSON`);
+    header = parseJson(text);
+  } catch (error) {
+    throw new InputError(`${file} is not a safetensors file: its header is not JSON: ${(error as Error).message}`);
   }
   if (!isRecord(header)) throw new InputError(`${file} is not a safetensors file: its header is not an object`);
   const names = new Set<string>();

@@ -23,6 +23,7 @@ export interface ChatTemplate {
 // A template is untrusted text. The interpreter has no way to JavaScript objects, files or the network: it sees the
 // strings, lists and three functions set below. What is left to bound is time and memory, see BoundedInterpreter.
 const maxTemplateCharacters = 1 << 20;
+const maxBlanks = 2000;
 const maxRange = 100_000;
 /** What one rendering may cost, beyond a share of the messages' number and length: some 100 MB or a few seconds at worst. */
 const baseBudget = 20_000_000;
@@ -66,6 +67,9 @@ export function compileChatTemplate(
   specialTokens: Readonly<Record<string, string>>,
 ): ChatTemplate {
   if (source.length > maxTemplateCharacters) throw new InputError(`${where} is longer than 1 MiB: not a chat template`);
+  // The library's time to read a run of blanks grows with the square of its length.
+  if (source.split(/\S+/).some((blanks) => blanks.length > maxBlanks))
+    throw new InputError(`${where} has more than ${maxBlanks} blanks in a row: not a chat template`);
   const fail = (error: unknown): never => {
     throw new InputError(`${where} can't be rendered: ${error instanceof Error ? error.message : String(error)}`);
   };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { InputError } from '../errors.js';
 import { readFileInside } from '../formats/files.js';
+import { parseJson } from '../formats/json.js';
 import { isRecord } from '../formats/keys.js';
 import { type ChatTemplate, compileChatTemplate, type Message } from './chat-template.js';
 import { createStreamDecoder, type StreamDecoder } from './stream-decoder.js';
@@ -290,7 +291,7 @@ function tokenContent(value: unknown): string | null {
 function parseObject(text: string, file: string): Json {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (error) {
     throw new InputError(`${file} is not valid JSON: ${(error as Error).message}`);
   }

@@ -81,6 +81,10 @@ describe('parseRow', () => {
     ['{"prompt": ', /^f, line 2 is not valid JSON/],
     ['3', /^f, line 2 is not a JSON object/],
     [
+      `{"messages": [{"role": "user", "content": "a", "b": ${'['.repeat(1e5)}${']'.repeat(1e5)}}]}`,
+      /^f, line 2 is not valid JSON: it is nested more than 100 deep$/,
+    ],
+    [
       '{"conversations": [{"from": "human", "value": "a"}]}',
       /none of the known shapes: .*; docs\/data\.md has the command that makes one of "conversations"$/,
     ],

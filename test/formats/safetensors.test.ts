@@ -53,6 +53,7 @@ test.each<[string, unknown, number, RegExp]>([
   ['metadata no object', { __metadata__: [] }, 0, /__metadata__ is not an object/],
   ['header no object', [], 0, /its header is not an object/],
   ['header no JSON', '{"a":', 0, /its header is not JSON/],
+  ['header of brackets', '['.repeat(1e6), 0, /its header is not JSON: it is nested more than 100 deep/],
   [
     'name twice',
     `{"a":${JSON.stringify(tensor(0, 4))},"b":${JSON.stringify(tensor(4, 8))},"\\u0061"   :${JSON.stringify(tensor(0, 4))}}`,

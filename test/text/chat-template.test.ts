@@ -89,6 +89,11 @@ describe('compileChatTemplate', () => {
     expect(performance.now() - start).toBeLessThan(15_000);
   });
 
+  it('refuses blanks without end, which take the library a time that grows with the square of their number', () => {
+    for (const source of [' '.repeat(900_000), `a${'\n'.repeat(900_000)}{%- x %}`])
+      expect(() => compileChatTemplate(source, 'x.jinja', {})).toThrow(/^x\.jinja has more than 2000 blanks in a row/);
+  });
+
   itOfficial('has room for long conversations', async () => {
     const long = Array.from({ length: 400 }, (_, i) => ({
       role: i % 2 ? 'assistant' : 'user',

@@ -159,6 +159,7 @@ describe('loadTokenizer', () => {
 
   it.each([
     ['tokenizer.json', '{"model": ', /tokenizer\.json is not valid JSON/],
+    ['tokenizer.json', '['.repeat(1e6), /tokenizer\.json is not valid JSON: it is nested more than 100 deep/],
     ['tokenizer.json', '[]', /tokenizer\.json is not a JSON object/],
     ['tokenizer.json', '{}', /tokenizer\.json has no "model"/],
     ['tokenizer.json', '{"model": {"type": "BPE", "vocab": {"a": 4294967295}}}', /"a" has id 4294967295/],
