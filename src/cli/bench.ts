@@ -24,7 +24,7 @@ export const benchCommand: Command = {
   describe: 'Measure kernels, whole training steps or rollouts on this device',
   options: {
     device: modelOptions.device,
-    tier: modelOptions.tier,
+    tier: { ...modelOptions.tier, describe: `${modelOptions.tier.describe}; of kernels every tier that there is` },
     model: {
       type: 'string',
       describe: `Of this model's sizes, with random weights: a directory (its config.json is enough), a model of the hub (ORG/NAME), small, ${KNOWN_MODELS.join(', ')}; for kernels several, comma-separated; by default small on a CPU, else llama-3.1-8b, for kernels qwen2.5-7b too`,

@@ -31,7 +31,10 @@ import { requireTokenizer } from './session.js';
 import { commandLine } from './usage.js';
 
 const options = {
-  output: { type: 'string', describe: 'Directory for data, runs and report; by default runs/demo-<time>' },
+  output: {
+    type: 'string',
+    describe: 'Directory for data, runs and report; must be new or empty; by default runs/demo-<time>',
+  },
   language: { type: 'string', choices: ['en', 'zh', 'both'], default: 'both', describe: 'Which associations to teach' },
   device: modelOptions.device,
   tier: modelOptions.tier,

@@ -15,7 +15,7 @@ import { openDevice } from './session.js';
 
 export const planCommand: Command = {
   command: 'plan',
-  describe: 'Show the memory and time that a run would take, and what to change where it does not fit',
+  describe: 'Show the memory that a run would take, of sft its time too, and what to change where it does not fit',
   options: planOptions,
   readConfig: readPlanConfig,
   computes: true,

@@ -54,7 +54,7 @@ import type { LoadedBase } from './sft.js';
 
 export const ppoCommand: Command = {
   command: 'ppo',
-  describe: 'Train an adapter by proximal policy optimisation to rank words as people do',
+  describe: 'Train an adapter by proximal policy optimisation to rank words as people do, or by a reward of your own',
   options: ppoTable,
   computes: true,
   run: async (args, given) => {

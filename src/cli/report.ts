@@ -31,9 +31,14 @@ const options = {
   input: {
     type: 'string',
     demandOption: true,
-    describe: 'Results (the --json of evaluate) and directories of runs and imported data, comma-separated',
+    describe:
+      'Results (the --json of evaluate, result.json of align) and directories of runs and imported data, comma-separated',
   },
-  output: { type: 'string', demandOption: true, describe: 'Directory for report.html, report.md and report.json' },
+  output: {
+    type: 'string',
+    demandOption: true,
+    describe: 'Directory for report.html, report.md and report.json; must be new or empty',
+  },
   title: { type: 'string', default: 'Alignment report', describe: 'Heading' },
   ...jsonOption,
   ...configOption,
