@@ -9,7 +9,7 @@ import { runOnSoftwareDriver } from './gpu.js';
 import { checkApart } from './output-file.js';
 import { createParser } from './parser.js';
 import { commands } from './registry.js';
-import { camelCase, explainUsage } from './usage.js';
+import { explainUsage, namedOptions } from './usage.js';
 
 /** A command of the command line: a name, its options, and what runs. */
 export interface Command {
@@ -117,12 +117,6 @@ function findConfig(argv: readonly string[]): string | null {
     if (argv[i].startsWith('--config=')) return argv[i].slice('--config='.length) || null;
   }
   return null;
-}
-
-/** Those of `options` that stand on the command line, in any of the forms that yargs takes. */
-function namedOptions(argv: readonly string[], options: readonly string[]): string[] {
-  const words = new Set(argv.map((word) => word.split('=')[0]));
-  return options.filter((name) => [name, `no-${name}`, camelCase(name)].some((form) => words.has(`--${form}`)));
 }
 
 let watchesPipes = false;

@@ -8,8 +8,7 @@ import { checkGenerateArguments, type GenerateArguments, promptTokens } from './
 import { describeLimit, type PlanTarget, tableOf } from './memory.js';
 import { findMends, halves, type Ladder, weightLadders } from './plan-mends.js';
 import type { PlannedModel } from './plan-model.js';
-import { argumentsOf, type PlanArguments } from './plan-options.js';
-import { assumedPrompts } from './plan-prompts.js';
+import { argumentsOf, assumedPrompts, type PlanArguments } from './plan-options.js';
 import type { PlanSubject } from './plan-subject.js';
 
 /** Reads what a plan of `generate` rests on: a full batch of prompts of --prompt-length. */

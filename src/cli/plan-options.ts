@@ -1,13 +1,14 @@
 import type { ArgumentsCamelCase, InferredOptionTypes, Options } from 'yargs';
 import { UsageError } from '../errors.js';
 import { readStudyPpoAdapter } from './align-recipe.js';
+import { checkWhole } from './check-numbers.js';
 import { readConfigFile } from './config-file.js';
 import { generateOptions } from './generate.js';
 import { configOption, modelOptions, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
 import { ppoLoraOptions } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
-import { camelCase } from './usage.js';
+import { camelCase, namedOptions } from './usage.js';
 
 /** Runs that can be planned, and what each of them takes. */
 const tables = {
@@ -102,7 +103,7 @@ export function readPlanConfig(file: string, argv: readonly string[]): Record<st
   const study = run === 'ppo' ? readStudyPpoAdapter(file) : null;
   if (study === null) return options;
   const others = Object.fromEntries(Object.entries(options).filter(([name]) => !ppoLoraOptions.includes(name)));
-  const adapterGiven = 'init-adapter' in options || argv.some((word) => /^--init-?adapter(=|$)/i.test(word));
+  const adapterGiven = 'init-adapter' in options || namedOptions(argv, ['init-adapter']).length > 0;
   return { ...others, ...(adapterGiven ? {} : study.lora) };
 }
 
@@ -127,4 +128,20 @@ export function argumentsOf<T>(run: PlannableRun, args: PlanArguments, given: Re
     values[name] ??= option.default;
   }
   return values as PlanArguments & T;
+}
+
+/** Prompts to plan for where there are none yet: as long as the options say, and different behind what they share. */
+export function assumedPrompts(
+  count: number,
+  { promptLength, sharedPromptLength }: Pick<PlanArguments, 'promptLength' | 'sharedPromptLength'>,
+): Int32Array[] {
+  checkWhole('prompt-length', promptLength, 1);
+  checkWhole('shared-prompt-length', sharedPromptLength, 0);
+  if (sharedPromptLength >= promptLength)
+    throw new UsageError(
+      `--shared-prompt-length ${sharedPromptLength} must be less than --prompt-length ${promptLength}.`,
+    );
+  return Array.from({ length: count }, (_, prompt) =>
+    new Int32Array(promptLength).fill(prompt + 1, sharedPromptLength),
+  );
 }

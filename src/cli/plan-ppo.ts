@@ -5,8 +5,7 @@ import { findData } from './load-data.js';
 import type { Checkpointing } from './memory.js';
 import { adapterLadders, findMends, halves, type Ladder, trainingLadders } from './plan-mends.js';
 import type { PlannedModel } from './plan-model.js';
-import { argumentsOf, type PlanArguments } from './plan-options.js';
-import { assumedPrompts } from './plan-prompts.js';
+import { argumentsOf, assumedPrompts, type PlanArguments } from './plan-options.js';
 import type { PlanSubject } from './plan-subject.js';
 import { checkPpoArguments, type PpoArguments, ppoSettings } from './ppo-arguments.js';
 import {

@@ -17,7 +17,7 @@ import {
 } from '../evaluate/report-sections.js';
 import { surveySection } from '../evaluate/report-survey.js';
 import type { EvaluationResult } from '../evaluate/result.js';
-import { makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';
+import { hasFile, makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';
 import { isRecord } from '../formats/keys.js';
 import { digestFile, readRows } from '../text/lines.js';
 import { readEvaluationResult } from './evaluation-result.js';
@@ -97,8 +97,8 @@ async function readPart(input: string): Promise<Part> {
   const info = await stat(input).catch(() => null);
   if (!info) throw new InputError(`--input ${input} does not exist.`);
   if (info.isFile()) return readResult(input);
-  if (await isFile(join(input, 'run.json'))) return readRun(input);
-  if (await isFile(join(input, 'card.json'))) return readCard(input);
+  if (await hasFile(input, 'run.json')) return readRun(input);
+  if (await hasFile(input, 'card.json')) return readCard(input);
   throw new InputError(`--input ${input} is a directory without run.json (of a run) or card.json (of imported data).`);
 }
 
@@ -138,14 +138,15 @@ async function readRun(directory: string): Promise<Part> {
   const run = isRecord(value) ? value : {};
   const metrics: Record<string, unknown>[] = [];
   const file = join(directory, 'metrics.jsonl');
-  if (await isFile(file))
+  if (await hasFile(directory, 'metrics.jsonl'))
     for await (const { text, where } of readRows(file)) metrics.push(parseObject(text, where, metricsShape));
   const data = Array.isArray(run.data) ? run.data.filter(isRecord) : [];
   const files = data.flatMap(({ file: name, sha256 }) =>
     typeof name === 'string' && typeof sha256 === 'string' ? [{ file: name, sha256 }] : [],
   );
   const weights = join(directory, 'adapter_model.safetensors');
-  if (await isFile(weights)) files.push({ file: weights, sha256: await digestFile(weights) });
+  if (await hasFile(directory, 'adapter_model.safetensors'))
+    files.push({ file: weights, sha256: await digestFile(weights) });
   const { command, arguments: given, started, finished, model, base, versions, device, result } = run;
   const { sha256, tokenizer } = isRecord(base) ? base : {};
   if (typeof sha256 === 'string') files.push({ file: `base ${model}: configuration, ends of every tensor`, sha256 });
@@ -205,8 +206,4 @@ export async function readChartLibrary(): Promise<string> {
   const main = createRequire(import.meta.url).resolve('chart.js');
   const text = (await readFileInside(dirname(main), 'chart.umd.min.js', maxJson)).toString('utf8');
   return text.replace(/\/\/# sourceMappingURL=.*$/m, '');
-}
-
-async function isFile(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null))?.isFile() ?? false;
 }

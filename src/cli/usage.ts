@@ -28,6 +28,12 @@ export function camelCase(option: string): string {
   return option.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 }
 
+/** Those of `options` that stand on the command line, in any of the forms that yargs takes. */
+export function namedOptions(argv: readonly string[], options: readonly string[]): string[] {
+  const words = new Set(argv.map((word) => word.split('=')[0]));
+  return options.filter((name) => [name, `no-${name}`, camelCase(name)].some((form) => words.has(`--${form}`)));
+}
+
 /**
  * What yargs (in English) says of a wrong command line, as one sentence about the options as they are typed. `command`
  * as yargs writes it, "evaluate <measure>".

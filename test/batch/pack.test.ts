@@ -3,7 +3,7 @@ import { packBatch, packMicroBatches, rowBucket } from '../../src/batch/pack.js'
 import { buildTrie, countTries } from '../../src/batch/trie.js';
 import { type Example, unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
-import { createRandom, example, randomExamples } from './random-tries.js';
+import { example, randomExamples, randomIntegers } from './random-tries.js';
 
 /** Distinct prefixes that predict something or lead to one that does. */
 function distinctPrefixes(examples: readonly Example[]): number {
@@ -44,7 +44,7 @@ describe('packMicroBatches', () => {
   });
 
   it('computes under a fifth of the padded tokens for 200 cues × 30 associates, micro-batch by micro-batch', () => {
-    const random = createRandom(3);
+    const random = randomIntegers(3);
     const prompt = Array.from({ length: 48 }, (_, i) => 10 + i);
     const rows: Example[] = [];
     for (let cue = 0; cue < 200; cue++) {

@@ -1,14 +1,10 @@
 import { type Example, unsupervised } from '../../src/batch/types.js';
+import { randomSource } from '../reference/random.js';
 
-/** A small deterministic generator (mulberry32): uniform integers below n. */
-export function createRandom(seed: number): (n: number) => number {
-  let state = seed;
-  return (n) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * n);
-  };
+/** Uniform integers below n, the same for the same seed. */
+export function randomIntegers(seed: number): (n: number) => number {
+  const random = randomSource(seed);
+  return (n) => Math.floor(random() * n);
 }
 
 export interface RandomSet {
@@ -21,7 +17,7 @@ export interface RandomSet {
 
 /** Sequences that often share prefixes (few different tokens), with random masks, weights and some strange labels. */
 export function randomExamples(seed: number, { count, length, vocab, strange = 10 }: RandomSet): Example[] {
-  const random = createRandom(seed);
+  const random = randomIntegers(seed);
   return Array.from({ length: count }, () => {
     const n = 1 + random(length);
     const ids = Int32Array.from({ length: n }, () => random(vocab));

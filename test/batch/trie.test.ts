@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { buildTrie, countTries } from '../../src/batch/trie.js';
 import { type Example, noNode, type TokenTrie, unsupervised } from '../../src/batch/types.js';
 import { fastest } from '../fastest.js';
-import { createRandom, example, randomExamples } from './random-tries.js';
+import { example, randomExamples, randomIntegers } from './random-tries.js';
 
 /** Parents found from subtreeEnd alone; −1 at a root. */
 function parentsOf({ subtreeEnd }: TokenTrie): number[] {
@@ -142,7 +142,7 @@ describe('buildTrie', () => {
   });
 
   it('merges 6,000 rows of 60 tokens well under a second', () => {
-    const random = createRandom(1);
+    const random = randomIntegers(1);
     const examples = Array.from({ length: 6000 }, (_, i) =>
       example(Array.from({ length: 60 }, (_, t) => (t < 40 ? t : t < 45 ? Math.floor(i / 30) : random(8000)))),
     );

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packMicroBatches } from '../../src/batch/pack.js';
 import { buildTrie } from '../../src/batch/trie.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
-import { createRandom, randomExamples } from '../batch/random-tries.js';
+import { randomExamples, randomIntegers } from '../batch/random-tries.js';
 import { openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { relativeError } from '../reference/random.js';
 import { flatten, gradientsOf, openGolden, train, worstError } from './helpers.js';
@@ -16,7 +16,7 @@ afterAll(() => gpu.close());
 const tolerance = { f32: 1e-5, f16: 2e-3 };
 
 /** Rows of very different weights: a micro-batch's own mean would be far from its share of the whole. */
-const random = createRandom(5);
+const random = randomIntegers(5);
 const rows = randomExamples(5, { count: 30, length: 16, vocab: 5 }).map((row) => ({
   ...row,
   weight: 10 ** (random(300) / 100 - 2),

@@ -9,7 +9,7 @@ import {
   type Sequence,
   scatter,
 } from '../../src/train/ppo-batch.js';
-import { createRandom } from '../batch/random-tries.js';
+import { randomIntegers } from '../batch/random-tries.js';
 import { loadGolden } from '../golden.js';
 import { openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { decoderBackward, type Gradients, loraName, lossAndGradients, runDecoder } from '../reference/decoder.js';
@@ -26,7 +26,7 @@ afterAll(() => gpu.close());
 
 const tolerance = { f32: 1e-4, f16: 1e-2 };
 const gradScale = 1024;
-const random = createRandom(4);
+const random = randomIntegers(4);
 /** Four answers to each of two prompts that begin alike; few different tokens, so that answers begin alike too. */
 const sequences: Sequence[] = Array.from({ length: 8 }, (_, i) => ({
   prompt: Int32Array.from([5, 6, 7, i % 2 ? 8 : 9]),
