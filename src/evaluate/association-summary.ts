@@ -1,4 +1,4 @@
-import type { CueScore } from './association.js';
+import { aboveOther, type CueScore } from './association.js';
 import { bootstrapGain, bootstrapMean, type Estimate, type Gain, meanOrNull } from './statistics.js';
 import { alignColumns, pAlone, percent, points, three } from './table-text.js';
 
@@ -26,7 +26,6 @@ export interface AssociationGain {
   readonly own: Gain;
   /** P@K against another cue's list. */
   readonly other: Gain;
-  /** P@K own − P@K other: what is left when word frequency is taken away. */
   readonly aboveOther: Gain;
 }
 
@@ -70,7 +69,7 @@ export function associationGains(
     k,
     own: gain(({ precision }) => precision[i]),
     other: gain(({ otherPrecision }) => otherPrecision[i]),
-    aboveOther: gain(({ precision, otherPrecision }) => precision[i] - otherPrecision[i]),
+    aboveOther: gain((score) => aboveOther(score, i)),
   }));
 }
 

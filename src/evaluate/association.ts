@@ -26,6 +26,11 @@ export interface CueScore {
   readonly refused: boolean;
 }
 
+/** P@K own − P@K other at the k-th of the ks: what is left when word frequency is taken away. */
+export function aboveOther({ precision, otherPrecision }: CueScore, k: number): number {
+  return precision[k] - otherPrecision[k];
+}
+
 /** How a word is spelled here: NFKC, lower case, straight apostrophes, no space around, single spaces within. */
 export function normalizeWord(word: string): string {
   return word.normalize('NFKC').toLowerCase().replace(/[‘’]/gu, "'").trim().replace(/\s+/gu, ' ');

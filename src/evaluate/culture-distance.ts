@@ -1,4 +1,4 @@
-import type { CueScore } from './association.js';
+import { aboveOther, type CueScore } from './association.js';
 import { jensenShannonDistance } from './distribution.js';
 import {
   bootstrapMean,
@@ -19,9 +19,8 @@ export type ScoredRuns = readonly (readonly CueScore[])[];
  * its runs, one a seed, paired in their order.
  */
 export function crossGap(own: ScoredRuns, foreign: ScoredRuns, k: number, seed = 42): SeedGain {
-  const above = ({ precision, otherPrecision }: CueScore) => precision[k] - otherPrecision[k];
   return seedGain(
-    own.map((run, s) => run.map((score, i) => above(score) - above(foreign[s][i]))),
+    own.map((run, s) => run.map((score, i) => aboveOther(score, k) - aboveOther(foreign[s][i], k))),
     seed,
   );
 }

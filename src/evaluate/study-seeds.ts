@@ -1,5 +1,5 @@
 import { affectMedians } from './affect.js';
-import type { CueScore } from './association.js';
+import { aboveOther, type CueScore } from './association.js';
 import { rewardGains, rewardOf, scoreRankings, spearmanGains } from './ranking-summary.js';
 import { tokenCounts, tokenRates } from './side-effects.js';
 import { bootstrapSeeds, type SeedEstimate } from './statistics.js';
@@ -105,7 +105,7 @@ function associationItems(
   ks: readonly number[],
 ): MeasuredItems[] {
   const ofK = ks.flatMap((k, i): MeasuredItems[] => {
-    const above = ({ precision, otherPrecision }: CueScore) => precision[i] - otherPrecision[i];
+    const above = (score: CueScore) => aboveOther(score, i);
     const gains = scores.map((score, cue) => above(score) - above(before[cue]));
     return [
       ['precision', String(k), scores.map(({ precision }) => precision[i])],

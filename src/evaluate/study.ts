@@ -1,6 +1,6 @@
 import type { OptionFormat, SurveyPrompt } from '../text/survey-prompts.js';
 import { type AffectSummary, type Lexicon, summarizeAffect } from './affect.js';
-import { type CueScore, type HumanList, scoreAssociations } from './association.js';
+import { aboveOther, type CueScore, type HumanList, scoreAssociations } from './association.js';
 import {
   type AssociationGain,
   type AssociationSummary,
@@ -184,7 +184,7 @@ export function summarizeStudy(
     cultures: cultures.map((culture, i) => summarizeCulture(culture, scores[i], settings)),
     matrix: crossed(cultures, (c, places) =>
       bootstrapSeeds(
-        places.map((i) => scores[c][i].map(({ precision, otherPrecision }) => precision[0] - otherPrecision[0])),
+        places.map((i) => scores[c][i].map((score) => aboveOther(score, 0))),
         seed,
       ),
     ),
@@ -253,7 +253,6 @@ function summarizeSteps(
       if (models[after].name !== name) return [];
       return [[models.findIndex((one) => one.name === startedFrom && one.seed === trained), after] as const];
     });
-    const above = (k: number) => (score: CueScore) => score.precision[k] - score.otherPrecision[k];
     const rankings = pairs.flatMap(([before, after]) => {
       const [from, to] = [ranked[before], ranked[after]];
       return from && to ? [[from, to] as const] : [];
@@ -266,7 +265,9 @@ function summarizeSteps(
             seed,
           );
     const gains = (k: number) =>
-      pairs.map(([before, after]) => scores[after].map((score, i) => above(k)(score) - above(k)(scores[before][i])));
+      pairs.map(([before, after]) =>
+        scores[after].map((score, i) => aboveOther(score, k) - aboveOther(scores[before][i], k)),
+      );
     return {
       name,
       startedFrom: models[pairs[0][0]].name,

@@ -61,46 +61,33 @@ export function layOutBatch(
 }
 
 /** Device copies of a packed batch, at the capacity of a program. */
-export class BatchTensors implements BatchLayout {
-  readonly tokens: Tensor;
-  readonly positions: Tensor;
-  readonly subtreeEnd: Tensor;
-  readonly logitRows: Tensor;
-  readonly rowToLogit: Tensor;
-  readonly edges: EdgeTensors;
-  readonly trees: ReadonlyMap<number | null, AttentionTree>;
+export class BatchTensors {
+  readonly layout: BatchLayout;
   readonly #device: Device;
-  readonly #all: Tensor[];
+  readonly #all: Tensor[] = [];
 
   constructor(device: Device, capacity: number, edgeCapacity: number, attention: AttentionLayout) {
     this.#device = device;
-    this.#all = [];
     const make: Make = (label, dtype, elements) => {
       const tensor = createTensor(device, `batch.${label}`, dtype, [elements]);
       this.#all.push(tensor);
       return tensor;
     };
-    const layout = layOutBatch(make, capacity, edgeCapacity, attention);
-    this.tokens = layout.tokens;
-    this.positions = layout.positions;
-    this.subtreeEnd = layout.subtreeEnd;
-    this.logitRows = layout.logitRows;
-    this.rowToLogit = layout.rowToLogit;
-    this.edges = layout.edges;
-    this.trees = layout.trees;
+    this.layout = layOutBatch(make, capacity, edgeCapacity, attention);
   }
 
   upload(batch: PackedBatch): void {
     const put = (tensor: Tensor, data: Uint32Array | Int32Array | Float32Array) => upload(this.#device, tensor, data);
-    put(this.tokens, batch.tokens);
-    put(this.positions, batch.positions);
-    put(this.subtreeEnd, batch.subtreeEnd);
-    put(this.logitRows, batch.logitRows);
-    put(this.rowToLogit, batch.rowToLogit);
-    put(this.edges.edgeStart, batch.edgeStart);
-    put(this.edges.edgeTarget, batch.edgeTarget);
-    put(this.edges.edgeWeight, batch.edgeWeight);
-    for (const [window, tree] of this.trees) {
+    const { tokens, positions, subtreeEnd, logitRows, rowToLogit, edges, trees } = this.layout;
+    put(tokens, batch.tokens);
+    put(positions, batch.positions);
+    put(subtreeEnd, batch.subtreeEnd);
+    put(logitRows, batch.logitRows);
+    put(rowToLogit, batch.rowToLogit);
+    put(edges.edgeStart, batch.edgeStart);
+    put(edges.edgeTarget, batch.edgeTarget);
+    put(edges.edgeWeight, batch.edgeWeight);
+    for (const [window, tree] of trees) {
       const lists = batch.blockLists.get(window)!;
       put(tree.keys, lists.keys);
       put(tree.queries, lists.queries);

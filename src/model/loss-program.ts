@@ -126,7 +126,7 @@ export class LossProgram {
         : null,
       entropy: sampled && !perRow ? createTensor(device, 'entropy', 'f32', [capacity.rows]) : null,
     };
-    const recorder = recordLoss(model, options, batch, tensors, capacity.rows);
+    const recorder = recordLoss(model, options, batch.layout, tensors, capacity.rows);
     const program = await recorder.realise(device, model.pool, model.batch.buffer);
     return new LossProgram(model, batch, tensors, program, perRow);
   }

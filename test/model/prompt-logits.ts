@@ -23,8 +23,9 @@ export async function promptLogits(
   const tensors = new BatchTensors(device, capacity, batch.edgeTarget.length, model.attention);
   const recorder = new Recorder(kernels);
   const d: DecoderContext = { ops: model.ops(recorder), config, weights, adapter, capacity, training: false };
-  const rows = { tokens: tensors.tokens, positions: tensors.positions, ropeTable: model.ropeTable };
-  const tape = decoder(d, rows, attendTree(d, tensors.trees));
+  const { tokens, positions, trees } = tensors.layout;
+  const rows = { tokens, positions, ropeTable: model.ropeTable };
+  const tape = decoder(d, rows, attendTree(d, trees));
   // Rows of a chain stand in its order.
   const logits = recorder.keep(recordLogits(d, tape.x, ids.length, 'batch.rows'));
   const program = await recorder.realise(device, model.pool, model.batch.buffer);
