@@ -2,6 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadInstructions, loadTexts, readTexts } from '../../datasets/side-effects.js';
 import { linearShapes } from '../../models/tensors.js';
+import { encodeQuestion } from '../batch/messages.js';
 import { affectMedians } from '../evaluate/affect.js';
 import { decodeAnswers } from '../evaluate/decode.js';
 import { associationPromptIds, decodeAssociations } from '../evaluate/decode-associations.js';
@@ -17,7 +18,6 @@ import { hasFile, writeFileAtomic } from '../formats/files.js';
 import { readAdapter } from '../formats/peft.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import { withPreamble } from '../text/preamble.js';
-import type { Tokenizer } from '../text/tokenizer.js';
 import { type StudyCulture, testQuestions } from './align-data.js';
 import type { Recipe, Stage } from './align-recipe.js';
 import { warnOfCoverage } from './evaluate-affect.js';
@@ -152,7 +152,7 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
   const answerTokens = recipe.ppo({}).responseLength;
   const ranking = (preamble: string | null) =>
     measures.has('ranking')
-      ? testQuestions(culture, recipe, preamble).map(({ messages }) => encode(tokenizer, messages))
+      ? testQuestions(culture, recipe, preamble).map(({ messages }) => encodeQuestion(messages, tokenizer, 'a ranking'))
       : [];
   const survey = (preamble: string | null) => {
     if (!surveyed) return null;
@@ -183,10 +183,6 @@ export async function prepareProbes(culture: StudyCulture, recipe: Recipe, model
 async function probeSideEffects({ language }: StudyCulture, { evaluate }: Recipe, model: OpenModel) {
   const texts = evaluate.text === undefined ? loadTexts(language) : await readTexts(evaluate.text);
   return prepareSideEffects(texts, loadInstructions(language), model);
-}
-
-function encode(tokenizer: Tokenizer, messages: Parameters<Tokenizer['applyChatTemplate']>[0]): Int32Array {
-  return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), { specials: false });
 }
 
 /**
@@ -238,13 +234,8 @@ export async function askVariant(
   try {
     const lists = await part('lists', (onProgress) =>
       decodeAssociations(base.loaded, weights, tokenizer, withPreamble(culture.prompt, preamble), probes.cues, {
-        words: probes.words,
-        maxNewTokens: probes.listTokens,
-        presencePenalty,
-        batchSize,
-        deterministic,
-        stop,
-        onProgress,
+        ...{ words: probes.words, maxNewTokens: probes.listTokens, presencePenalty },
+        ...{ batchSize, deterministic, stop, onProgress },
       }),
     );
     const questions = foreign ? [] : probes.ranking(preamble);

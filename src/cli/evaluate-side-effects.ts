@@ -1,4 +1,5 @@
 import { type GeneralText, loadInstructions, loadTexts, readTexts } from '../../datasets/side-effects.js';
+import { encodeQuestion } from '../batch/messages.js';
 import type { Example } from '../batch/types.js';
 import { InputError } from '../errors.js';
 import { decodeAnswers } from '../evaluate/decode.js';
@@ -147,6 +148,5 @@ function textScore(logprobs: readonly (number | null)[]): TextScore {
 
 function ask(tokenizer: Tokenizer, prompt: string): Int32Array {
   if (!tokenizer.hasChatTemplate) return tokenizer.encode(prompt, { specials: true });
-  const text = tokenizer.applyChatTemplate([{ role: 'user', content: prompt }], { addGenerationPrompt: true });
-  return tokenizer.encode(text, { specials: false });
+  return encodeQuestion([{ role: 'user', content: prompt }], tokenizer, 'an instruction');
 }

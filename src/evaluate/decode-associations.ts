@@ -1,20 +1,14 @@
+import { encodeQuestion } from '../batch/messages.js';
 import type { AdapterWeights } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { type AssociationPrompt, askMessages, fillQuestion } from '../text/prompts.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { type DecodeOptions, decodeAnswers } from './decode.js';
 
-export interface DecodeAssociationsOptions extends Pick<DecodeOptions, 'deterministic' | 'stop'> {
-  /** Words asked for, where the prompt says how many; 10 by default. */
+/** By default as suits ten words of lexi-base. */
+export interface DecodeAssociationsOptions extends Partial<Omit<DecodeOptions, 'unpenalised'>> {
+  /** Words asked for, where the prompt says how many. */
   readonly words?: number;
-  /** Tokens of a list at most; 28 by default, which is ten words of lexi-base. */
-  readonly maxNewTokens?: number;
-  /** Subtracted from the logits of tokens already given, so that a greedy list does not repeat itself; 4 by default. */
-  readonly presencePenalty?: number;
-  /** Cues decoded together; 64 by default. */
-  readonly batchSize?: number;
-  /** Told after every token which share of the tokens at most to come has come. */
-  readonly onProgress?: (share: number) => void;
 }
 
 /** What the penalty spares: tokens that part words, in either language. */
@@ -28,8 +22,7 @@ export function associationPromptIds(
   words: number,
 ): Int32Array {
   if (prompt.form === 'text') return tokenizer.encode(fillQuestion(prompt, cue, words), { specials: true });
-  const text = tokenizer.applyChatTemplate(askMessages(prompt, cue, words), { addGenerationPrompt: true });
-  return tokenizer.encode(text, { specials: false });
+  return encodeQuestion(askMessages(prompt, cue, words), tokenizer, `the cue ${cue}`);
 }
 
 /**

@@ -51,10 +51,15 @@ export function fillQuestion(prompt: AssociationPrompt, cue: string, n: number):
   return prompt.question.replace(/\{cue\}|\{n\}/g, (slot) => values[slot]);
 }
 
+/** A prompt's system turn, where it has one, and a question. */
+export function askTurns({ system }: { readonly system: string | null }, content: string): Message[] {
+  const question = { role: 'user', content };
+  return system === null ? [question] : [{ role: 'system', content: system }, question];
+}
+
 /** The turns that ask about a cue; for the form chat. */
 export function askMessages(prompt: AssociationPrompt, cue: string, n: number): Message[] {
-  const question: Message = { role: 'user', content: fillQuestion(prompt, cue, n) };
-  return prompt.system === null ? [question] : [{ role: 'system', content: prompt.system }, question];
+  return askTurns(prompt, fillQuestion(prompt, cue, n));
 }
 
 /** The answer a model is trained to give. */
@@ -100,9 +105,10 @@ export function askRanking(prompt: RankingPrompt, cue: string, words: readonly s
     '{cue}': cue,
     '{words}': words.join(prompt.separator),
   };
-  const content = prompt.question.replace(/\{k\}|\{cue\}|\{words\}/g, (slot) => values[slot]);
-  const question: Message = { role: 'user', content };
-  return prompt.system === null ? [question] : [{ role: 'system', content: prompt.system }, question];
+  return askTurns(
+    prompt,
+    prompt.question.replace(/\{k\}|\{cue\}|\{words\}/g, (slot) => values[slot]),
+  );
 }
 
 /** An answer in the form that the ranking prompts ask for. */

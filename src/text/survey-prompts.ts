@@ -1,4 +1,5 @@
 import type { Message } from './chat-template.js';
+import { askTurns } from './prompts.js';
 
 /** How the options of a question are labelled, and so answered. */
 export type OptionFormat = 'number' | 'letter' | 'text';
@@ -135,8 +136,7 @@ export function askSurvey(
 ): Message[] {
   const lines = options.map((text, i) => (format === 'text' ? `- ${text}` : `${optionLabel(i, format)}. ${text}`));
   const content = [`${prompt.question}${question}`, prompt.options, ...lines, prompt.ask[format]].join('\n');
-  const turn: Message = { role: 'user', content };
-  return prompt.system === null ? [turn] : [{ role: 'system', content: prompt.system }, turn];
+  return askTurns(prompt, content);
 }
 
 /** The answer that means the option at place `i`, whose text is `text`. */
