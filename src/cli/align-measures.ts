@@ -13,7 +13,7 @@ import {
   surveyExamples,
   surveyTries,
 } from '../evaluate/score-survey.js';
-import { titleOf } from '../evaluate/study.js';
+import { type StudyAnswers, titleOf } from '../evaluate/study.js';
 import { hasFile, writeFileAtomic } from '../formats/files.js';
 import { readAdapter } from '../formats/peft.js';
 import type { AdapterWeights } from '../model/adapter.js';
@@ -34,21 +34,11 @@ import { type OpenModel, requireTokenizer } from './session.js';
 import type { LoadedBase } from './sft.js';
 
 /** A model that is measured on a culture. */
-export interface Variant {
-  /** Names its file. */
-  readonly id: string;
-  /** As tables call it, its seed aside. */
-  readonly name: string;
-  /** Of its training, in a study of several; else null. */
-  readonly seed: number | null;
-  /** PEFT directory; null for the base. */
-  readonly adapter: string | null;
+export interface Variant extends Pick<StudyAnswers, 'id' | 'name' | 'seed' | 'adapter' | 'startedFrom'> {
   /** Said before every question. */
   readonly preamble: string | null;
   /** The other culture whose adapter it is, which is asked for lists and the survey alone; null for the culture's own models. */
   readonly of: string | null;
-  /** Name of the training that it went on from. */
-  readonly startedFrom?: string;
 }
 
 /** What a variant gave, as it came; null for what is not measured of it. */

@@ -19,14 +19,12 @@ import {
   writeCultureData,
 } from './align-data.js';
 import {
-  type Answers,
   adapterPath,
   askVariant,
   type CultureProbes,
   checkLexicon,
   prepareProbes,
   trainingsOf,
-  type Variant,
   variantsOf,
 } from './align-measures.js';
 import { type AlignArguments, alignOptions, changeable, type Recipe, readRecipe } from './align-recipe.js';
@@ -226,7 +224,9 @@ async function askCulture(
   for (const variant of variantsOf(culture, all, recipe)) {
     const answers = await askVariant(variant, culture, probes, recipe, base, () => interrupt.requested);
     if (!answers) return null;
-    models.push(studyAnswers(variant, answers, culture));
+    const { preamble: _, ...known } = variant;
+    const of = variant.of ?? (variant.adapter ? culture.name : null);
+    models.push({ ...known, of, ...answers, survey: answers.survey?.answers ?? null });
   }
   return {
     name: culture.name,
@@ -236,23 +236,6 @@ async function askCulture(
     lexicon: culture.lexicon,
     surveyed: culture.surveyed,
     models,
-  };
-}
-
-function studyAnswers(variant: Variant, answers: Answers, culture: StudyCulture): StudyAnswers {
-  const { id, name, seed, adapter, of, startedFrom } = variant;
-  const { lists, rankings, survey, sideEffects } = answers;
-  return {
-    id,
-    name,
-    seed,
-    adapter,
-    of: of ?? (adapter ? culture.name : null),
-    startedFrom,
-    lists,
-    rankings,
-    survey: survey?.answers ?? null,
-    sideEffects,
   };
 }
 

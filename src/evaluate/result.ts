@@ -29,17 +29,21 @@ export interface Common extends Base {
   readonly provenance: Provenance;
 }
 
+/** A model that was measured. */
+interface MeasuredRun {
+  readonly name: string;
+  /** PEFT directory; null for the base. */
+  readonly adapter: string | null;
+}
+
 /** The `--json` of `evaluate association`. */
 export interface AssociationResult extends Common {
   readonly measure: 'association';
   readonly norms: string;
   readonly ks: readonly number[];
   readonly human: readonly { readonly cue: string; readonly words: readonly string[] }[];
-  readonly runs: readonly (AssociationSummary & {
-    readonly name: string;
-    readonly adapter: string | null;
-    readonly cues: readonly (CueScore & { readonly text: string })[];
-  })[];
+  readonly runs: readonly (MeasuredRun &
+    AssociationSummary & { readonly cues: readonly (CueScore & { readonly text: string })[] })[];
   readonly gains: readonly AssociationGain[] | null;
 }
 
@@ -47,7 +51,7 @@ export interface AssociationResult extends Common {
 export interface AffectResult extends Common {
   readonly measure: 'affect';
   readonly cues: readonly string[];
-  readonly run_names: readonly { readonly name: string; readonly adapter: string | null }[];
+  readonly run_names: readonly MeasuredRun[];
   readonly dimensions: readonly AffectSummary[];
 }
 
@@ -61,19 +65,17 @@ export interface SurveyResult extends Common {
   readonly formats: readonly OptionFormat[];
   readonly questions: readonly SurveyQuestion[];
   readonly high_tension: Readonly<Record<'emd' | 'sorted', readonly number[]>>;
-  readonly runs: readonly {
-    readonly name: string;
-    readonly adapter: string | null;
+  readonly runs: readonly (MeasuredRun & {
     readonly answers: readonly SurveyAnswer[];
     readonly summaries: Readonly<Record<SurveySubset, SurveySummary>>;
-  }[];
+  })[];
   readonly change: Readonly<Record<SurveySubset, SurveyChange>> | null;
 }
 
 /** The `--json` of `evaluate side-effects`. */
 export interface SideEffectsResult extends Common {
   readonly measure: 'side-effects';
-  readonly runs: readonly (SideEffects & { readonly name: string; readonly adapter: string | null })[];
+  readonly runs: readonly (MeasuredRun & SideEffects)[];
   readonly change: ReturnType<typeof sideEffectChange> | null;
 }
 
@@ -81,11 +83,10 @@ export interface SideEffectsResult extends Common {
 export interface RankingResult extends Common {
   readonly measure: 'ranking';
   readonly questions: string;
-  readonly runs: readonly (RankingSummary & {
-    readonly name: string;
-    readonly adapter: string | null;
-    readonly answers: readonly (RankingScore & { readonly cue: string | null; readonly text: string })[];
-  })[];
+  readonly runs: readonly (MeasuredRun &
+    RankingSummary & {
+      readonly answers: readonly (RankingScore & { readonly cue: string | null; readonly text: string })[];
+    })[];
   readonly gain: RankingGain | null;
 }
 

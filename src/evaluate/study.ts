@@ -36,11 +36,13 @@ import {
 
 /** What one model answered about one culture; null for what it was not asked. */
 export interface StudyAnswers {
+  /** Names its file. */
   readonly id: string;
-  /** The same for all seeds of one training. */
+  /** As tables call it: the same for all seeds of one training. */
   readonly name: string;
   /** Of its training, in a study of several; else null. */
   readonly seed: number | null;
+  /** PEFT directory; null for the base. */
   readonly adapter: string | null;
   /** The culture whose adapter it is; null for the base, with or without a prompt. */
   readonly of: string | null;

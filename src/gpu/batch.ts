@@ -1,23 +1,13 @@
 import type { Device } from './device.js';
 
-/** The values of kernels/include/batch.wgsl, in its order. Unnamed ones are 0. */
-export interface BatchValues {
-  rows: number;
-  logitRows: number;
-  seed: number;
-  gradScale: number;
-  unscale: number;
-  rateA: number;
-  rateB: number;
-  beta1: number;
-  beta2: number;
-  epsilon: number;
-  decay: number;
-  correction1: number;
-  correction2: number;
-  maxNorm: number;
-  dropout: number;
-}
+/** The f32 of kernels/include/batch.wgsl, in its order; before them stand the u32 rows, logitRows and seed. */
+const floats = [
+  ...(['gradScale', 'unscale', 'rateA', 'rateB', 'beta1', 'beta2'] as const),
+  ...(['epsilon', 'decay', 'correction1', 'correction2', 'maxNorm', 'dropout'] as const),
+] as const;
+
+/** Its values. Unnamed ones are 0. */
+export type BatchValues = Record<'rows' | 'logitRows' | 'seed' | (typeof floats)[number], number>;
 
 /** The uniform buffer that every program of a run reads; a write takes effect for what is submitted after it. */
 export class BatchUniform {
@@ -32,23 +22,7 @@ export class BatchUniform {
   write(values: Partial<BatchValues>): void {
     const data = new ArrayBuffer(64);
     new Uint32Array(data).set([values.rows ?? 0, values.logitRows ?? 0, values.seed ?? 0, 0]);
-    const v = values;
-    new Float32Array(data, 16).set(
-      [
-        v.gradScale,
-        v.unscale,
-        v.rateA,
-        v.rateB,
-        v.beta1,
-        v.beta2,
-        v.epsilon,
-        v.decay,
-        v.correction1,
-        v.correction2,
-        v.maxNorm,
-        v.dropout,
-      ].map((x) => x ?? 0),
-    );
+    new Float32Array(data, 16).set(floats.map((name) => values[name] ?? 0));
     this.#device.gpu.queue.writeBuffer(this.buffer, 0, data);
   }
 }
