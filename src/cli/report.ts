@@ -14,8 +14,8 @@ import {
   rankingSection,
   sideEffectsSection,
   studySection,
+  surveySection,
 } from '../evaluate/report-sections.js';
-import { surveySection } from '../evaluate/report-survey.js';
 import type { EvaluationResult } from '../evaluate/result.js';
 import { hasFile, makeDirectory, readFileInside, readJsonInside, writeFileAtomic } from '../formats/files.js';
 import { isRecord } from '../formats/keys.js';

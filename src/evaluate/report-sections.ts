@@ -1,11 +1,27 @@
 import { wordKey } from './association.js';
 import { affectTable, rankingTable, sideEffectsTable, spearmanRows } from './measure-tables.js';
-import { describeBase, table } from './report-cells.js';
-import { histogram } from './report-charts.js';
+import { histogram, surveyCharts } from './report-charts.js';
 import type { Cell, Chart, ReportBlock, ReportSection } from './report-document.js';
-import type { AffectResult, AssociationResult, RankingResult, SideEffectsResult } from './result.js';
+import type {
+  AffectResult,
+  AssociationResult,
+  Base,
+  RankingResult,
+  SideEffectsResult,
+  SurveyResult,
+} from './result.js';
 import type { StudyResult } from './study.js';
 import { studyTables } from './study-tables.js';
+import {
+  answerEffects,
+  describeAsking,
+  distancesNote,
+  earthMoverDistances,
+  effectsNote,
+  otherDistances,
+  surveyLines,
+  surveyMovements,
+} from './survey-tables.js';
 import {
   cells,
   describeCounts,
@@ -16,6 +32,17 @@ import {
   points,
   testNote,
 } from './table-text.js';
+
+const say = (text: string): ReportBlock => ({ kind: 'text', text });
+const tabulate = (table: { head: readonly string[]; rows: readonly (readonly Cell[])[] }): ReportBlock => ({
+  kind: 'table',
+  ...table,
+});
+
+/** Which weights answered; results of before `quantize` was recorded lack it. */
+function describeBase({ model, quantize = 'none' }: Pick<Base, 'model'> & Partial<Base>): string {
+  return quantize === 'none' ? model : `${model} in ${quantize}`;
+}
 
 const failures = 'refusals; answers without a word; words given again';
 /** Cues that are shown side by side, and words of each. */
@@ -75,25 +102,24 @@ export function associationSection({
   return {
     title: `Associations (${language})`,
     blocks: [
-      {
-        kind: 'text',
-        text: `${human.length} cues of ${norms}, asked of ${describeBase(base)}. "Other list" is P@K against another cue's list. Spearman of people’s order: the most that the same words can score, as words of one count share a rank.${change.length > 0 ? ` ${testNote}` : ''}`,
-      },
-      { kind: 'table', head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows },
+      say(
+        `${human.length} cues of ${norms}, asked of ${describeBase(base)}. "Other list" is P@K against another cue's list. Spearman of people’s order: the most that the same words can score, as words of one count share a rank.${change.length > 0 ? ` ${testNote}` : ''}`,
+      ),
+      tabulate({ head: ['model', 'measure', 'mean', '95 % interval', 'other list', 'n'], rows }),
       ...(change.length > 0
         ? [
-            table(
-              [
+            tabulate({
+              head: [
                 `gain of ${lastOverFirst(runs)}`,
                 ...['own list', '95 % interval', 'p', 'own − other', '95 % interval', 'p', 'n'],
               ],
-              change,
-            ),
+              rows: change,
+            }),
           ]
         : []),
       { kind: 'chart', chart: curves },
-      { kind: 'text', text: `What people and models answer to the first cues; what stands out is on people's list.` },
-      table(['cue', 'people', ...runs.map(({ name }) => name)], examples),
+      say(`What people and models answer to the first cues; what stands out is on people's list.`),
+      tabulate({ head: ['cue', 'people', ...runs.map(({ name }) => name)], rows: examples }),
     ],
   };
 }
@@ -104,18 +130,17 @@ export function affectSection({ language, dimensions, run_names, cues }: AffectR
   return {
     title: `Affect and concreteness (${language})`,
     blocks: [
-      {
-        kind: 'text',
-        text: `Median rating of the first associates of each of ${cues.length} cues; p of runs against people. ${testNote}`,
-      },
-      { kind: 'table', ...affectTable(dimensions, names) },
+      say(
+        `Median rating of the first associates of each of ${cues.length} cues; p of runs against people. ${testNote}`,
+      ),
+      tabulate(affectTable(dimensions, names)),
       ...dimensions.map(({ dimension, human, runs }): ReportBlock => {
         const series = [
           { name: 'people', people: true, medians: human.medians },
           ...runs.map(({ medians }, i) => ({ name: names[i], medians })),
         ];
         if (series.every(({ medians }) => medians.every((median) => median === null)))
-          return { kind: 'text', text: `Medians of the cues: ${dimension}: no rated words.` };
+          return say(`Medians of the cues: ${dimension}: no rated words.`);
         return { kind: 'chart', chart: histogram(`Medians of the cues: ${dimension}`, dimension, series) };
       }),
     ],
@@ -127,11 +152,31 @@ export function rankingSection({ language, questions, runs, gain, ...base }: Ran
   return {
     title: `Rankings (${language})`,
     blocks: [
-      {
-        kind: 'text',
-        text: `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; of people’s order: the most that these can score, as words of one count share a rank; reward: that, −1 for what is not whole.${gain ? ` ${testNote}` : ''}`,
-      },
-      { kind: 'table', ...rankingTable(runs, gain) },
+      say(
+        `Questions of ${questions}, asked of ${describeBase(base)}. Read: answers with a ranking; whole: every word once and no other; Spearman: with people's order, over whole rankings alone; of people’s order: the most that these can score, as words of one count share a rank; reward: that, −1 for what is not whole.${gain ? ` ${testNote}` : ''}`,
+      ),
+      tabulate(rankingTable(runs, gain)),
+    ],
+  };
+}
+
+/** Distances to two countries, the movement, and the answers to the questions of high tension. */
+export function surveySection(result: SurveyResult): ReportSection {
+  const { language, countries, questions, runs, change } = result;
+  const lines = surveyLines(runs);
+  return {
+    title: `Survey (${language}): ${countries.join(' and ')}`,
+    blocks: [
+      say(
+        `${questions.length} questions asked of ${describeBase(result)}: ${describeAsking(questions, result.prompts.length, result.formats)}. High tension: the questions on which the countries differ most, by Jensen-Shannon distance and earth mover's distance; the paper's code sorts the shares in the latter. Closer by earth mover's distance (EMD: over N − 1; total variation where options have no order).${change ? ` ${testNote}` : ''}`,
+      ),
+      tabulate(earthMoverDistances(lines, countries)),
+      ...(change ? [tabulate(surveyMovements(change, runs))] : []),
+      say(distancesNote),
+      tabulate(otherDistances(lines, countries)),
+      say(effectsNote),
+      tabulate(answerEffects(lines)),
+      ...surveyCharts(result),
     ],
   };
 }
@@ -140,11 +185,8 @@ export function sideEffectsSection({ language, runs, change, ...base }: SideEffe
   return {
     title: `Side effects (${language})`,
     blocks: [
-      {
-        kind: 'text',
-        text: `General text and simple instructions, ${describeBase(base)}.${change ? ` ${testNote}` : ''}`,
-      },
-      { kind: 'table', ...sideEffectsTable(runs, change) },
+      say(`General text and simple instructions, ${describeBase(base)}.${change ? ` ${testNote}` : ''}`),
+      tabulate(sideEffectsTable(runs, change)),
     ],
   };
 }
@@ -157,7 +199,10 @@ export function importsSection({ imports }: StudyResult): ReportSection {
       return [...(i === 0 ? told : told.map(() => '')), file, sha256];
     }),
   );
-  return { title: 'Data', blocks: [table(['culture', 'source', 'read', 'left out', 'file', 'SHA-256'], rows)] };
+  return {
+    title: 'Data',
+    blocks: [tabulate({ head: ['culture', 'source', 'read', 'left out', 'file', 'SHA-256'], rows })],
+  };
 }
 
 /** The tables of a study: every culture's models, models by cultures, and how far these are apart. */
@@ -165,14 +210,10 @@ export function studySection(study: StudyResult): ReportSection {
   return {
     title: 'The study',
     blocks: [
-      {
-        kind: 'text',
-        text: `${study.cultures.map(({ name }) => name).join(', ')}; ${describeBase(study)} on ${study.device}. ${testNote}`,
-      },
-      ...studyTables(study).flatMap(({ title, note, head, rows }): ReportBlock[] => [
-        { kind: 'text', text: `${title}. ${note}` },
-        table(head, rows),
-      ]),
+      say(
+        `${study.cultures.map(({ name }) => name).join(', ')}; ${describeBase(study)} on ${study.device}. ${testNote}`,
+      ),
+      ...studyTables(study).flatMap(({ title, note, ...table }) => [say(`${title}. ${note}`), tabulate(table)]),
     ],
   };
 }
