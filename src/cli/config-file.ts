@@ -6,7 +6,8 @@ import { isRecord } from '../formats/keys.js';
 import { modelOptions } from './options.js';
 import { suggest } from './usage.js';
 
-const maxBytes = 1 << 20;
+/** A recipe has a few thousand; the parser's time grows with the square of its keys. */
+const maxBytes = 1 << 16;
 
 /** Sections of a recipe; those of other commands are left alone. */
 export const sections = ['align', 'cultures', 'data', 'sft', 'ppo', 'evaluate'];

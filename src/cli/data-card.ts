@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { describeCounts, describeDropped } from '../evaluate/table-text.js';
 import { writeFileAtomic } from '../formats/files.js';
+import { table } from './model-card.js';
 
 /** What an imported data set is made of. */
 export interface DataCard {
@@ -49,25 +50,25 @@ function summary({ source, inputs, counts, dropped, split }: DataCard): string[]
 }
 
 function markdown(card: DataCard & { readonly outputs: readonly FileDigest[] }): string {
-  const table = (head: string[], rows: readonly (readonly (string | number)[])[]) =>
-    [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
+  const counted = (counts: Readonly<Record<string, number>>) =>
+    Object.entries(counts).map(([what, n]) => [what, `${n}`]);
   const digests = (files: readonly FileDigest[]) =>
     table(
       ['file', 'bytes', 'SHA-256'],
-      files.map(({ file, bytes, sha256 }) => [file, bytes, sha256]),
+      files.map(({ file, bytes, sha256 }) => [file, `${bytes}`, sha256]),
     );
   const parts = [
     `# ${card.title}`,
     card.about,
     'Made by `lexalign data`. The terms of the source hold for this directory too.',
     `## Read\n\n${digests(card.inputs)}`,
-    `## Counts\n\n${table(['what', 'how many'], Object.entries(card.counts))}`,
-    `## Left out\n\n${table(['why', 'how many'], Object.entries(card.dropped))}`,
+    `## Counts\n\n${table(['what', 'how many'], counted(card.counts))}`,
+    `## Left out\n\n${table(['why', 'how many'], counted(card.dropped))}`,
     ...(card.split.length > 0
       ? [
           `## Split by cue\n\n${table(
             ['part', 'percent', 'cues', 'rows'],
-            card.split.map(({ name, percent, cues, rows }) => [name, percent, cues, rows]),
+            card.split.map(({ name, percent, cues, rows }) => [name, `${percent}`, `${cues}`, `${rows}`]),
           )}`,
         ]
       : []),

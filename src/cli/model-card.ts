@@ -4,6 +4,7 @@ import { readFileInside } from '../formats/files.js';
 import { hubIdOf } from '../formats/hub-cache.js';
 
 const MAX_CARD_BYTES = 4_000_000;
+const MAX_FRONT_CHARACTERS = 1 << 16;
 
 const licenseNote =
   '`license` above is the base model’s, as its own card has it. The data may have terms of their own: check both before you pass this on.';
@@ -17,7 +18,8 @@ export function baseTitle(directory: string): string {
 export async function licenseOf(directory: string): Promise<string> {
   const card = await readFileInside(directory, 'README.md', MAX_CARD_BYTES).catch(() => null);
   const front = /^---\r?\n([\s\S]*?)\r?\n---/.exec(card?.toString('utf8') ?? '')?.[1];
-  if (front === undefined) return 'unknown';
+  // The parser's time grows with the square of the keys.
+  if (front === undefined || front.length > MAX_FRONT_CHARACTERS) return 'unknown';
   try {
     const { license } = (parse(front) ?? {}) as { license?: unknown };
     return typeof license === 'string' ? license : 'unknown';
@@ -104,7 +106,9 @@ function measuresOf({ result }: Readonly<Record<string, unknown>>): [string, unk
   );
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+/** A table of Markdown; what a cell holds, a file's name for instance, stays in it. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const inLine = (cell: string) => cell.replace(/\s*[\r\n]\s*/g, ' ').replaceAll('|', '\\|');
+  const line = (cells: readonly string[]) => `| ${cells.map(inLine).join(' | ')} |`;
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
 }

@@ -136,10 +136,7 @@ const metricsShape = "a step's metrics by name";
 async function readRun(directory: string): Promise<Part> {
   const { value } = await readJsonInside(directory, 'run.json', maxJson);
   const run = isRecord(value) ? value : {};
-  const metrics: Record<string, unknown>[] = [];
-  const file = join(directory, 'metrics.jsonl');
-  if (await hasFile(directory, 'metrics.jsonl'))
-    for await (const { text, where } of readRows(file)) metrics.push(parseObject(text, where, metricsShape));
+  const metrics = await readMetrics(directory);
   const data = Array.isArray(run.data) ? run.data.filter(isRecord) : [];
   const files = data.flatMap(({ file: name, sha256 }) =>
     typeof name === 'string' && typeof sha256 === 'string' ? [{ file: name, sha256 }] : [],
@@ -172,6 +169,23 @@ async function readRun(directory: string): Promise<Part> {
       metrics,
     },
   };
+}
+
+/** The lines of a run; none without a file. Half a line at its end is what a killed run leaves, or one that goes on. */
+async function readMetrics(directory: string): Promise<Record<string, unknown>[]> {
+  const metrics: Record<string, unknown>[] = [];
+  if (!(await hasFile(directory, 'metrics.jsonl'))) return metrics;
+  let broken: InputError | null = null;
+  for await (const { text, where } of readRows(join(directory, 'metrics.jsonl'))) {
+    if (broken) throw broken;
+    try {
+      metrics.push(parseObject(text, where, metricsShape));
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      broken = error;
+    }
+  }
+  return metrics;
 }
 
 async function readCard(directory: string): Promise<Part> {

@@ -28,6 +28,13 @@ describe('a file of options', () => {
     expect(readConfigFile(path, 'evaluate', known)).toEqual({ k: '5', 'memory-limit': '8,9', stop: ['3'], rate: 1e-5 });
   });
 
+  it('is no recipe where it is long: the parser’s time grows with the square of its keys', () => {
+    const path = file(Array.from({ length: 10_000 }, (_, i) => `k${i}: 1`).join('\n'));
+    expect(() => readConfigFile(path, 'evaluate', known)).toThrow(
+      /options\.yaml cannot be read: it is larger than 65536/,
+    );
+  });
+
   it('may have Windows line ends', () => {
     const path = file('evaluate:\r\n  k: 5, 10\r\nrate: 2\r\n');
     expect(readConfigFile(path, 'evaluate', known)).toEqual({ k: '5, 10', rate: 2 });

@@ -85,3 +85,19 @@ test('the card of a merged model names both of its parts', async () => {
   expect(card).toContain('# Some/Base-1B with my-run');
   expect(card).toContain('rounded to BF16');
 });
+
+test('a name with a bar or a line’s end stays in its cell, and a front without end is not parsed', async () => {
+  const keys = Array.from({ length: 200_000 }, (_, i) => `k${i}: 1`).join('\n');
+  const model = await makeBase(`---\nlicense: mit\n${keys}\n---\n`);
+  const started = performance.now();
+  expect(await licenseOf(model)).toBe('unknown');
+  expect(performance.now() - started).toBeLessThan(10_000);
+  const card = await adapterCard('/runs/my-run', {
+    command: 'sft',
+    model,
+    data: [{ file: 'a|b\n\n# c.jsonl', sha256: 'd', rows: 1 }],
+    options: { stop: 'x\r\n| y |' },
+  });
+  expect(card).toContain('| a\\|b # c.jsonl | 1 |  | `d` |\n');
+  expect(card).toContain('| `stop` | x \\| y \\| |\n');
+});

@@ -241,6 +241,28 @@ describe('lexalign report', () => {
     expect(html).toContain('<title>A &amp; B</title>');
   });
 
+  it('takes a run that was killed while it wrote a line, and no other broken line', async () => {
+    const [killed, broken] = ['killed', 'broken'].map((name) => {
+      mkdirSync(join(directory, name));
+      write(`${name}/run.json`, { command: 'sft' });
+      return join(directory, name);
+    });
+    write('killed/metrics.jsonl', '{"step":1,"loss":2}\n{"step":2,"loss":1}\n{"step":3,"lo');
+    write('broken/metrics.jsonl', '{"step":1,"loss":2}\n{"step":2,"lo\n{"step":3,"loss":1}\n');
+    const made = await lexalign('report', '--input', killed, '--output', join(directory, 'of-killed'));
+    expect(made.code, made.stderr).toBe(0);
+    const { inputs } = JSON.parse(readFileSync(join(directory, 'of-killed/report.json'), 'utf8'));
+    expect(inputs[0].metrics).toEqual([
+      { step: 1, loss: 2 },
+      { step: 2, loss: 1 },
+    ]);
+    const refused = await lexalign('report', '--input', broken, '--output', join(directory, 'of-broken'));
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/metrics\.jsonl, line 2 is not valid JSON/),
+    ]);
+  });
+
   it.each<[RegExp, string[]]>([
     [/nowhere does not exist/, ['nowhere']],
     [/is a directory without run\.json/, [directory]],
