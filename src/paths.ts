@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -7,6 +7,11 @@ export const packageRoot = findRoot();
 
 /** The embedded model. */
 export const lexiBase = join(packageRoot, 'models', 'lexi-base');
+
+/** Of this package, as package.json has it. */
+export function packageVersion(): string {
+  return JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
+}
 
 function findRoot(): string {
   let directory = dirname(fileURLToPath(import.meta.url));

@@ -6,10 +6,10 @@ import { checkWhole, checkWithin } from './check-numbers.js';
 import { checkTypes } from './check-types.js';
 import { readSection, readYaml, sections } from './config-file.js';
 import { dataOptions, parsePositions, parseSplit } from './data.js';
-import { type EvaluateArguments, evaluateOptions } from './evaluate.js';
+import { checkEvaluateNumbers, type EvaluateArguments, evaluateOptions } from './evaluate.js';
 import { parseKs } from './evaluate-association.js';
 import { parseFormats } from './evaluate-survey.js';
-import { answerOptions, checkSeed, checkStop, configOption, modelOptions, sftOptions } from './options.js';
+import { answerOptions, checkSeed, configOption, modelOptions, sftOptions } from './options.js';
 import { jsonOption } from './output-file.js';
 import { checkPpoArguments, type PpoRunArguments, ppoLoraOptions, ppoTable } from './ppo-arguments.js';
 import { ppoOptions } from './ppo-options.js';
@@ -239,11 +239,7 @@ function checkSections(recipe: Recipe, file: string): void {
     const { evaluate } = recipe;
     if (evaluate.k !== undefined) parseKs(evaluate.k);
     parseFormats(evaluate.formats);
-    checkSeed(evaluate.seed);
-    checkStop(evaluate.stop);
-    for (const name of ['max-new-tokens', 'wordings'] as const) checkWhole(name, evaluate[name] as number, 0);
-    for (const name of ['batch-size', 'micro-batch-tokens', 'high-tension'] as const)
-      checkWhole(name, evaluate[name] as number, 1);
+    checkEvaluateNumbers(evaluate);
   });
   for (const { name, associations } of recipe.cultures)
     if (associations?.responses) {

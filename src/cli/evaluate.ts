@@ -127,11 +127,14 @@ function checkArguments(args: EvaluateArguments, measure: keyof typeof measures,
     if (all.has(option) && !own.includes(option))
       throw new UsageError(`--${option} means nothing to ${measure}: leave it out.`);
   }
-  checkWhole('max-new-tokens', args.maxNewTokens, 0);
-  checkWhole('batch-size', args.batchSize, 1);
-  checkWhole('micro-batch-tokens', args.microBatchTokens, 1);
-  checkWhole('high-tension', args.highTension, 1);
-  checkWhole('wordings', args.wordings, 0);
+  checkEvaluateNumbers(args);
+}
+
+/** Numbers that make no sense, in the words of their option. */
+export function checkEvaluateNumbers(args: EvaluateArguments): void {
+  for (const name of ['max-new-tokens', 'wordings'] as const) checkWhole(name, args[name] as number, 0);
+  for (const name of ['batch-size', 'micro-batch-tokens', 'high-tension'] as const)
+    checkWhole(name, args[name] as number, 1);
   checkStop(args.stop);
   checkSeed(args.seed);
 }

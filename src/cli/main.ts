@@ -1,8 +1,6 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { ArgumentsCamelCase, Argv, Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
-import { packageRoot } from '../paths.js';
+import { packageVersion } from '../paths.js';
 import { checkTypes } from './check-types.js';
 import { readConfigFile } from './config-file.js';
 import { runOnSoftwareDriver } from './gpu.js';
@@ -39,7 +37,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .strict()
     .demandCommand(1, 'Say which command to run.')
     .recommendCommands()
-    .version(ownVersion())
+    .version(packageVersion()) // yargs would tell that of the user's own package
     .help()
     .wrap(Math.min(120, process.stdout.columns ?? 100))
     .fail((message, error) => {
@@ -90,11 +88,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.error(error);
     return 1;
   }
-}
-
-/** Of this package; yargs would tell that of the user's own. */
-function ownVersion(): string {
-  return JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
 }
 
 /** "--json -" as "--json=-": yargs takes a lone dash for an argument of its own. */

@@ -113,16 +113,15 @@ function parseConfig({ path, value: json }: JsonFile): ParsedConfig {
   if (!PLAIN_INITIALISATIONS.includes(json.init_lora_weights))
     throw refuse('init_lora_weights', 'true: other initialisations change the base model');
   const { r = 8, lora_alpha: alpha = 8, lora_dropout: dropout = 0, use_rslora: useRslora = false } = json;
-  if (!Number.isSafeInteger(r) || (r as number) < 1) throw refuse('r', 'a positive integer');
-  if (typeof alpha !== 'number' || !(alpha > 0 && Number.isFinite(alpha)))
-    throw refuse('lora_alpha', 'a number above 0');
+  const isRank = (rank: unknown): rank is number => Number.isSafeInteger(rank) && (rank as number) > 0;
+  const isAlpha = (own: unknown): own is number => typeof own === 'number' && own > 0 && Number.isFinite(own);
+  if (!isRank(r)) throw refuse('r', 'a positive integer');
+  if (!isAlpha(alpha)) throw refuse('lora_alpha', 'a number above 0');
   if (typeof dropout !== 'number' || !(dropout >= 0 && dropout < 1))
     throw refuse('lora_dropout', 'a number from 0 to below 1');
   if (typeof useRslora !== 'boolean') throw refuse('use_rslora', 'true or false');
-  const isRank = (rank: unknown) => Number.isSafeInteger(rank) && (rank as number) > 0;
-  const isAlpha = (alpha: unknown) => typeof alpha === 'number' && alpha > 0 && Number.isFinite(alpha);
   return {
-    r: r as number,
+    r,
     alpha,
     dropout,
     useRslora,

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
-import { packageRoot } from '../paths.js';
+import { packageVersion } from '../paths.js';
 
 /** A tokenised data set as it lies in the cache; `stats` are the figures printed with it. */
 export interface CachedExamples {
@@ -39,10 +38,6 @@ export function exampleCacheKey(
   const options = Object.entries(parts.options).sort(([a], [b]) => (a < b ? -1 : 1));
   const text = JSON.stringify([versions.package, versions.examples, parts.tokenizerDigest, parts.dataDigest, options]);
   return createHash('sha256').update(text).digest('hex');
-}
-
-function packageVersion(): string {
-  return JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
 }
 
 /** Reads the entry of `key`; null when there is none or it is not whole, so that the caller makes it anew. */
