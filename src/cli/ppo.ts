@@ -43,6 +43,7 @@ import {
   readTrainerState,
   recordArguments,
   recordBase,
+  recordChosen,
   recordData,
   recordDevice,
   requireFiles,
@@ -183,7 +184,11 @@ async function train(
   const { slots: _, ...bytes } = plan.run.bytes;
   const record = {
     command: 'ppo',
-    options: { ...recordArguments(args, ppoTable), tier: open.tier, micro_batch_tokens: settings.microBatchTokens },
+    options: {
+      ...recordArguments(args, ppoTable),
+      ...recordChosen(open, run.config, settings),
+      total_episodes: settings.totalEpisodes,
+    },
     model: model.directory,
     reference: run.referenceDigest,
     device: recordDevice(open),

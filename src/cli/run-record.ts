@@ -3,6 +3,7 @@
 import { createRequire } from 'node:module';
 import type { Options } from 'yargs';
 import { InputError, UsageError } from '../errors.js';
+import type { AdapterConfig } from '../formats/adapter.js';
 import { hasFile } from '../formats/files.js';
 import { fingerprint } from '../formats/fingerprint.js';
 import { hubIdOf } from '../formats/hub-cache.js';
@@ -42,6 +43,24 @@ export function recordArguments(args: object, table: Readonly<Record<string, Opt
   const values = args as Record<string, unknown>;
   const names = Object.keys(table).filter((name) => name !== 'resume');
   return Object.fromEntries(names.map((name) => [underscored(name), values[name]]));
+}
+
+/** Those by which a run trained an adapter on a device: what was left to be chosen, or was settled by another option, resolved. */
+export function recordChosen(
+  open: OpenDevice,
+  { r, alpha, targetModules, useRslora }: AdapterConfig,
+  { microBatchTokens, recompute }: { readonly microBatchTokens: number; readonly recompute: number },
+): Record<string, unknown> {
+  return {
+    device: open.device.info.device || open.device.info.description,
+    tier: open.tier,
+    lora_r: r,
+    lora_alpha: alpha,
+    lora_target_modules: targetModules.join(','),
+    use_rslora: useRslora,
+    micro_batch_tokens: microBatchTokens,
+    gradient_checkpointing: recompute > 0 ? 'on' : 'off',
+  };
 }
 
 /** A data file as run.json has it. */

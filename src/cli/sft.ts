@@ -40,6 +40,7 @@ import {
   readTrainerState,
   recordArguments,
   recordBase,
+  recordChosen,
   recordData,
   recordDevice,
   requireFiles,
@@ -325,16 +326,9 @@ function describeOptions(
 ): Record<string, unknown> {
   return {
     ...recordArguments(args, sftTable),
-    device: open.device.info.device || open.device.info.description,
-    tier: open.tier,
+    ...recordChosen(open, run.config, settings),
     eval_data: run.valid?.file,
-    lora_r: run.config.r,
-    lora_alpha: run.config.alpha,
     lora_dropout: run.config.dropout,
-    lora_target_modules: run.config.targetModules.join(','),
-    use_rslora: run.config.useRslora,
-    micro_batch_tokens: settings.microBatchTokens,
-    gradient_checkpointing: settings.recompute > 0 ? 'on' : 'off',
     max_length: run.maxLength,
     max_steps: settings.maxSteps,
   };

@@ -50,7 +50,11 @@ describe('lexalign ppo', () => {
       command: 'ppo',
       total_steps: 3,
       result: { outcome: 'finished', steps: 3, episodes: 18 },
+      // The initial adapter's, and what was chosen, not the options' defaults.
+      options: { lora_r: 4, lora_target_modules: 'q_proj,v_proj', gradient_checkpointing: 'off', total_episodes: 18 },
     });
+    expect(run.options.device).not.toBe('auto');
+    expect(readFileSync(at('run/README.md'), 'utf8')).toContain('| `lora_r` | 4 |');
     expect(run.result.device_bytes).toBeLessThanOrEqual(run.result.planned_bytes);
     const checkpoint = at('run/checkpoints/step-000002');
     expect(readdirSync(join(checkpoint, 'critic')).sort()).toEqual([
@@ -77,7 +81,7 @@ describe('lexalign ppo', () => {
     // A model of random weights ranks nothing: the worst reward on both sides.
     const test = { n: 0, zeros: 9, statistic: 0, p: 1, effect: 0 };
     expect(gain).toEqual({ spearman: null, reward: { mean: 0, low: 0, high: 0, n: 9, test } });
-    expect(stdout).toMatch(/^gain +reward +0\.000 +\[0\.000, 0\.000\] +1\.000 \(n 0\) +9$/m);
+    expect(stdout).toMatch(/^gain of after over before +reward +0\.000 +\[0\.000, 0\.000\] +1\.000 \(n 0\) +9$/m);
     for (const { parsed, whole, spearman, reward, answers } of runs) {
       expect([parsed.mean, whole.mean, spearman, reward.mean]).toEqual([0, 0, null, -1]);
       expect(answers).toHaveLength(9);
