@@ -21,4 +21,7 @@ const load = (name) => import(pathToFileURL(join(root, 'dist', 'src', 'cli', `${
 const { endWithParent } = await load('software-driver');
 endWithParent();
 const { main } = await load('main');
-process.exit(await main(process.argv.slice(2)));
+const code = await main(process.argv.slice(2));
+// exit() drops what the reader of a pipe has not taken yet.
+for (const stream of [process.stdout, process.stderr]) await new Promise((written) => stream.write('', written));
+process.exit(code);

@@ -114,13 +114,16 @@ function findConfig(argv: readonly string[]): string | null {
 
 let watchesPipes = false;
 
-/** A reader of our output that goes away, as `head` does, ends the process quietly, with the code of SIGPIPE. */
+/**
+ * A reader of our output that goes away, as `head` does, ends the process quietly, with the code of SIGPIPE; Windows may
+ * call it EOF.
+ */
 function endOnBrokenPipe(): void {
   if (watchesPipes) return;
   watchesPipes = true;
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(141);
+      if (error.code === 'EPIPE' || error.code === 'EOF') process.exit(141);
       throw error;
     });
   }

@@ -1,5 +1,15 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -64,6 +74,31 @@ describe('lexalign', () => {
     rmSync(directory, { recursive: true });
     expect(stderr.split('\n')).toEqual([expect.stringMatching(/adapter_config\.json is not JSON: .*"x y "/)]);
     expect(code).toBe(1);
+  });
+
+  it('gives a slow reader all of its output', async ({ skip }) => {
+    if (!existsSync(join(root, 'dist/src/cli/main.js'))) skip('not built: run npm test');
+    const directory = mkdtempSync(join(tmpdir(), 'lexalign-main-'));
+    writeFileSync(join(directory, 'run.json'), '{"command": "sft", "options": {}}');
+    const metrics = Array.from({ length: 9000 }, (_, i) => `${JSON.stringify({ step: i + 1, loss: 1 / (i + 1) })}\n`);
+    writeFileSync(join(directory, 'metrics.jsonl'), metrics.join(''));
+    const args = ['report', '--input', directory, '--output', join(directory, 'report'), '--json', '-'];
+    const child = spawn(nodeExecutable(), [join(root, 'bin', 'lexalign.mjs'), ...args]);
+    await once(child.stdout, 'readable'); // but nothing is read until the command would have ended
+    await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 2000))]);
+    const text = await child.stdout.setEncoding('utf8').reduce((all: string, part: string) => all + part, '');
+    rmSync(directory, { recursive: true });
+    expect(text.length).toBeGreaterThan(500_000);
+    expect(JSON.parse(text).inputs).toHaveLength(1);
+  });
+
+  it('ends by 141 where Windows calls a reader that went away EOF', async () => {
+    await lexalign('--help');
+    const exit = vi.spyOn(process, 'exit').mockImplementation(() => undefined as never);
+    expect(() => process.stdout.emit('error', Object.assign(new Error('write EOF'), { code: 'EOF' }))).toThrow();
+    const codes = exit.mock.calls.flat();
+    exit.mockRestore();
+    expect(codes).toEqual([141]);
   });
 
   it('names an argument without dashes', () =>
