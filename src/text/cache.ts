@@ -14,7 +14,7 @@ export interface CachedExamples {
  * Raise it with every change that makes other examples of the same rows (rows.ts, messages.ts and examples.ts of
  * src/batch, the tokenizer): older entries are then made anew.
  */
-export const exampleVersion = 5;
+export const exampleVersion = 6;
 
 // File: magic, version and the key (40 bytes), u32 length of stats, u32 number of examples, stats as JSON padded with
 // spaces to 8 bytes, f64 weights, i32 lengths, i32 ids and i32 labels of all examples in a row, SHA-256 of all before.

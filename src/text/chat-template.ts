@@ -75,7 +75,7 @@ export function compileChatTemplate(
   };
   let parsed: unknown;
   try {
-    parsed = new Template(source).parsed;
+    parsed = new Template(source.replace(/\r\n?/g, '\n')).parsed; // as Jinja reads it
   } catch (error) {
     return fail(error);
   }

@@ -35,6 +35,15 @@ describe('compileChatTemplate', () => {
     expect(qwen3.render(turns, false)).toBe(`${chatml}<think>\n\n</think>\n\ndanger<|im_end|>\n`);
   });
 
+  it('ends lines by LF in a file with CRLF, as Jinja does', () => {
+    const source = "{% for message in messages %}\n{{ message.role + '\\r\\n' }}\n{% endfor %}\nend\n";
+    const [unix, windows] = [source, source.replaceAll('\n', '\r\n')].map((text) =>
+      compileChatTemplate(text, 'x', bos).render(turns, false),
+    );
+    expect(unix).toBe('user\r\n\nassistant\r\n\nend');
+    expect(windows).toBe(unix);
+  });
+
   it('gives templates no tools and no documents, as transformers does', () => {
     const source =
       '{% if tools is not none %}A{% endif %}{% if tools is defined %}B{% endif %}{% if documents %}C{% endif %}';
