@@ -163,7 +163,10 @@ export async function checkOutput(output: string): Promise<void> {
   };
   // Not mkdir's `recursive`: below /proc it never ends.
   const missing: string[] = [];
-  for (let path = resolve(output); !(await stat(path).catch(() => null)); path = dirname(path)) missing.push(path);
+  for (let path = resolve(output); !(await stat(path).catch(() => null)); path = dirname(path)) {
+    missing.push(path);
+    if (path === dirname(path)) break; // a drive of Windows that is not there
+  }
   const made: string[] = [];
   try {
     for (const path of missing.reverse()) {
