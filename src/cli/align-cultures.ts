@@ -59,7 +59,9 @@ export function parseCultures(value: unknown, file: string): Culture[] {
   if (!Array.isArray(value) || value.length === 0)
     throw new UsageError(`${where} must be a list, each entry with ${keys.culture.slice(0, 2).join(', ')} and so on.`);
   const cultures = value.map((entry, i) => parseCulture(entry, `${where}, entry ${i + 1}`));
-  const again = cultures.find(({ name }, i) => cultures.findIndex((other) => other.name === name) < i);
+  // In any case: they name directories, and those of Windows and macOS are the same in either.
+  const same = (a: Culture, b: Culture) => a.name.toLowerCase() === b.name.toLowerCase();
+  const again = cultures.find((culture, i) => cultures.findIndex((other) => same(other, culture)) < i);
   if (again) throw new UsageError(`${where}: two are named ${again.name}: name each once.`);
   return cultures;
 }

@@ -46,7 +46,7 @@ export function checkApart(
 
 function realFile(path: string): string | null {
   try {
-    return statSync(path).isFile() ? realpathSync(path) : null;
+    return statSync(path).isFile() ? realpathSync.native(path) : null; // native: one name in any case, on Windows
   } catch {
     return null;
   }

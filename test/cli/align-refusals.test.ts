@@ -74,6 +74,11 @@ describe('lexalign align refuses, before a device is opened', () => {
       /two are named en/,
     ],
     [
+      'two cultures whose directories are one on Windows and macOS',
+      `${mini}  - {name: EN, language: zh, place: x, associations: mini-norms}`,
+      /two are named EN/,
+    ],
+    [
       'an unknown source',
       culture('{name: en, language: en, associations: {source: swow, input: x}}'),
       /associations\.source: swow is none of/,
