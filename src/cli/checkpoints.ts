@@ -146,7 +146,9 @@ export async function findCheckpoint(resume: string | true, output: string | und
   );
   if (found.length === 0)
     throw new InputError(`--resume: ${run} has no checkpoint to go on from; start anew in another directory.`);
-  const chosen = named ? found.find(({ path }) => path === named)! : found[0];
+  const chosen = named ? found.find(({ path }) => path === named) : found[0];
+  if (!chosen)
+    throw new InputError(`--resume ${resume} is not a checkpoint of ${run}, whose newest is ${found[0].path}.`);
   if (chosen.step < found[0].step || (chosen.due && !found[0].due))
     throw new InputError(
       `--resume ${resume} is at step ${chosen.step}, but the run has come to ${found[0].path}: move the later checkpoints away first.`,
