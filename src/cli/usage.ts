@@ -75,13 +75,14 @@ export function parseOptions<Table extends Record<string, Options>>(
 }
 
 /**
- * A command as it is typed in a shell: those of `names` that have a value in `values`, in the order of `names`; names may
- * be written with _ for -; a list's option comes once for each entry.
+ * A command as it is typed in a shell (on Windows, in PowerShell or cmd): those of `names` that have a value in `values`,
+ * in the order of `names`; names may be written with _ for -; a list's option comes once for each entry.
  */
 export function commandLine(
   command: readonly string[],
   values: Readonly<Record<string, unknown>>,
   names: Iterable<string>,
+  { platform }: Pick<NodeJS.Process, 'platform'> = process,
 ): string {
   const options = [...new Set(names)].flatMap((name) => {
     const [option, value] = [name.replaceAll('_', '-'), values[name]];
@@ -89,6 +90,9 @@ export function commandLine(
     if (typeof value === 'boolean') return [value ? `--${option}` : `--no-${option}`];
     return [value].flat().flatMap((one) => [`--${option}`, String(one)]);
   });
-  const quote = (word: string) => (/^[\w./,:=@+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
+  const quote = (word: string) => {
+    if (platform === 'win32') return /^[\w.\\/:=+-]+$/.test(word) ? word : `"${word.replaceAll('"', '""')}"`;
+    return /^[\w./,:=@+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+  };
   return ['npx', 'lexalign', ...command, ...options].map(quote).join(' ');
 }
