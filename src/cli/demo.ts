@@ -217,9 +217,14 @@ function places({ args: { output }, cultures }: Recipe, result: StudyResult): st
     '{cue}',
     language === 'en' ? 'winter' : '冬天',
   );
+  // In PowerShell: there npx would end a text at the end of its first line (npm/cli#7830).
+  const [lexalign, prompt] =
+    process.platform === 'win32'
+      ? [`node "${join(packageRoot, 'bin', 'lexalign.mjs')}"`, `"${question.replaceAll('\n', '`n')}"`]
+      : ['npx lexalign', `$'${question.replaceAll('\n', '\\n')}'`];
   return [
     'Ask the adapter yourself, or score it again:',
-    `  npx lexalign generate --adapter ${adapter} --presence-penalty 4 --max-new-tokens 28 --prompt $'${question.replaceAll('\n', '\\n')}'`,
+    `  ${lexalign} generate --adapter ${adapter} --presence-penalty 4 --max-new-tokens 28 --prompt ${prompt}`,
     `  npx lexalign evaluate association --adapter ${adapter} --norms ${dataPaths(output, cultures[0]).test} --language ${language} --k 5`,
     'All that was trained and measured, in one page:',
     `  ${join(output, 'report', 'report.html')}`,
