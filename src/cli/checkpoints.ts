@@ -86,18 +86,39 @@ export async function writeCheckpoint(
   const fresh = join(checkpoints, `.${name}.new`);
   const old = join(checkpoints, `.${name}.old`);
   await rm(fresh, { recursive: true, force: true });
-  await makeDirectory(fresh);
-  await write(fresh);
-  await writeFileAtomic(join(fresh, STATE), `${JSON.stringify(state, null, 2)}\n`);
+  try {
+    await makeDirectory(fresh);
+    await write(fresh);
+    await writeFileAtomic(join(fresh, STATE), `${JSON.stringify(state, null, 2)}\n`);
+  } catch (error) {
+    await rm(fresh, { recursive: true, force: true });
+    throw await sayHowToGoOn(run, error);
+  }
   await rm(old, { recursive: true, force: true });
   await move(path, old).catch(ignoreMissing);
   await move(fresh, path);
   await rm(old, { recursive: true, force: true });
 }
 
-/** Takes away what was there for a run that is killed, once the run has ended and written what it ends with. */
+/** An error of what could not be written into a run, a full disk for instance, with what the user does once that is mended. */
+export async function sayHowToGoOn(run: string, error: unknown): Promise<unknown> {
+  if (!(error instanceof InputError)) return error;
+  const names = await readdir(join(run, 'checkpoints')).catch(() => []);
+  const whole = names.some((name) => !name.startsWith('.'));
+  return new InputError(
+    `${error.message}. ${whole ? `Mend that, then go on with --resume from the newest checkpoint of ${run}` : 'Mend that, then start anew in another directory: there is no checkpoint yet'}.`,
+  );
+}
+
+/**
+ * Takes away what was there for a run that is killed, once the run has ended and written what it ends with; and what is left
+ * of checkpoints that a kill interrupted.
+ */
 export async function removeLatest(run: string): Promise<void> {
-  await rm(join(run, 'checkpoints', latestCheckpoint), { recursive: true, force: true });
+  const checkpoints = join(run, 'checkpoints');
+  for (const name of await readdir(checkpoints).catch(() => []))
+    if (name === latestCheckpoint || /^\..*\.(new|old)$/.test(name))
+      await rm(join(checkpoints, name), { recursive: true, force: true });
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): void {

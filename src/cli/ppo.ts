@@ -3,7 +3,6 @@ import { linearShapes } from '../../models/tensors.js';
 import { InputError } from '../errors.js';
 import type { Reward } from '../evaluate/rewards.js';
 import type { Adapter, AdapterConfig } from '../formats/adapter.js';
-import { writeAdapter } from '../formats/peft.js';
 import { initialAdapter } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { ValueHead } from '../model/value-head.js';
@@ -237,7 +236,6 @@ async function train(
       },
       resume && { state: resume.state, moments: momentsOf(resume.snapshot) },
     );
-    await writeAdapter(args.output, result.adapter, baseName(model));
     const last = directory.last as PpoMetrics | null;
     const summary = {
       outcome: result.outcome,
@@ -250,7 +248,7 @@ async function train(
       device_bytes: open.device.allocatedBytes,
       planned_bytes: plan.total,
     };
-    await directory.finish(summary);
+    await directory.finish(result.adapter, baseName(model), summary);
     await removeLatest(args.output);
     await writeJson(args.json, summary);
     console.log(

@@ -1,9 +1,12 @@
 import { appendFile, mkdir, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../errors.js';
+import type { Adapter } from '../formats/adapter.js';
 import { hasFile, makeDirectory, readJsonInside, writeFileAtomic } from '../formats/files.js';
 import { isRecord } from '../formats/keys.js';
+import { writeAdapter } from '../formats/peft.js';
 import { EventWriter } from '../formats/tensorboard.js';
+import { sayHowToGoOn } from './checkpoints.js';
 import { adapterCard } from './model-card.js';
 import { createProgress, type Progress } from './progress.js';
 import { lockDirectory } from './writer-lock.js';
@@ -94,9 +97,9 @@ export class RunDirectory {
       this.#last = metrics;
       await this.#events.scalars(step, Object.fromEntries(scalars));
     } catch (error) {
-      if (error instanceof InputError) throw error;
       const { code, message } = error as NodeJS.ErrnoException;
-      throw new InputError(`${file} cannot be written: ${code === 'ENOSPC' ? 'the disk is full' : message}`);
+      const reason = `${file} cannot be written: ${code === 'ENOSPC' ? 'the disk is full' : message}`;
+      throw await sayHowToGoOn(this.#path, error instanceof InputError ? error : new InputError(reason));
     }
   }
 
@@ -110,11 +113,16 @@ export class RunDirectory {
     this.#progress.line(text);
   }
 
-  /** Completes run.json, and writes the model card. */
-  async finish(result: Record<string, unknown>): Promise<void> {
-    this.#run = { ...this.#run, finished: new Date().toISOString(), result };
-    await this.#writeRun();
-    await writeFileAtomic(join(this.#path, 'README.md'), await adapterCard(this.#path, this.#run));
+  /** Writes the adapter, completes run.json, and writes the model card. */
+  async finish(adapter: Adapter, base: string, result: Record<string, unknown>): Promise<void> {
+    try {
+      await writeAdapter(this.#path, adapter, base);
+      this.#run = { ...this.#run, finished: new Date().toISOString(), result };
+      await this.#writeRun();
+      await writeFileAtomic(join(this.#path, 'README.md'), await adapterCard(this.#path, this.#run));
+    } catch (error) {
+      throw await sayHowToGoOn(this.#path, error);
+    }
   }
 
   async close(): Promise<void> {

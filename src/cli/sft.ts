@@ -4,7 +4,7 @@ import { linearShapes } from '../../models/tensors.js';
 import type { Overlong } from '../batch/examples.js';
 import { InputError, UsageError } from '../errors.js';
 import type { Adapter, AdapterConfig } from '../formats/adapter.js';
-import { readAdapter, writeAdapter } from '../formats/peft.js';
+import { readAdapter } from '../formats/peft.js';
 import { initialAdapter } from '../model/adapter.js';
 import type { LanguageModel } from '../model/language-model.js';
 import { createRandom } from '../random.js';
@@ -261,7 +261,6 @@ async function train(
       },
       resume,
     );
-    await writeAdapter(args.output, result.adapter, baseName(model));
     const summary = {
       outcome: result.outcome,
       steps: result.steps,
@@ -271,7 +270,7 @@ async function train(
       device_bytes: open.device.allocatedBytes,
       planned_bytes: plan.bytes.total,
     };
-    await directory.finish(summary);
+    await directory.finish(result.adapter, baseName(model), summary);
     await removeLatest(args.output);
     if (args.profile) {
       for (const line of await profileStep(loaded, weights, rows.slice(0, args.batchSize), settings)) console.log(line);
