@@ -230,17 +230,17 @@ async function importNorms(
       dropped: { ...dropped, ...ranking?.dropped },
       split: names.map((name, i) => ({ name, percent: percents[i], cues: parts[i].cues.length, rows: rows[i].length })),
     },
-    files: [
-      ...names.flatMap((name, i) => [
-        { name: `${name}.jsonl`, chunks: jsonLines(rows[i]) },
-        { name: `${name}.tsv`, chunks: normLines(parts[i]) },
-      ]),
-      ...(ranking?.rows ?? []).map((questions, i) => ({
-        name: `ranking/${names[i]}.jsonl`,
-        chunks: jsonLines(questions),
-      })),
-      ...(lists ?? []).map((questions, i) => ({ name: `lists/${names[i]}.jsonl`, chunks: jsonLines(questions) })),
-    ],
+    // Of a part without cues none: sft would take an empty valid.jsonl for data to evaluate on.
+    files: names.flatMap((name, i) =>
+      parts[i].cues.length === 0
+        ? []
+        : [
+            { name: `${name}.jsonl`, chunks: jsonLines(rows[i]) },
+            { name: `${name}.tsv`, chunks: normLines(parts[i]) },
+            ...(ranking ? [{ name: `ranking/${name}.jsonl`, chunks: jsonLines(ranking.rows[i]) }] : []),
+            ...(lists ? [{ name: `lists/${name}.jsonl`, chunks: jsonLines(lists[i]) }] : []),
+          ],
+    ),
   };
 }
 

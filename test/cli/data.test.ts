@@ -69,6 +69,17 @@ describe('lexalign data', () => {
       expect(readFileSync(join(again, name), 'utf8'), name).toBe(readFileSync(join(output, name), 'utf8'));
   });
 
+  test('writes no files of a part without cues, which sft would take for data to evaluate on', async () => {
+    const output = newOutput();
+    const more = ['--split', '90,0,10', '--ranking', '2', '--lists'];
+    const run = await lexalign('data', 'lwow', '--input', edges, '--output', output, ...more);
+    expect(run.code, run.stderr).toBe(0);
+    expect(run.stdout).toContain('valid: 0 cues, 0 rows');
+    const written = readdirSync(output, { recursive: true, encoding: 'utf8' });
+    expect(written.filter((name) => name.includes('valid'))).toEqual([]);
+    expect(written.filter((name) => name.endsWith('test.jsonl'))).toHaveLength(3);
+  });
+
   test('writes questions to rank beside, parted by cue as the rows are', async () => {
     const output = newOutput();
     const table = ['cue,response,count', ...Array.from({ length: 66 }, (_, i) => `cue${i % 11},word${i},${200 - i}`)];
