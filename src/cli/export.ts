@@ -15,6 +15,7 @@ import { writeMlxAdapter } from '../formats/mlx-adapter.js';
 import { readAdapter, writeAdapter } from '../formats/peft.js';
 import type { FloatDtype } from '../formats/safetensors.js';
 import { type AdapterBase, requireAdapterBase } from './adapter-base.js';
+import { givingUpOnInterrupt } from './interrupt.js';
 import type { Command } from './main.js';
 import { formatBytes } from './memory.js';
 import { mergedCard } from './model-card.js';
@@ -160,18 +161,22 @@ async function exportMerged({ adapter, adapterDirectory, base, output, dtype, de
     if (checkpoint.packed.size > 0) allowUnpacking(base.directory, dequantize);
     const type = dtype ?? (checkpoint.tensors.get(EMBEDDING)?.dtype === 'F16' ? 'F16' : 'BF16');
     let bytes = 0;
-    await writeMergedModel(output, checkpoint, adapter, {
-      dtype: type as 'F16' | 'BF16',
-      known: new Set(tensorSpecs(base.config).map(({ name }) => name)),
-      readme: await mergedCard(base.directory, adapterDirectory, type),
-      run: (piece) => pool.run(piece),
-      parallel: pool.size,
-      progress: (done, total) => {
-        bytes = total;
-        const rate = done / ((performance.now() - started) / 1000);
-        progress.update(done / total, `${formatBytes(done)} of ${formatBytes(total)} merged, ${formatBytes(rate)}/s`);
-      },
-    });
+    const readme = await mergedCard(base.directory, adapterDirectory, type);
+    await givingUpOnInterrupt((check) =>
+      writeMergedModel(output, checkpoint, adapter, {
+        dtype: type as 'F16' | 'BF16',
+        known: new Set(tensorSpecs(base.config).map(({ name }) => name)),
+        readme,
+        run: (piece) => pool.run(piece),
+        parallel: pool.size,
+        progress: (done, total) => {
+          check();
+          bytes = total;
+          const rate = done / ((performance.now() - started) / 1000);
+          progress.update(done / total, `${formatBytes(done)} of ${formatBytes(total)} merged, ${formatBytes(rate)}/s`);
+        },
+      }),
+    );
     progress.end();
     return `A model of ${formatBytes(bytes)} in ${type}, merged by ${pool.size} thread${pool.size === 1 ? '' : 's'} in ${((performance.now() - started) / 1000).toFixed(1)} s.`;
   } finally {

@@ -32,3 +32,21 @@ export function onInterrupt(announce: () => void): Interrupt {
   listening.add(interrupt);
   return interrupt;
 }
+
+/** Thrown where Ctrl-C ended what is worth nothing unless whole; the process exits with 130. */
+export class Interrupted extends Error {}
+
+/**
+ * For what writes long into a file or directory that appears whole: Ctrl-C ends it at the next `check`, which throws
+ * Interrupted, so that what is written goes again; a signal alone would leave it.
+ */
+export async function givingUpOnInterrupt<T>(work: (check: () => void) => Promise<T>): Promise<T> {
+  const interrupt = onInterrupt(() => console.error('Interrupted: what is written is removed; again to quit at once.'));
+  try {
+    return await work(() => {
+      if (interrupt.requested) throw new Interrupted();
+    });
+  } finally {
+    interrupt.remove();
+  }
+}

@@ -4,6 +4,7 @@ import { packageVersion } from '../paths.js';
 import { checkTypes } from './check-types.js';
 import { readConfigFile } from './config-file.js';
 import { runOnSoftwareDriver } from './gpu.js';
+import { Interrupted } from './interrupt.js';
 import { checkApart } from './output-file.js';
 import { createParser } from './parser.js';
 import { commands } from './registry.js';
@@ -80,6 +81,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync();
     return code;
   } catch (error) {
+    if (error instanceof Interrupted) return 130;
     if (error instanceof UsageError || error instanceof InputError) {
       // One line, whatever the message quotes of a file.
       console.error(`lexalign: ${error.message.replace(/\s*\n\s*/g, ' ')}`);

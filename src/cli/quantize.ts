@@ -9,7 +9,7 @@ import { nf4Format } from '../formats/nf4-writer.js';
 import type { QuantisedFormat } from '../formats/quantised-format.js';
 import { writeShards } from '../formats/safetensors-writer.js';
 import { planQuantised, type QuantisedPlan, Quantizer, quantisedPieces } from '../model/quantize-weights.js';
-import { onInterrupt } from './interrupt.js';
+import { givingUpOnInterrupt } from './interrupt.js';
 import type { Command } from './main.js';
 import { formatBytes } from './memory.js';
 import { configOption, modelOptions } from './options.js';
@@ -47,10 +47,13 @@ export const quantizeCommand: Command = {
   describe: 'Write a checkpoint in 4 or 8 bits that others can read',
   options,
   computes: true,
-  run: (args) => runQuantize(args as Arguments),
+  run: async (args) => {
+    await runQuantize(args as Arguments);
+    return 0;
+  },
 };
 
-async function runQuantize(args: Arguments): Promise<number> {
+async function runQuantize(args: Arguments): Promise<void> {
   const format = formatOf(args);
   await checkJson(args.json);
   const { checkpoint } = await openModel({ model: args.model });
@@ -67,7 +70,6 @@ async function runQuantize(args: Arguments): Promise<number> {
         plan,
         new Quantizer(open.device, open.kernels, plan.layout),
       );
-      if (seconds === null) return 130;
       console.log(
         `${args.output}: ${formatBytes(plan.sourceBytes)} written as ${formatBytes(plan.bytes)} in ${seconds.toFixed(1)} s.`,
       );
@@ -82,7 +84,6 @@ async function runQuantize(args: Arguments): Promise<number> {
         double_quant,
         ...sizes,
       });
-      return 0;
     } finally {
       await open.close();
     }
@@ -91,38 +92,36 @@ async function runQuantize(args: Arguments): Promise<number> {
   }
 }
 
-/** Writes the checkpoint and returns the seconds it took; null, with nothing left behind, after Ctrl-C. */
-async function write(output: string, from: string, plan: QuantisedPlan, quantizer: Quantizer): Promise<number | null> {
+/** Writes the checkpoint and returns the seconds it took; Ctrl-C leaves nothing behind. */
+async function write(output: string, from: string, plan: QuantisedPlan, quantizer: Quantizer): Promise<number> {
   const progress = createProgress();
-  const interrupt = onInterrupt(() => console.error('Interrupted: what is written is removed; again to quit at once.'));
   const start = performance.now();
   let done = 0;
   const advance = (bytes: number) => {
-    if (interrupt.requested) throw new Interrupted();
     done += bytes;
     const speed = done / 1e6 / (performance.now() - start);
     const text = `quantised ${formatBytes(done)} of ${formatBytes(plan.sourceBytes)}, ${speed.toFixed(2)} GB/s`;
     progress.update(done / plan.sourceBytes, text);
   };
   try {
-    await writeDirectoryAtomic(output, async (directory) => {
-      const declarations = plan.tensors.map(({ written }) => written);
-      const { metadata } = plan.format;
-      await writeShards(directory, declarations, quantisedPieces(plan, quantizer, advance), { metadata });
-      await writeOthers(from, directory, plan);
-    });
+    await givingUpOnInterrupt((check) =>
+      writeDirectoryAtomic(output, async (directory) => {
+        const declarations = plan.tensors.map(({ written }) => written);
+        const { metadata } = plan.format;
+        const pieces = quantisedPieces(plan, quantizer, (bytes) => {
+          check();
+          advance(bytes);
+        });
+        await writeShards(directory, declarations, pieces, { metadata });
+        await writeOthers(from, directory, plan);
+      }),
+    );
     return (performance.now() - start) / 1000;
-  } catch (error) {
-    if (error instanceof Interrupted) return null;
-    throw error;
   } finally {
     progress.end();
-    interrupt.remove();
     quantizer.destroy();
   }
 }
-
-class Interrupted extends Error {}
 
 function formatOf(args: Arguments): QuantisedFormat {
   if (args.format === 'mlx') {

@@ -10,6 +10,7 @@ import { scoreExamples } from '../model/score-examples.js';
 import { readRows } from '../text/lines.js';
 import { checkWhole } from './check-numbers.js';
 import { inferenceOptions, openAdapterDirectory, withLoadedModel } from './inference.js';
+import { givingUpOnInterrupt } from './interrupt.js';
 import type { Command } from './main.js';
 import { configOption } from './options.js';
 import { checkApart, checkOutputFile } from './output-file.js';
@@ -61,9 +62,10 @@ async function runScore(args: Arguments): Promise<void> {
       const microBatchTokens = Math.max(args.microBatchTokens, longest);
       const progress = createProgress();
       let done = 0;
-      const lines = async function* () {
+      const lines = async function* (check: () => void) {
         for await (const window of readWindows(args.data, model)) {
           const { logprobs } = await scoreExamples(programs, window.map(allTargets), microBatchTokens);
+          check();
           const text = window.map(({ ids, labels, weight }, i) => {
             const scored = { index: done + i, ids: Array.from(ids), logprobs: logprobs[i] };
             return `${JSON.stringify({ ...scored, labels: Array.from(labels), weight })}\n`;
@@ -77,7 +79,7 @@ async function runScore(args: Arguments): Promise<void> {
         }
       };
       try {
-        await writeFileAtomic(args.output, lines());
+        await givingUpOnInterrupt((check) => writeFileAtomic(args.output, lines(check)));
       } finally {
         progress.end();
         programs.destroy();

@@ -1,5 +1,9 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, expect, it, vi } from 'vitest';
-import { onInterrupt } from '../../src/cli/interrupt.js';
+import { givingUpOnInterrupt, Interrupted, onInterrupt } from '../../src/cli/interrupt.js';
+import { writeDirectoryAtomic, writeFileAtomic } from '../../src/formats/files.js';
+import { temporaryDirectory } from '../formats/helpers.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -31,4 +35,18 @@ it('quits with 130 at the second one', () => {
   process.emit('SIGINT');
   expect(exit).toHaveBeenCalledWith(130);
   interrupt.remove();
+});
+
+it('leaves nothing of what was to appear whole', async () => {
+  const directory = await temporaryDirectory();
+  const written = givingUpOnInterrupt((check) =>
+    writeDirectoryAtomic(join(directory, 'model'), async (temporary) => {
+      await writeFileAtomic(join(temporary, 'shard'), 'large');
+      check();
+      process.emit('SIGINT');
+      check();
+    }),
+  );
+  await expect(written).rejects.toThrow(Interrupted);
+  expect(await readdir(directory)).toEqual([]);
 });

@@ -7,6 +7,7 @@ import { loadGolden, loadModel } from '../golden.js';
 import { forward, type ReferenceAdapter, type ReferenceModel } from '../reference/decoder.js';
 import { chain } from '../reference/trie.js';
 import { expectRefusal, root, runCli } from './run.js';
+import { lexalign } from './sft-helpers.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'lexalign-score-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -53,6 +54,20 @@ function expectScores({ ids, logprobs }: ScoredRow, expected: readonly number[])
 }
 
 describe('lexalign score', () => {
+  it('leaves nothing at Ctrl-C', async () => {
+    const data = write(
+      'long.jsonl',
+      Array(40).fill('{"prompt": "Words related to apple:", "completion": " fruit, red"}'),
+    );
+    const scored = lexalign('score', '--data', data, '--output', join(directory, 'cut.jsonl'));
+    const left = () => readdirSync(directory).filter((name) => name.includes('cut.jsonl'));
+    while (left().length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(left()).toEqual([expect.stringMatching(/^\.cut\.jsonl\..*\.tmp$/)]);
+    process.emit('SIGINT');
+    expect((await scored).code).toBe(130);
+    expect(left()).toEqual([]);
+  });
+
   it('scores every token of every row shape, in the order of the rows', async () => {
     const lexiBase = join(root, 'models/lexi-base');
     const tokenizer = await loadTokenizer(lexiBase);
