@@ -56,7 +56,7 @@ function expectScores({ ids, logprobs }: ScoredRow, expected: readonly number[])
 describe('lexalign score', () => {
   it('leaves nothing at Ctrl-C', async () => {
     const data = write(
-      'long.jsonl',
+      'many.jsonl',
       Array(40).fill('{"prompt": "Words related to apple:", "completion": " fruit, red"}'),
     );
     const scored = lexalign('score', '--data', data, '--output', join(directory, 'cut.jsonl'));
