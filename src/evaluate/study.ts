@@ -81,11 +81,7 @@ export interface StudySettings {
 }
 
 /** One line of a culture's table. Gains and changes are paired, over the untouched base; null for that itself. */
-export interface StudyVariant {
-  readonly id: string;
-  readonly name: string;
-  readonly seed: number | null;
-  readonly adapter: string | null;
+export interface StudyVariant extends Pick<StudyAnswers, 'id' | 'name' | 'seed' | 'adapter'> {
   readonly association: AssociationSummary;
   readonly gains: readonly AssociationGain[] | null;
   readonly ranking: RankingSummary | null;

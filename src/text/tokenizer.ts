@@ -58,17 +58,6 @@ interface HubTokenizer {
 }
 const HubTokenizer: new (definition: unknown, config: unknown) => HubTokenizer = HuggingFaceTokenizer;
 
-/** Reads a Hugging Face tokenizer directory; throws InputError when it has no `tokenizer.json`. */
-export async function loadTokenizer(directory: string): Promise<Tokenizer> {
-  const tokenizer = await tryLoadTokenizer(directory);
-  if (tokenizer === null) {
-    throw new InputError(
-      `${directory} has no tokenizer.json: add the model's tokenizer files, or use rows of input_ids`,
-    );
-  }
-  return tokenizer;
-}
-
 /**
  * Reads `tokenizer.json` and, where present, `tokenizer_config.json`, `special_tokens_map.json` and
  * `chat_template.jinja`; null when there is no `tokenizer.json`. Each file may have 200 MiB and must lie inside the

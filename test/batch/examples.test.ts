@@ -6,8 +6,8 @@ import { unsupervised } from '../../src/batch/types.js';
 import { InputError } from '../../src/errors.js';
 import { exampleVersion } from '../../src/text/cache.js';
 import { placeLines } from '../../src/text/lines.js';
-import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
-import { lexiBase, makeSentencePiece, makeTokenizer, type StartMark } from '../text/shared.js';
+import type { Tokenizer } from '../../src/text/tokenizer.js';
+import { lexiBase, loadTokenizer, makeSentencePiece, makeTokenizer, type StartMark } from '../text/shared.js';
 import { itOfficial, markSupervised, official, turn } from './marked.js';
 
 const chat = [turn('system', 'Be brief.'), turn('user', 'red'), turn('assistant', ' danger, blood')];

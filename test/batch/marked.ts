@@ -3,8 +3,8 @@ import { expect } from 'vitest';
 import { buildExample } from '../../src/batch/examples.js';
 import { parseRow } from '../../src/batch/rows.js';
 import { unsupervised } from '../../src/batch/types.js';
-import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
-import { itWith, makeTokenizer, sharedPath } from '../text/shared.js';
+import type { Tokenizer } from '../../src/text/tokenizer.js';
+import { itWith, loadTokenizer, makeTokenizer, sharedPath } from '../text/shared.js';
 
 export const turn = (role: string, content: string) => ({ role, content });
 

@@ -1,6 +1,6 @@
 import { beforeAll, expect } from 'vitest';
-import { loadTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
-import { lexiBase } from '../text/shared.js';
+import type { Tokenizer } from '../../src/text/tokenizer.js';
+import { lexiBase, loadTokenizer } from '../text/shared.js';
 import { itOfficial, markSupervised, official, turn } from './marked.js';
 
 let lexi: Tokenizer;

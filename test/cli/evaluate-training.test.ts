@@ -5,8 +5,7 @@ import { listAdapterNames } from '../../src/cli/gpu.js';
 import { surveyExamples, surveyTries } from '../../src/evaluate/score-survey.js';
 import type { SurveyQuestion } from '../../src/evaluate/survey.js';
 import { LEXI_BASE_SURVEY_PROMPTS } from '../../src/text/survey-prompts.js';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
-import { lexiBase } from '../text/shared.js';
+import { lexiBase, loadTokenizer } from '../text/shared.js';
 import { lexalign, makeWorkplace, writeRows } from './sft-helpers.js';
 
 const { directory, remove } = makeWorkplace();

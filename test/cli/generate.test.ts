@@ -2,9 +2,9 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { loadGolden, loadModel } from '../golden.js';
 import { greedy } from '../reference/greedy.js';
+import { loadTokenizer } from '../text/shared.js';
 import { expectRefusal, root, runCli } from './run.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'lexalign-generate-'));

@@ -2,10 +2,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { loadGolden, loadModel } from '../golden.js';
 import { forward, type ReferenceAdapter, type ReferenceModel } from '../reference/decoder.js';
 import { chain } from '../reference/trie.js';
+import { loadTokenizer } from '../text/shared.js';
 import { expectRefusal, root, runCli } from './run.js';
 import { lexalign } from './sft-helpers.js';
 

@@ -19,8 +19,7 @@ import {
   SURVEY_PROMPTS,
   type SurveyPrompt,
 } from '../../src/text/survey-prompts.js';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
-import { lexiBase } from '../text/shared.js';
+import { lexiBase, loadTokenizer } from '../text/shared.js';
 
 /** 50 questions in English and 3 in Mandarin, written for these tests. */
 const written: Omit<SurveyQuestion, 'countries'>[] = readFileSync(

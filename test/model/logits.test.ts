@@ -8,7 +8,6 @@ import { readAdapter } from '../../src/formats/peft.js';
 import { LanguageModel, type Tier } from '../../src/model/language-model.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
 import { offeredTiers } from '../../src/model/self-test.js';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { findShared, goldenCases, loadGolden, loadModel } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { forward, headOf, runDecoder } from '../reference/decoder.js';
@@ -16,6 +15,7 @@ import { linearCrossEntropy } from '../reference/linear-cross-entropy.js';
 import { relativeError } from '../reference/random.js';
 import { chain, packChains } from '../reference/trie.js';
 import { skip } from '../skip.js';
+import { loadTokenizer } from '../text/shared.js';
 import { promptLogits } from './prompt-logits.js';
 
 let gpu: TestGpu;

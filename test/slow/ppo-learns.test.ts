@@ -8,8 +8,8 @@ import type { RankingResult } from '../../src/evaluate/result.js';
 import { bootstrapSeeds, mean, type SeedEstimate } from '../../src/evaluate/statistics.js';
 import { createRandom, shuffle } from '../../src/random.js';
 import { askRanking, LEXI_BASE_RANKING_PROMPTS, rankingAnswer } from '../../src/text/prompts.js';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { lexalign, writeRows } from '../cli/sft-helpers.js';
+import { loadTokenizer } from '../text/shared.js';
 
 // Whether PPO teaches order, and not the form of a ranking alone. SFT on rankings in random order teaches lexi-base the form,
 // then PPO pays for people's order, with three seeds. What it learnt is asked with pairs of words that were in neither: of

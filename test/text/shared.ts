@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { it } from 'vitest';
+import { type Tokenizer, tryLoadTokenizer } from '../../src/text/tokenizer.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -17,6 +18,13 @@ export function itWith(name: string): typeof it | typeof it.skip {
   if (existsSync(sharedPath(name))) return it;
   console.log(`skipped: ../shared/${name} is absent`);
   return it.skip;
+}
+
+/** The tokenizer of a directory that has one. */
+export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  const tokenizer = await tryLoadTokenizer(directory);
+  if (!tokenizer) throw new Error(`${directory} has no tokenizer`);
+  return tokenizer;
 }
 
 /** Copies lexi-base's tokenizer into a new directory, with changes to its files (null removes one). */

@@ -1,7 +1,6 @@
 import { expect, it } from 'vitest';
 import { stopIdsOf } from '../../src/text/stop-ids.js';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
-import { makeTokenizer } from './shared.js';
+import { loadTokenizer, makeTokenizer } from './shared.js';
 
 it('ends answers where the chat template ends a turn, though config.json and the tokenizer name another token', async () => {
   // As Qwen2.5's base models: the end of a text everywhere but in the chat template.

@@ -16,12 +16,12 @@ import { LanguageModel } from '../../src/model/language-model.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
 import { createRandom } from '../../src/random.js';
 import { askMessages, joinAssociates, LEXI_BASE_PROMPTS } from '../../src/text/prompts.js';
-import { loadTokenizer } from '../../src/text/tokenizer.js';
 import { loadModel } from '../golden.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
 import { writeRandomCheckpoint } from '../random-checkpoint.js';
 import { headOf, type ReferenceAdapter, type ReferenceModel, runDecoder } from '../reference/decoder.js';
 import { linearCrossEntropy } from '../reference/linear-cross-entropy.js';
+import { loadTokenizer } from '../text/shared.js';
 import { type GoldenModel, gradientsOf, oneByOne, train, worstError } from './helpers.js';
 
 const lexiBase = join(import.meta.dirname, '../../models/lexi-base');
