@@ -165,8 +165,10 @@ export async function findCheckpoint(resume: string | true, output: string | und
   found.sort(
     (a, b) => b.step - a.step || Number(a.due) - Number(b.due) || (basename(a.path) < basename(b.path) ? 1 : -1),
   );
-  if (found.length === 0)
-    throw new InputError(`--resume: ${run} has no checkpoint to go on from; start anew in another directory.`);
+  if (found.length === 0) {
+    const from = (await hasFile(run, 'adapter_model.safetensors')) ? `, from its adapter by --init-adapter ${run}` : '';
+    throw new InputError(`--resume: ${run} has no checkpoint to go on from: start anew in another directory${from}.`);
+  }
   const chosen = named ? found.find(({ path }) => path === named) : found[0];
   if (!chosen)
     throw new InputError(`--resume ${resume} is not a checkpoint of ${run}, whose newest is ${found[0].path}.`);

@@ -298,7 +298,11 @@ describe('sft --resume refuses, in one sentence, and leaves the run as it was', 
   });
 
   it('what is no run, no checkpoint, or not the newest', async () => {
-    await refuse(1, /nowhere has no checkpoint to go on from/, '--resume', '--output', at('nowhere'));
+    await refuse(1, /nowhere has no checkpoint .*another directory\.$/m, '--resume', '--output', at('nowhere'));
+    cpSync(at('whole'), at('bare'), { recursive: true });
+    rmSync(at('bare/checkpoints'), { recursive: true });
+    const onward = /bare has no checkpoint to go on from: .*, from its adapter by --init-adapter .*bare\.$/m;
+    await refuse(1, onward, '--resume', '--output', at('bare'));
     await refuse(1, /--resume needs the run/, '--resume');
     await refuse(1, /model is not a checkpoint of a run/, '--resume', at('model'));
     await refuse(
