@@ -27,6 +27,9 @@ export interface Command {
   run(args: ArgumentsCamelCase, given: ReadonlySet<string>): Promise<number>;
 }
 
+/** Characters of a message, which may quote a key or name of megabytes. */
+const longest = 4000;
+
 /** Runs a command line; gives the exit code: 0 done, 1 a failed run, 2 wrong usage, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
   let code = 0;
@@ -83,8 +86,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof Interrupted) return 130;
     if (error instanceof UsageError || error instanceof InputError) {
-      // One line, whatever the message quotes of a file.
-      console.error(`lexalign: ${error.message.replace(/\s*\n\s*/g, ' ')}`);
+      // One line, whatever the message quotes of a file, and nothing that a terminal obeys.
+      const line = error.message.replace(/\s*\n\s*/g, ' ').replace(/[^\P{Cc}\t]/gu, '\ufffd');
+      const middle = line.length > longest ? ` […] ${line.slice(-longest / 2)}` : '';
+      console.error(`lexalign: ${middle ? line.slice(0, longest / 2) : line}${middle}`);
       return error instanceof UsageError ? 2 : 1;
     }
     console.error(error);

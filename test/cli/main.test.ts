@@ -76,6 +76,20 @@ describe('lexalign', () => {
     expect(code).toBe(1);
   });
 
+  it('quotes of a file nothing that a terminal obeys, and of a long key its ends', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'lexalign-main-'));
+    const adapter = (config: object) => {
+      writeFileSync(join(directory, 'adapter_config.json'), JSON.stringify({ peft_type: 'LORA', ...config }));
+      return lexalign('generate', '--adapter', directory, '--prompt-ids', '1');
+    };
+    const obeyed = await adapter({ rank_pattern: { '\u001b]0;owned\u0007\u009b2J': 0 } });
+    expect(obeyed.stderr).toContain('rank_pattern gives \ufffd]0;owned\ufffd\ufffd2J 0, not a positive integer');
+    const long = await adapter({ rank_pattern: { [`a${'b'.repeat(1e6)}`]: 0 } });
+    expect(long.stderr).toMatch(/rank_pattern gives ab+ \[…\] b+ 0, not a positive integer/);
+    expect(long.stderr.length).toBeLessThan(5000);
+    rmSync(directory, { recursive: true });
+  });
+
   it('gives a slow reader all of its output', async ({ skip }) => {
     if (!existsSync(join(root, 'dist/src/cli/main.js'))) skip('not built: run npm test');
     const directory = mkdtempSync(join(tmpdir(), 'lexalign-main-'));
