@@ -33,27 +33,9 @@ const resamples = 10_000;
  * @param weights for the mean Σ w·v / Σ w, of which a draw takes each value with its own weight (a ratio of sums); by
  *   default all are 1
  */
-export function bootstrapMean(
-  values: readonly number[],
-  seed = 42,
-  weights: readonly number[] = values.map(() => 1),
-): Estimate {
-  const n = values.length;
-  if (n === 0) return { mean: Number.NaN, low: Number.NaN, high: Number.NaN, n };
-  const random = createRandom(seed);
-  const means = new Float64Array(resamples);
-  for (let r = 0; r < resamples; r++) {
-    let sum = 0;
-    let total = 0;
-    for (let i = 0; i < n; i++) {
-      const at = random.below(n);
-      sum += weights[at] * values[at];
-      total += weights[at];
-    }
-    means[r] = sum / total;
-  }
-  means.sort();
-  return { mean: weightedMean(values, weights), low: quantile(means, 0.025), high: quantile(means, 0.975), n };
+export function bootstrapMean(values: readonly number[], seed = 42, weights?: readonly number[]): Estimate {
+  const { seeds: _, ...estimate } = bootstrapSeeds([values], seed, weights);
+  return estimate;
 }
 
 /** A mean of paired differences. */

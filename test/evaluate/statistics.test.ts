@@ -131,6 +131,17 @@ test('a gain of one run has a test, a mean over several has none', () => {
   expect(seedGain([run, run])).toEqual({ ...bootstrapSeeds([run, run]), test: null });
 });
 
+/** Bounds of the plain bootstrap: 10,000 draws of as many items with replacement. */
+function overItems(values: number[], seed: number, weights: number[]) {
+  const random = createRandom(seed);
+  const means = Array.from({ length: 10_000 }, () => {
+    const drawn = values.map(() => random.below(values.length));
+    const total = drawn.reduce((sum, i) => sum + weights[i], 0);
+    return drawn.reduce((sum, i) => sum + weights[i] * values[i], 0) / total;
+  }).sort((x, y) => x - y);
+  return { low: quantile(means, 0.025), high: quantile(means, 0.975) };
+}
+
 describe('the hierarchical bootstrap', () => {
   const bounds = (runs: (number | null)[][]) => {
     const { mean, low, high } = bootstrapSeeds(runs);
@@ -160,7 +171,8 @@ describe('the hierarchical bootstrap', () => {
   it('of one seed is the bootstrap over items', () => {
     const values = [0.2, 0.4, 0.1, 0.9, 0.6];
     const { seeds, ...estimate } = bootstrapSeeds([values], 7);
-    expect(estimate).toEqual(bootstrapMean(values, 7));
+    expect(estimate).toMatchObject(overItems(values, 7, [1, 1, 1, 1, 1]));
+    expect(bootstrapMean(values, 7)).toEqual(estimate);
     expect(seeds).toEqual([estimate.mean]);
     expect(bootstrapSeeds([[null, ...values]], 7)).toMatchObject(bootstrapMean(values, 7));
   });
@@ -173,8 +185,10 @@ describe('the hierarchical bootstrap', () => {
     ];
     expect(bootstrapSeeds(runs, 42, [1, 3])).toEqual({ mean: 4, low: 0, high: 6, n: 2, seeds: [3, 5] });
     expect(bootstrapSeeds([[0, null, 4]], 7, [1, 9, 3]).mean).toBe(3);
-    const { seeds, ...estimate } = bootstrapSeeds([[2, 4, 9]], 7, [1, 2, 3]);
-    expect(estimate).toEqual(bootstrapMean([2, 4, 9], 7, [1, 2, 3]));
+    expect(bootstrapMean([2, 4, 9], 7, [1, 2, 3])).toMatchObject({
+      mean: 37 / 6,
+      ...overItems([2, 4, 9], 7, [1, 2, 3]),
+    });
   });
 
   it('leaves out what has no value, and counts the items of which any run has one', () => {
