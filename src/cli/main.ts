@@ -97,12 +97,14 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** "--json -" as "--json=-": yargs takes a lone dash for an argument of its own. */
+/** "--json -", and --json without a file, as "--json=-": yargs takes a lone dash for an argument of its own. */
 function joinDashes(argv: readonly string[]): string[] {
   const joined: string[] = [];
-  for (const word of argv) {
+  for (const [i, word] of argv.entries()) {
     const last = joined.at(-1) ?? '';
+    const next = argv[i + 1] ?? '--';
     if (word === '-' && /^--[^=]+$/.test(last)) joined[joined.length - 1] = `${last}=-`;
+    else if (word === '--json' && next !== '-' && next.startsWith('-')) joined.push('--json=-');
     else joined.push(word);
   }
   return joined;

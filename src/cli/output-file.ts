@@ -7,7 +7,10 @@ import { writeFileAtomic } from '../formats/files.js';
 
 /** `--json` of every command that has it. */
 export const jsonOption = {
-  json: { type: 'string', describe: 'Write the result as JSON to this file; - for standard output' },
+  json: {
+    type: 'string',
+    describe: 'Write the result as JSON to this file; to standard output without one, or with -',
+  },
 } as const satisfies Record<string, Options>;
 
 /** Refuses, before anything is computed, a file that could not be written at the end. */

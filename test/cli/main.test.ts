@@ -64,6 +64,15 @@ describe('lexalign', () => {
     await expectRefusal([...twice('generate', 'adapter'), '--prompt', 'c'], 2, told('adapter'));
   });
 
+  it.each([['--json'], ['--json', '-'], ['--json=-'], ['--json', '--lora-r', '8']])(
+    'prints the result for %j %j',
+    async (...words) => {
+      const { code, stdout, stderr } = await lexalign('plan', ...words);
+      expect(code, stderr).toBe(0);
+      expect(JSON.parse(stdout)).toHaveProperty('memory');
+    },
+  );
+
   it('says that a command is none', () =>
     expectRefusal(['stf'], 2, /^lexalign: There is no such command\. Did you mean sft\?$/));
 

@@ -237,7 +237,7 @@ describe('sft refuses, before the device, in one sentence, leaving nothing behin
 
     it('without a value', async () => {
       await expectRefusal(2, /--config is empty: give it a value/, '--config', '--seed', '1');
-      await expectRefusal(2, /--json is empty/, '--json');
+      await expectRefusal(2, /--data is empty/, '--data');
     });
 
     it('of LoRA, beside an adapter that has settled them', async () => {
