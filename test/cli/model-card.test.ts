@@ -91,7 +91,7 @@ test('a name with a bar or a line’s end stays in its cell, and a front without
   const model = await makeBase(`---\nlicense: mit\n${keys}\n---\n`);
   const started = performance.now();
   expect(await licenseOf(model)).toBe('unknown');
-  expect(performance.now() - started).toBeLessThan(10_000);
+  expect(performance.now() - started).toBeLessThan(30_000);
   const card = await adapterCard('/runs/my-run', {
     command: 'sft',
     model,

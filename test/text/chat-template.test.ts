@@ -95,7 +95,7 @@ describe('compileChatTemplate', () => {
   ])('ends a template that would take all time or memory: %s', (source) => {
     const start = performance.now();
     expect(() => compileChatTemplate(source, 'x.jinja', {}).render(turns, true)).toThrow(InputError);
-    expect(performance.now() - start).toBeLessThan(15_000);
+    expect(performance.now() - start).toBeLessThan(60_000);
   });
 
   it('refuses blanks without end, which take the library a time that grows with the square of their number', () => {
