@@ -23,5 +23,6 @@ endWithParent();
 const { main } = await load('main');
 const code = await main(process.argv.slice(2));
 // exit() drops what the reader of a pipe has not taken yet.
-for (const stream of [process.stdout, process.stderr]) await new Promise((written) => stream.write('', written));
+for (const stream of [process.stdout, process.stderr])
+  if (stream.writableLength > 0) await new Promise((written) => stream.write('', written));
 process.exit(code);
