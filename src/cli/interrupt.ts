@@ -1,32 +1,33 @@
 export interface Interrupt {
-  /** Ctrl-C (or SIGTERM) came. */
+  /** Ctrl-C, SIGTERM or SIGHUP came. */
   readonly requested: boolean;
   remove(): void;
 }
 
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const listening = new Set<Interrupt>();
 
 /**
- * Turns the first Ctrl-C into a request to stop at the next step; a second one quits at once with 130. What begins within
- * something that has been asked to stop is asked too.
+ * Turns the first Ctrl-C into a request to stop at the next step; a second one quits at once with 130. A terminal that is
+ * closed asks too, and mostly twice, by the system and by the shell. What begins within something that has been asked to
+ * stop is asked too.
  */
 export function onInterrupt(announce: () => void): Interrupt {
   let requested = [...listening].some((outer) => outer.requested);
-  const handle = () => {
+  const handle = (signal: NodeJS.Signals) => {
+    if (requested && signal === 'SIGHUP') return;
     if (requested) process.exit(130);
     requested = true;
     announce();
   };
-  process.on('SIGINT', handle);
-  process.on('SIGTERM', handle);
+  for (const signal of signals) process.on(signal, handle);
   const interrupt = {
     get requested() {
       return requested;
     },
     remove() {
       listening.delete(interrupt);
-      process.off('SIGINT', handle);
-      process.off('SIGTERM', handle);
+      for (const signal of signals) process.off(signal, handle);
     },
   };
   listening.add(interrupt);

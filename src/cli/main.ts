@@ -122,10 +122,15 @@ function findConfig(argv: readonly string[]): string | null {
 }
 
 let watchesPipes = false;
+const hangUp = () => {
+  process.removeAllListeners('SIGHUP');
+  process.kill(process.pid, 'SIGHUP');
+};
 
 /**
  * A reader of our output that goes away, as `head` does, ends the process quietly, with the code of SIGPIPE; Windows may
- * call it EOF.
+ * call it EOF. A terminal that was closed (EIO) is written to no more, while what runs writes its checkpoint; in the end Node
+ * would abort as it resets that terminal, so we go by its signal.
  */
 function endOnBrokenPipe(): void {
   if (watchesPipes) return;
@@ -133,7 +138,8 @@ function endOnBrokenPipe(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE' || error.code === 'EOF') process.exit(141);
-      throw error;
+      if (error.code !== 'EIO') throw error;
+      if (!process.listeners('exit').includes(hangUp)) process.once('exit', hangUp);
     });
   }
 }
