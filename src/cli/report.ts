@@ -31,8 +31,7 @@ const options = {
   input: {
     type: 'string',
     demandOption: true,
-    describe:
-      'Results (the --json of evaluate, result.json of align) and directories of runs and imported data, comma-separated',
+    describe: 'Results (the --json of evaluate) and directories of runs, studies and imported data, comma-separated',
   },
   output: {
     type: 'string',
@@ -99,7 +98,10 @@ async function readPart(input: string): Promise<Part> {
   if (info.isFile()) return readResult(input);
   if (await hasFile(input, 'run.json')) return readRun(input);
   if (await hasFile(input, 'card.json')) return readCard(input);
-  throw new InputError(`--input ${input} is a directory without run.json (of a run) or card.json (of imported data).`);
+  if (await hasFile(input, 'result.json')) return readResult(join(input, 'result.json'));
+  throw new InputError(
+    `--input ${input} is a directory without run.json (of a run), card.json (of imported data) or result.json (of a study).`,
+  );
 }
 
 async function readResult(file: string): Promise<Part> {

@@ -214,6 +214,12 @@ describe.skipIf(!hasAdapter)('lexalign align', () => {
       expect(report).toContain(title);
   });
 
+  it('is reported by the name of its directory too', async () => {
+    const { code, stderr } = await lexalign('report', '--input', out(), '--output', at('again'));
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(readFileSync(at('again', 'report.json'), 'utf8')).inputs).toEqual([json(out('result.json'))]);
+  });
+
   it('asks nothing again that is there, and nothing of another study', async () => {
     const file = out('evaluation', 'us', 'base', 'lists.json');
     const before = statSync(file).mtimeMs;
