@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { MatmulProblem } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, type TestGpu, tiers } from '../gpu.js';
+import { makeHostile } from '../hostile-workgroups.js';
 import { relativeError } from '../reference/random.js';
 import { noMatrices, skip } from '../skip.js';
 import { attentions } from './random-shapes/attention.js';
@@ -17,10 +18,11 @@ const randomCases = { ...products, ...attentions, ...decodings, ...others, ...pa
 /** Shapes of each kernel: LEXALIGN_SHAPES=5000 tries more. */
 const shapes = Number(process.env.LEXALIGN_SHAPES ?? 200);
 
-/** Without and with bounds checks: every other shape. */
+/** Without and, with bounds checks, in hostile workgroups: every other shape. */
 let devices: TestGpu[];
 beforeAll(async () => {
   devices = [await openTestGpu(), await openTestGpu({ debug: true })];
+  makeHostile(devices[1]);
 });
 afterAll(async () => {
   for (const device of devices) await device.close();

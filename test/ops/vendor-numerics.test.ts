@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, it } from 'vitest';
 import type { MatrixUnits } from '../../src/gpu/device.js';
 import { defaultTensorTile, type MatmulProblem, type TensorTile } from '../../src/ops/matmul-tile.js';
 import { OpRun, openTestGpu, type TestGpu } from '../gpu.js';
+import { makeHostile } from '../hostile-workgroups.js';
 import { checkAttention, tries } from './attention-check.js';
 import { emulateOn } from './emulated-matrices.js';
 import { testTensorMatmul } from './matmul-tensor-check.js';
@@ -16,6 +17,7 @@ let gpu: TestGpu;
 let matrix: MatrixUnits;
 beforeAll(async () => {
   gpu = await openTestGpu();
+  makeHostile(gpu);
   emulateOn(gpu, () => matrix.subgroup);
 });
 afterAll(() => gpu.close());
