@@ -111,7 +111,8 @@ export async function setUp() {
   prepare();
   const { installedDriver } = await load('software-driver');
   const adapters = probeAdapters();
-  if (adapters.some((adapter) => adapter.kind === 'gpu')) return null;
+  const wish = process.env.LEXALIGN_DEVICE?.toLowerCase();
+  if (adapters.some(({ kind, name }) => kind === 'gpu' || (wish && name.toLowerCase().includes(wish)))) return null;
   const installed = installedDriver();
   if (installed || adapters.some((adapter) => adapter.usable)) return installed;
   const { installDriver } = await load('install-software-driver');

@@ -7,6 +7,7 @@ import { KernelCache } from '../src/gpu/kernels.js';
 import { BufferPool, Recorder } from '../src/gpu/program.js';
 import { createTensor, type DType, type Tensor, upload } from '../src/gpu/tensor.js';
 import type { OpContext } from '../src/ops/context.js';
+import { needsTier } from './skip.js';
 
 export type Tier = 'f32' | 'f16';
 /** Element types of operands, each with forms of its kernels. */
@@ -70,6 +71,7 @@ export class OpRun {
     tier: Tier,
     options: Partial<Pick<OpContext, 'cpu' | 'subgroups' | 'matrix' | 'tuned' | 'tunedAttention'>> = {},
   ) {
+    needsTier(gpu.device, tier);
     this.#gpu = gpu;
     this.#recorder = new Recorder(gpu.kernels);
     const record = this.#recorder.dispatch.bind(this.#recorder);

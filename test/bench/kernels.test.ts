@@ -1,14 +1,16 @@
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { benchKernels } from '../../src/cli/bench-kernels.js';
 import { type OpenDevice, openDevice } from '../../src/cli/session.js';
+import { needsTier } from '../skip.js';
 
 let open: OpenDevice;
 beforeAll(async () => {
-  open = await openDevice({ device: 'auto', tier: 'f16' });
+  open = await openDevice({ device: 'auto', tier: 'auto' });
 });
 afterAll(() => open.close());
 
 it('measures a packed matrix that is unpacked in parts, and names the plain one that nothing binds', async () => {
+  needsTier(open.device, 'f16');
   // Of 256 × 64 halves, so 64 rows a part.
   Object.defineProperty(open.device, 'maxBinding', { value: 8 << 10, configurable: true });
   const log = vi.spyOn(console, 'log').mockImplementation(() => {});

@@ -4,10 +4,11 @@ import { llamaConfig, randomCheckpoint } from '../../bench/random-checkpoint.js'
 import { benchPpoSteps } from '../../src/cli/bench-ppo.js';
 import { type OpenDevice, openDevice } from '../../src/cli/session.js';
 import { LanguageModel } from '../../src/model/language-model.js';
+import { needsTier } from '../skip.js';
 
 let open: OpenDevice;
 beforeAll(async () => {
-  open = await openDevice({ device: 'auto', tier: 'f16' });
+  open = await openDevice({ device: 'auto', tier: 'auto' });
 });
 afterAll(() => open.close());
 
@@ -28,6 +29,7 @@ it.each([
   { shared: 0, size: '3 x 5+4', tokens: 27 },
   { shared: 3, size: '3 x 5+4, 3 shared', tokens: 21 },
 ])('tells what rollout, scoring and update take of a PPO step, and how much work each is: $size', async (run) => {
+  needsTier(open.device, 'f16');
   const checkpoint = randomCheckpoint(llamaConfig(shape));
   const model = await LanguageModel.load(open.device, open.kernels, checkpoint, { tier: 'f16', maxPositions: 9 });
   const { rows, shares } = await benchPpoSteps(open, {

@@ -5,6 +5,7 @@ import { formatRows } from '../../bench/rows.js';
 import { quantised } from '../../src/cli/session.js';
 import { LanguageModel } from '../../src/model/language-model.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
+import { needsTier } from '../skip.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -18,6 +19,7 @@ const head = 64 * 96;
 
 describe('benchRollout', () => {
   it.each(['none', 'nf4'] as const)('counts the work of prompts and of steps, weights %s', async (quantize) => {
+    needsTier(gpu.device, 'f16');
     const checkpoint = quantised(randomCheckpoint(llamaConfig(shape)), quantize);
     const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f16', maxPositions: 11 });
     const { rows } = await benchRollout(gpu, {
@@ -46,6 +48,7 @@ describe('benchRollout', () => {
   });
 
   it('says so where no step has all sequences going', async () => {
+    needsTier(gpu.device, 'f16');
     const checkpoint = randomCheckpoint(llamaConfig(shape));
     const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier: 'f16', maxPositions: 21 });
     const measured = benchRollout(gpu, {

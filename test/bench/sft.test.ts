@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { llamaConfig } from '../../bench/random-checkpoint.js';
 import { benchSft } from '../../bench/sft.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
+import { needsTier } from '../skip.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -10,6 +11,7 @@ beforeAll(async () => {
 afterAll(() => gpu.close());
 
 it('trains a vocabulary in parts that are bound, and leaves its product out of what a step is compared with', async () => {
+  needsTier(gpu.device, 'f16');
   Object.defineProperty(gpu.device, 'maxBinding', { value: 32 << 10, configurable: true });
   onTestFinished(() => {
     Reflect.deleteProperty(gpu.device, 'maxBinding');

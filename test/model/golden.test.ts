@@ -6,13 +6,12 @@ import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import { LanguageModel, type Tier } from '../../src/model/language-model.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
-import { offeredTiers } from '../../src/model/self-test.js';
 import type { Tuning } from '../../src/ops/tuning.js';
 import { type GoldenCase, goldenCases, loadGolden } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
 import { loraName } from '../reference/decoder.js';
 import { relativeError } from '../reference/random.js';
-import { skip } from '../skip.js';
+import { needsTier } from '../skip.js';
 
 let gpu: TestGpu;
 let asGpu: TestGpu;
@@ -40,7 +39,7 @@ describe.each(goldenCases)('golden %s', (name) => {
 });
 
 async function check(name: GoldenCase, gpu: TestGpu, tier: Tier, tuning?: Tuning): Promise<void> {
-  if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
+  needsTier(gpu.device, tier);
   const golden = loadGolden(name);
   const checkpoint = await openCheckpoint(`${golden.directory}/model`, modelLayout);
   const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier, maxPositions: 64, tuning });

@@ -7,14 +7,13 @@ import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import { LanguageModel, type Tier } from '../../src/model/language-model.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
-import { offeredTiers } from '../../src/model/self-test.js';
 import { findShared, goldenCases, loadGolden, loadModel } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu, tiers } from '../gpu.js';
 import { forward, headOf, runDecoder } from '../reference/decoder.js';
 import { linearCrossEntropy } from '../reference/linear-cross-entropy.js';
 import { relativeError } from '../reference/random.js';
 import { chain, packChains } from '../reference/trie.js';
-import { skip } from '../skip.js';
+import { needsTier } from '../skip.js';
 import { loadTokenizer } from '../text/shared.js';
 import { promptLogits } from './prompt-logits.js';
 
@@ -36,7 +35,7 @@ const tolerance = { f32: 1e-5, f16: 2e-3, tensor: 2e-3 };
 
 describe.each(goldenCases)('golden %s', (name) => {
   it.each(modelTiers)('logits with and without the adapter, %s', async (tier) => {
-    if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
+    needsTier(gpu.device, tier);
     const golden = loadGolden(name);
     const model = await load(`${golden.directory}/model`, tier);
     const adapter = await model.addAdapter(
@@ -74,6 +73,7 @@ describe.each(goldenCases)('golden %s', (name) => {
 
 describe('a vocabulary larger than one binding', () => {
   it.each(tiers)('is embedded and predicted in parts, %s', async (tier) => {
+    needsTier(gpu.device, tier);
     const golden = loadGolden('llama');
     const whole = await load(`${golden.directory}/model`, tier);
     const { hiddenSize, intermediateSize, vocabSize } = whole.config;
@@ -116,6 +116,7 @@ it('refuses a micro-batch whose activations the device cannot bind, in a sentenc
 const tinystories = findShared('models/tinystories-656k');
 describe.skipIf(!tinystories)('tinystories-656k, which stores lm_head.weight alone', () => {
   it.each(tiers)('expects a story as the float64 decoder does, %s', async (tier) => {
+    needsTier(gpu.device, tier);
     const text =
       'Once upon a time, there was a little girl named Mia. Mia had a kite that was yellow. One windy day, she ran up the hill with her dad. The kite went up and up, and Mia laughed. Then the string broke and the kite sat in a big tree. A kind bird gave it back to her, and they were all very happy.';
     const ids = (await loadTokenizer(tinystories!)).encode(text, { specials: true });

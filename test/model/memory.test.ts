@@ -18,6 +18,7 @@ import { createRandom } from '../../src/random.js';
 import { trainSft } from '../../src/train/sft.js';
 import { openTestGpu, type TestGpu, type Tier } from '../gpu.js';
 import { type CheckpointShape, writeRandomCheckpoint } from '../random-checkpoint.js';
+import { needsTier } from '../skip.js';
 import { sftDefaults } from '../train/helpers.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'lexalign-memory-'));
@@ -91,6 +92,7 @@ describe('the memory plan', () => {
   ])(
     'is never under the sum of buffers made, nor far above it: %s, %s, %d tokens',
     async (name, tier, tokens, again, binding = gpu.device.maxBinding) => {
+      needsTier(gpu.device, tier);
       Object.defineProperty(gpu.device, 'maxBinding', { value: binding, configurable: true });
       onTestFinished(() => {
         Reflect.deleteProperty(gpu.device, 'maxBinding');

@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildTrie } from '../../src/batch/trie.js';
 import { LossPrograms } from '../../src/model/loss-program.js';
-import { offeredTiers } from '../../src/model/self-test.js';
 import { type GoldenCase, loadGolden } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
-import { skip } from '../skip.js';
+import { needsTier } from '../skip.js';
 import { clearGradients, flatten, type GoldenModel, openGolden } from '../train/helpers.js';
 
 let gpu: TestGpu;
@@ -35,7 +34,7 @@ describe.each([
   ['qwen2', 0.3],
 ] as const)('layers computed again in the backward pass, %s with dropout %d', (name, dropout) => {
   it.each(modelTiers)('leave gradients the same, bit for bit, in less memory, %s', async (tier) => {
-    if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
+    needsTier(gpu.device, tier);
     const opened = await openGolden(gpu, name, tier, dropout);
     const { layers } = opened.model.config;
     const kept = await gradients(opened, name, 0, dropout);

@@ -11,6 +11,7 @@ import { sequenceSeed } from '../../src/random.js';
 import { findShared, loadGolden, loadModel } from '../golden.js';
 import { openTestGpu, type TestGpu, type Tier, tiers } from '../gpu.js';
 import { type GreedyResult, greedy } from '../reference/greedy.js';
+import { needsTier } from '../skip.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -69,6 +70,7 @@ function expectGreedy(actual: readonly number[], expected: GreedyResult, tier: T
 const stories260k = findShared('models/stories260k');
 describe.skipIf(!stories260k)('stories260k', () => {
   it.each(tiers)('tells 200 tokens as the float64 decoder does, %s', async (tier) => {
+    needsTier(gpu.device, tier);
     const expected = greedy(loadModel(stories260k!), [1], 200);
     const [actual] = await decode(await load(stories260k!, tier), [[1]], { maxNewTokens: 200 });
     expect(actual).toHaveLength(200);
@@ -169,6 +171,7 @@ describe('batched decoding', () => {
 
 describe('a sliding window', () => {
   it.each(tiers)('moves over prompt and new tokens as in the reference, %s', async (tier) => {
+    needsTier(gpu.device, tier);
     const golden = loadGolden('mistral');
     const model = await load(`${golden.directory}/model`, tier);
     const adapter = await model.addAdapter(

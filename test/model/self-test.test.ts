@@ -4,7 +4,7 @@ import { KernelCache } from '../../src/gpu/kernels.js';
 import { candidates, checkCandidate, gradient, long, packed } from '../../src/model/self-test.js';
 import { Check, gradientError, matmulError } from '../../src/model/self-test-parts.js';
 import { openTestGpu, type TestGpu } from '../gpu.js';
-import { noMatrices, skip } from '../skip.js';
+import { needsTier, noMatrices, skip } from '../skip.js';
 
 let gpu: TestGpu;
 /** Takes the forms that GPUs get. */
@@ -30,6 +30,7 @@ it('passes every tier and shape of matrices that the device offers', async () =>
 });
 
 it('passes the forms without matrix units in the thorough test too, which CPUs are spared otherwise', async () => {
+  needsTier(gpu.device, 'f16');
   for (const tier of ['f16', 'f32'] as const)
     expect(await checkCandidate(gpu.device, gpu.kernels, { tier }, true)).toMatchObject({ tier, ok: true });
 });
@@ -58,6 +59,7 @@ describe('names what computes wrongly', () => {
     ['vec4f(unpack2x16float(a.z), unpack2x16float(a.w))', 'vec4f()', /matmul of few rows of nf4 weights is off/],
     ['p.rowsPerSplit; m < end', 'p.rowsPerSplit + 1u; m < end', /gradient of lora_A is off/],
   ])('%s turned into %s, in the thorough test', async (from, to, detail) => {
+    needsTier(asOnGpu.device, 'f16');
     const wrong = () => corrupted(from, to, asOnGpu);
     const check = await checkCandidate(asOnGpu.device, wrong(), { tier: 'f16' });
     expect(check).toMatchObject({ ok: false, detail: expect.stringMatching(detail) });
@@ -121,6 +123,7 @@ it('leaves out matrix units that were dropped', () => {
 });
 
 it('leaves out matrix units too where subgroups were dropped, and has no forms without them to try then', async () => {
+  needsTier(gpu.device, 'f16');
   const own = await openTestGpu({ cpu: false });
   onTestFinished(() => own.close());
   const without = candidates(own.device).filter(({ subgroups }) => subgroups === false);

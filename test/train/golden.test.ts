@@ -4,13 +4,12 @@ import { linearShapes } from '../../models/tensors.js';
 import { openCheckpoint } from '../../src/formats/checkpoint.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import { LanguageModel } from '../../src/model/language-model.js';
-import { offeredTiers } from '../../src/model/self-test.js';
 import { type SftOptions, type StepMetrics, trainSft } from '../../src/train/sft.js';
 import { goldenCases, loadGolden } from '../golden.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
 import { loraName } from '../reference/decoder.js';
 import { relativeError } from '../reference/random.js';
-import { skip } from '../skip.js';
+import { needsTier } from '../skip.js';
 
 let gpu: TestGpu;
 beforeAll(async () => {
@@ -23,7 +22,7 @@ const adapterTolerance = { f32: 1e-3, f16: 5e-2, tensor: 5e-2 };
 
 describe.each(goldenCases)('golden %s', (name) => {
   it.each(modelTiers)('five training steps, %s', async (tier) => {
-    if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
+    needsTier(gpu.device, tier);
     const golden = loadGolden(name);
     const { options: g } = golden;
     const checkpoint = await openCheckpoint(`${golden.directory}/model`, modelLayout);

@@ -20,6 +20,7 @@ import {
 import { type GoldenCase, loadGolden } from '../golden.js';
 import type { TestGpu } from '../gpu.js';
 import { relativeError } from '../reference/random.js';
+import { needsTier } from '../skip.js';
 
 export interface GoldenModel {
   readonly model: LanguageModel;
@@ -29,6 +30,7 @@ export interface GoldenModel {
 
 /** A golden model with its adapter, on the device. */
 export async function openGolden(gpu: TestGpu, name: GoldenCase, tier: Tier, dropout = 0): Promise<GoldenModel> {
+  needsTier(gpu.device, tier);
   const { directory } = loadGolden(name);
   const checkpoint = await openCheckpoint(`${directory}/model`, modelLayout);
   const model = await LanguageModel.load(gpu.device, gpu.kernels, checkpoint, { tier, maxPositions: 64 });

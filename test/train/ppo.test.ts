@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Tier } from '../../src/model/language-model.js';
-import { offeredTiers } from '../../src/model/self-test.js';
 import { ValueHead } from '../../src/model/value-head.js';
 import {
   type Answer,
@@ -16,7 +15,7 @@ import {
 import { cutEvenly } from '../../src/train/ppo-batch.js';
 import { rolloutPrompts, rolloutShape } from '../../src/train/ppo-prompts.js';
 import { modelTiers, openTestGpu, type TestGpu } from '../gpu.js';
-import { skip } from '../skip.js';
+import { needsTier } from '../skip.js';
 import { flatten, type GoldenModel, openGolden } from './helpers.js';
 
 let gpu: TestGpu;
@@ -156,7 +155,7 @@ const ratioTolerance: Readonly<Record<Tier, number>> = { f32: 1e-4, f16: 5e-3, t
 
 describe.each(modelTiers)('a run, %s', (tier) => {
   it('begins at the sampling policy and the reference, and raises the reward', async () => {
-    if (!offeredTiers(gpu.device).includes(tier)) skip(`this device has no ${tier} tier`);
+    needsTier(gpu.device, tier);
     const opened = await openGolden(gpu, 'llama', tier);
     const { steps, result, answers } = await run(opened, {
       totalEpisodes: 320,
