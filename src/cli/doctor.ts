@@ -1,7 +1,8 @@
 import { adapterKind } from '../gpu/adapter.js';
 import { Device, type MatrixInfo } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernels.js';
-import { candidates, checkCandidate, nameCandidate, type TierCheck } from '../model/self-test.js';
+import { type Candidate, candidates, checkCandidate, nameCandidate, type TierCheck } from '../model/self-test.js';
+import { crashedTests, notingTest } from './crashed-tests.js';
 import {
   deviceWish,
   explainNoAdapter,
@@ -79,7 +80,7 @@ async function examine(opened: OpenAdapter | null, wish: string) {
 
 /**
  * Self-tests of every tier that the adapter offers, without subgroups only where all fail with them; `begin` and `end`
- * hear of each.
+ * hear of each. Those that ended a process before come last.
  */
 async function checkTiers(
   opened: OpenAdapter,
@@ -87,13 +88,17 @@ async function checkTiers(
   end: (check: CheckedTier) => void,
 ): Promise<CheckedTier[]> {
   const device = await Device.open(opened.adapter, { cpu: opened.kind === 'cpu' });
-  const kernels = new KernelCache(device, kernelSource());
+  const source = kernelSource();
+  const kernels = new KernelCache(device, source);
+  const crashed = await crashedTests(device, source);
+  const last = (candidate: Candidate) => Number(crashed.has(nameCandidate(candidate)));
   const checks: CheckedTier[] = [];
-  for (const candidate of candidates(device)) {
-    if (candidate.subgroups === false && checks.some(({ ok, subgroups }) => ok && subgroups !== false)) break;
-    begin(nameCandidate(candidate));
+  for (const candidate of candidates(device).sort((a, b) => last(a) - last(b))) {
+    if (candidate.subgroups === false && checks.some(({ ok, subgroups }) => ok && subgroups !== false)) continue;
+    const name = nameCandidate(candidate);
+    begin(last(candidate) ? `${name}, in which a process ended before:` : name);
     const started = performance.now();
-    const check = await checkCandidate(device, kernels, candidate);
+    const check = await notingTest(device, source, name, () => checkCandidate(device, kernels, candidate));
     checks.push({ ...check, milliseconds: Math.round(performance.now() - started) });
     end(checks[checks.length - 1]);
   }

@@ -4,14 +4,22 @@ import { modelLayout } from '../../models/index.js';
 import { InputError, UsageError } from '../errors.js';
 import { type Checkpoint, type LoadableCheckpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { Device } from '../gpu/device.js';
-import { KernelCache } from '../gpu/kernels.js';
+import { KernelCache, type KernelSource } from '../gpu/kernels.js';
 import { LanguageModel, type Tier } from '../model/language-model.js';
 import { quantiseOnLoad } from '../model/quantize-weights.js';
 import type { QuantizedFormat } from '../model/quantized-layouts.js';
-import { type Candidate, candidates, checkCandidate, offeredTiers, type TierCheck } from '../model/self-test.js';
+import {
+  type Candidate,
+  candidates,
+  checkCandidate,
+  nameCandidate,
+  offeredTiers,
+  type TierCheck,
+} from '../model/self-test.js';
 import type { Tuning } from '../ops/tuning.js';
 import { lexiBase } from '../paths.js';
 import { type Tokenizer, tryLoadTokenizer } from '../text/tokenizer.js';
+import { crashedTests, notingTest } from './crashed-tests.js';
 import { backendName, openAdapter } from './gpu.js';
 import { modelDirectory } from './hub.js';
 import { kernelSource } from './kernel-source.js';
@@ -94,7 +102,7 @@ export async function openDevice(args: DeviceArguments, known?: Tuning): Promise
     const source = kernelSource();
     const kernels = new KernelCache(device, source);
     tellCompilation(kernels);
-    const { tier, subgroups } = await chooseTier(device, kernels, args.tier);
+    const { tier, subgroups } = await chooseTier(device, kernels, source, args.tier);
     const tuning = known ?? (tier === 'tensor' ? await readTuning(device.info, source) : new Map());
     if (tier === 'tensor' && !device.features.cpu && tuning.size === 0)
       console.error('Matmuls run with default settings; `lexalign bench kernels --tune` looks for faster ones, once.');
@@ -108,22 +116,34 @@ export async function openDevice(args: DeviceArguments, known?: Tuning): Promise
   }
 }
 
+const crashDetail =
+  'a process before this one ended in it, as where a driver crashes; `lexalign doctor` tries it again';
+
 /**
  * The best tier whose self-test passes; one that fails is named in a warning, as are subgroups where no tier passes but
- * without them: the device is told to leave them out. On CPU cores matrix units are emulated and slower than registers,
- * so `auto` leaves them out there.
+ * without them: the device is told to leave them out. One whose self-test ended a process before is tested only where it
+ * is asked for. On CPU cores matrix units are emulated and slower than registers, so `auto` leaves them out there.
  */
-async function chooseTier(device: Device, kernels: KernelCache, wish = 'auto'): Promise<Candidate> {
+async function chooseTier(
+  device: Device,
+  kernels: KernelCache,
+  source: KernelSource,
+  wish = 'auto',
+): Promise<Candidate> {
   const offered = offeredTiers(device);
   if (wish !== 'auto' && !offered.includes(wish as Tier)) {
     throw new InputError(`--tier ${wish}: this device offers ${offered.join(', ')}.`);
   }
+  const crashed = wish === 'auto' ? await crashedTests(device, source) : new Set();
   const failed: TierCheck[] = [];
   let chosen: TierCheck | null = null;
   for (const candidate of candidates(device)) {
     const { tier, matrix } = candidate;
     if (wish === 'auto' ? tier === 'tensor' && device.features.cpu : tier !== wish) continue;
-    const check = await checkCandidate(device, kernels, candidate);
+    const name = nameCandidate(candidate);
+    const check = crashed.has(name)
+      ? { ...candidate, name, ok: false, detail: crashDetail }
+      : await notingTest(device, source, name, () => checkCandidate(device, kernels, candidate));
     if (check.ok) {
       chosen = check;
       break;

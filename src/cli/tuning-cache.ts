@@ -7,7 +7,7 @@ import { isSettings, type Tuning } from '../ops/tuning.js';
 import { cacheDirectory } from './software-driver.js';
 
 /** What settings were measured on: they hold for this driver and these kernels alone. */
-interface Origin {
+export interface Origin {
   readonly device: string;
   readonly driver: string;
   /** Of the kernels' text. */
@@ -27,7 +27,7 @@ const compared = [
   ...['dequantize', 'include/dequantize', 'sum-splits'],
 ];
 
-function originOf(info: GPUAdapterInfo, source: KernelSource): Origin {
+export function originOf(info: GPUAdapterInfo, source: KernelSource): Origin {
   const hash = createHash('sha256');
   for (const file of compared) hash.update(source(`${file}.wgsl`));
   return {

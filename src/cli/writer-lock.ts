@@ -7,7 +7,8 @@ import { InputError } from '../errors.js';
 
 const LOCK = '.writer.json';
 
-interface Writer {
+/** A process, told apart from those that have its number before and after it. */
+export interface ProcessIdentity {
   /** Of the machine, since it was started: another one's processes are not known here, and count as ended. */
   readonly boot: string;
   readonly pid: number;
@@ -18,7 +19,7 @@ interface Writer {
 /** Takes a directory for this process until the function that it gives is called. Throws InputError as `refuseBusy`. */
 export async function lockDirectory(directory: string): Promise<() => Promise<void>> {
   const file = join(directory, LOCK);
-  const own = JSON.stringify({ boot: await boot(), pid: process.pid, began: await began(process.pid) });
+  const own = JSON.stringify(await thisProcess());
   const take = () => writeFile(file, own, { flag: 'wx' });
   await take().catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw new InputError(`${file} cannot be written: ${error.message}`);
@@ -33,14 +34,21 @@ export async function lockDirectory(directory: string): Promise<() => Promise<vo
 export async function refuseBusy(directory: string): Promise<void> {
   const file = join(directory, LOCK);
   const writer = parse(await readFile(file, 'utf8').catch(() => ''));
-  if (writer === null || writer.boot !== (await boot()) || !alive(writer.pid)) return;
-  if (writer.began !== (await began(writer.pid))) return; // another process by now
+  if (writer === null || !(await isRunning(writer))) return;
   throw new InputError(
     `Process ${writer.pid} is writing into ${directory}: let it end, or stop it, first (or, if that is no lexalign, remove ${file}).`,
   );
 }
 
-function parse(text: string): Writer | null {
+export async function thisProcess(): Promise<ProcessIdentity> {
+  return { boot: await boot(), pid: process.pid, began: await began(process.pid) };
+}
+
+export async function isRunning({ boot: machine, pid, began: since }: ProcessIdentity): Promise<boolean> {
+  return machine === (await boot()) && alive(pid) && since === (await began(pid));
+}
+
+function parse(text: string): ProcessIdentity | null {
   try {
     const { boot, pid, began } = JSON.parse(text);
     return typeof boot === 'string' && Number.isSafeInteger(pid) && pid > 0 ? { boot, pid, began } : null;

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { openDevice } from '../../src/cli/session.js';
 import { lexalign, makeWorkplace } from './sft-helpers.js';
 
@@ -28,6 +28,12 @@ vi.mock('../../src/cli/kernel-source.js', async (original) => {
   };
   return { ...kernels, kernelSource };
 });
+
+const crashed = vi.hoisted(() => new Set<string>());
+vi.mock('../../src/cli/crashed-tests.js', async (original) => ({
+  ...(await original<typeof import('../../src/cli/crashed-tests.js')>()),
+  crashedTests: async () => crashed,
+}));
 
 const { remove } = makeWorkplace();
 afterAll(remove);
@@ -86,6 +92,20 @@ it('keeps subgroups that are right, and does not test without them', async () =>
   expect(describe).toMatch(/, tier f16$/);
   const { tiers } = JSON.parse((await lexalign('doctor', '--json', '-')).stdout);
   expect(tiers.map(({ name }: { name: string }) => name)).toEqual(['f16', 'f32']);
+});
+
+it('leaves out a tier whose test a process did not survive, unless it is asked for', async () => {
+  broken.by = broken.text;
+  crashed.add('f16');
+  onTestFinished(() => crashed.clear());
+  const { said, tier } = await open('auto');
+  expect(tier).toBe('f32');
+  expect(said[0]).toBe(
+    'Warning: tier f16 is left out, because it fails its self-test: a process before this one ended in it, as where a driver crashes; `lexalign doctor` tries it again.',
+  );
+  expect(await open('f16')).toMatchObject({ tier: 'f16', said: [] });
+  const { stdout } = await lexalign('doctor');
+  expect(stdout).toMatch(/tier f32\s+ok[\s\S]*tier f16, in which a process ended before:\s+ok/);
 });
 
 it('refuses a device where the forms without subgroups fail too, naming all', async () => {
