@@ -103,6 +103,7 @@ interface ParsedConfig extends Omit<AdapterConfig, 'targetModules' | 'rankPatter
 
 function parseConfig({ path, value: json }: JsonFile): ParsedConfig {
   if (!isRecord(json)) throw new InputError(`${path} is not a JSON object`);
+  refuseMlx(path, json);
   const refuse = (key: string, must: string) =>
     new InputError(`${path}: ${key} is ${JSON.stringify(json[key]) ?? 'missing'}; it must be ${must}`);
   if (json.peft_type !== 'LORA') throw refuse('peft_type', '"LORA", the only adapters read');
@@ -265,9 +266,17 @@ function moduleNames(file: string, adapted: readonly string[], all: readonly str
   return [...names].sort();
 }
 
+function refuseMlx(path: string, json: unknown): void {
+  if (isRecord(json) && isRecord(json.lora_parameters))
+    throw new InputError(
+      `${path}: lora_parameters is set, so it is an adapter of mlx-lm, which lexalign writes and does not read: give the PEFT directory that it was exported from`,
+    );
+}
+
 /** The base model that adapter_config.json names: a hub id or a directory; null for none. Throws InputError. */
 export async function readBaseName(dir: string): Promise<string | null> {
-  const { value } = await readJsonInside(dir, ADAPTER_CONFIG);
+  const { path, value } = await readJsonInside(dir, ADAPTER_CONFIG);
+  refuseMlx(path, value);
   const name = (value as { base_model_name_or_path?: unknown } | null)?.base_model_name_or_path;
   return typeof name === 'string' && name !== '' ? name : null;
 }

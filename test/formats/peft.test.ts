@@ -145,6 +145,7 @@ test('targets by name, by path, all-linear or by a regular expression, which is 
 test.each<[object, RegExp]>([
   [{ peft_type: 'IA3' }, /peft_type is "IA3"; it must be "LORA"/],
   [{ peft_type: undefined }, /peft_type is missing/],
+  [{ peft_type: undefined, lora_parameters: { rank: 2 } }, /it is an adapter of mlx-lm, which lexalign writes/],
   [{ bias: 'all' }, /bias is "all"/],
   [{ use_dora: true }, /use_dora is set: DoRA, which trains magnitudes too; such adapters are not read/],
   [{ fan_in_fan_out: true }, /fan_in_fan_out is set/],
