@@ -1,7 +1,8 @@
 import type { TestGpu } from './gpu.js';
 
 /**
- * A kernel whose workgroups, and the subgroups in each, run last first, and whose workgroup memory begins full of NaN.
+ * A kernel whose workgroups, and the subgroups in each, run last first, whose invocations are numbered across subgroups (no
+ * rule of WGSL's says that these hold neighbours), and whose workgroup memory begins full of NaN.
  *
  * The software driver runs a workgroup's subgroups one after another, each to the next barrier: what lacks a barrier is
  * right there where who writes comes first. In one of the two orders it is not. Two lacks are not seen: among the lanes of
@@ -19,7 +20,7 @@ function hostile(code: string): string {
     if (/ subgroup:/.test(builtins)) {
       more += ', @builtin(subgroup_size) lanes: u32';
       lines.push(`let subgroup = ${invocations} / lanes - 1u - subgroupInOrder;`);
-      lines.push('let li = subgroup * lanes + invocationInOrder % lanes;');
+      lines.push(`let li = (subgroup * lanes + invocationInOrder % lanes + lanes / 2u) % ${invocations};`);
     } else if (/ li:/.test(builtins)) lines.push(`let li = ${invocations} - 1u - invocationInOrder;`);
     const inOrder = builtins
       .replace(' wg:', ' workgroupInOrder:')
