@@ -53,8 +53,10 @@ function findVulkanLoader(work) {
 /** Folders of the packages that a run needs, relative to the checkout. */
 function productionPackages() {
   const args = ['ls', '--omit=dev', '--all', '--parseable'];
-  const listed = execFileSync('npm', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-  return listed
+  const listed = spawnSync('npm', args, { cwd: root, encoding: 'utf8' });
+  if (listed.status !== 0)
+    throw new SetupError('npm ls finds node_modules not as package-lock.json has it: `npm ci` first, then run again.');
+  return listed.stdout
     .trim()
     .split('\n')
     .map((path) => relative(root, path))
