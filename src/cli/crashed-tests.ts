@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { makeDirectory, writeFileAtomic } from '../formats/files.js';
 import type { Device } from '../gpu/device.js';
 import type { KernelSource } from '../gpu/kernels.js';
+import { stopSignals } from './interrupt.js';
 import { cacheDirectory } from './software-driver.js';
 import { type Origin, originOf } from './tuning-cache.js';
 import { isRunning, type ProcessIdentity, thisProcess } from './writer-lock.js';
@@ -39,14 +40,14 @@ export async function notingTest<T>(
   const origin = originOf(device.info, source);
   const note: Note = { ...origin, ...(await thisProcess()), host: hostname(), name };
   const file = join(directory(), `${note.host}-${note.pid}.json`);
-  // A cache that cannot be written leaves a crash unknown, and is told of where it matters more.
+  // Where the cache cannot be written, a crash stays unknown, as it would without notes.
   const written = await makeDirectory(directory())
     .then(() => writeFileAtomic(file, JSON.stringify(note)))
     .then(() => true)
     .catch(() => false);
   if (!written) return test();
   const remove = () => rmSync(file, { force: true });
-  const signals = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
+  const signals = stopSignals.map((signal) => {
     const handler = () => {
       remove();
       process.off(signal, handler);

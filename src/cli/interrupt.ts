@@ -4,7 +4,8 @@ export interface Interrupt {
   remove(): void;
 }
 
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** Ctrl-C, a service manager's, and that of a closed terminal. */
+export const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const listening = new Set<Interrupt>();
 
 /**
@@ -20,14 +21,14 @@ export function onInterrupt(announce: () => void): Interrupt {
     requested = true;
     announce();
   };
-  for (const signal of signals) process.on(signal, handle);
+  for (const signal of stopSignals) process.on(signal, handle);
   const interrupt = {
     get requested() {
       return requested;
     },
     remove() {
       listening.delete(interrupt);
-      for (const signal of signals) process.off(signal, handle);
+      for (const signal of stopSignals) process.off(signal, handle);
     },
   };
   listening.add(interrupt);

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { constants, homedir } from 'node:os';
 import { basename, delimiter, join } from 'node:path';
 import { packageRoot } from '../paths.js';
+import { stopSignals } from './interrupt.js';
 import { visibleGpus } from './system-gpus.js';
 
 /** Changes when the layout of an installed driver does, so that an older one is left alone and a new one is made. */
@@ -86,7 +87,7 @@ function inForeground(): boolean {
 export function runAttached(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: 'inherit', env });
-    const handlers = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
+    const handlers = stopSignals.map((signal) => {
       const handler = () => {
         if (signal === 'SIGTERM' || !inForeground()) child.kill(signal);
       };
